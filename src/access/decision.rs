@@ -1,0 +1,246 @@
+//! What an approver says, as bytes that they sign (SSHSIG, OpenSSH PROTOCOL.sshsig).
+//!
+//! Checked here: namespace, hash, form, that the key is one of the approver's, that it says what it is
+//! stored as. A soft signature can be minted by whoever holds a forwarded agent; `Level::Touch` asks
+//! for a key whose user-presence flag says that a hand was there.
+
+use std::time::Duration;
+
+use russh::keys::ssh_key::{Algorithm, HashAlg, PublicKey, SshSig};
+use serde::{Deserialize, Serialize};
+
+use super::canonical::{self, NotCanonical};
+use super::scope::Scope;
+use crate::id::{Digest, Person};
+use crate::time::Timestamp;
+
+pub const NAMESPACE: &str = "countersign-decision-v1";
+pub const VERSION: u64 = 1;
+/// How far the signer's clock may be from ours.
+pub const CLOCK_SLACK: Duration = Duration::from_secs(120);
+/// No SSHSIG is parsed beyond this; nested certificates recurse without limit in ssh-key 0.7.0-rc.11.
+pub const MAX_SIGNATURE: usize = 16 * 1024;
+pub const MAX_NOTE: usize = 1024;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    Approve,
+    Deny,
+}
+
+/// What an approver grants; never more than was asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GrantedTerms {
+    pub for_us: u64,
+    pub once: bool,
+    pub scope: Scope,
+}
+
+impl GrantedTerms {
+    /// The least of both: shorter, once if either says so, the narrower scope.
+    pub fn meet(&self, other: &GrantedTerms) -> GrantedTerms {
+        GrantedTerms {
+            for_us: self.for_us.min(other.for_us),
+            once: self.once || other.once,
+            scope: Scope(self.scope.0.intersection(&other.scope.0).copied().collect()),
+        }
+    }
+}
+
+/// The document that is signed. One signature may decide many requests; each one's proof holds the list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DecisionDocument {
+    pub v: u64,
+    /// Always `decision`.
+    pub kind: String,
+    pub bastion: String,
+    /// SHA-256 of each request's bytes, sorted, 1 to 500.
+    pub requests: Vec<Digest>,
+    pub verdict: Verdict,
+    /// Only with `approve`.
+    pub terms: Option<GrantedTerms>,
+    pub note: String,
+    pub approver: Person,
+    /// `SHA256:…` of the signing key.
+    pub key: String,
+    /// The signer's clock.
+    pub time_us: u64,
+}
+
+impl DecisionDocument {
+    pub fn bytes(&self) -> Vec<u8> {
+        canonical::encode(self)
+    }
+
+    pub fn read(bytes: &[u8]) -> Result<Self, BadDecision> {
+        let document: Self = canonical::decode(bytes)?;
+        let sorted = document.requests.windows(2).all(|pair| matches!(pair, [a, b] if a < b));
+        let terms_fit = document.terms.is_some() == (document.verdict == Verdict::Approve);
+        if document.v != VERSION || document.kind != "decision" {
+            Err(BadDecision::Kind(document.v, document.kind))
+        } else if document.requests.is_empty() || document.requests.len() > 500 || !sorted {
+            Err(BadDecision::Requests)
+        } else if !terms_fit {
+            Err(BadDecision::Terms)
+        } else if document.note.len() > MAX_NOTE {
+            Err(BadDecision::Note)
+        } else {
+            Ok(document)
+        }
+    }
+
+    pub fn time(&self) -> Timestamp {
+        Timestamp::from_micros(i64::try_from(self.time_us).unwrap_or(i64::MAX))
+    }
+}
+
+/// How sure we are of who decided, from least to most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// Said on an authenticated connection, with the matching code; unsigned, outside the claim of proof.
+    Connection,
+    /// Signed with one of the approver's keys.
+    Key,
+    /// Signed with a hardware key that was touched.
+    Touch,
+}
+
+impl Level {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Level::Connection => "connection",
+            Level::Key => "key",
+            Level::Touch => "touch",
+        }
+    }
+}
+
+/// A decision whose signature was verified against one of the approver's keys. Made here only.
+#[derive(Debug, Clone)]
+pub struct SignedDecision {
+    document: DecisionDocument,
+    bytes: Vec<u8>,
+    signature: String,
+    key: PublicKey,
+    level: Level,
+}
+
+impl SignedDecision {
+    /// Verifies `signature` (SSHSIG, PEM) over `bytes`.
+    ///
+    /// `approver` is the person authenticated on the connection that brings it, `keys` theirs, `now`
+    /// when it came. Follows OpenSSH's PROTOCOL.sshsig; `ssh-keygen -Y verify -n countersign-decision-v1`
+    /// says the same later.
+    pub fn verify(
+        bytes: Vec<u8>,
+        signature: &str,
+        approver: &Person,
+        keys: &[PublicKey],
+        bastion: &str,
+        now: Timestamp,
+    ) -> Result<Self, BadDecision> {
+        let document = DecisionDocument::read(&bytes)?;
+        let parsed = parse_signature(signature)?;
+        if parsed.namespace() != NAMESPACE {
+            return Err(BadDecision::Namespace(parsed.namespace().into()));
+        }
+        if parsed.hash_alg() != HashAlg::Sha512 {
+            return Err(BadDecision::Hash);
+        }
+        let key = keys.iter().find(|key| key.key_data() == parsed.public_key()).ok_or(BadDecision::Key)?;
+        key.verify(NAMESPACE, &bytes, &parsed).map_err(|_| BadDecision::Signature)?;
+        let named = key.fingerprint(HashAlg::Sha256).to_string();
+        if document.approver != *approver || document.key != named {
+            return Err(BadDecision::Approver(document.approver.to_string()));
+        }
+        if document.bastion != bastion {
+            return Err(BadDecision::Bastion(document.bastion));
+        }
+        let at = document.time();
+        if at.since(now) > CLOCK_SLACK || now.since(at) > CLOCK_SLACK {
+            return Err(BadDecision::Clock { signer: at, ours: now });
+        }
+        let level = if touched(&parsed) { Level::Touch } else { Level::Key };
+        Ok(Self { document, bytes, signature: signature.to_owned(), key: key.clone(), level })
+    }
+
+    pub fn document(&self) -> &DecisionDocument {
+        &self.document
+    }
+
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// SSHSIG as PEM, kept as it came.
+    pub fn signature(&self) -> &str {
+        &self.signature
+    }
+
+    pub fn key(&self) -> &PublicKey {
+        &self.key
+    }
+
+    pub fn level(&self) -> Level {
+        self.level
+    }
+}
+
+/// Parses an SSHSIG within the size cap, refusing certificates as keys before they are parsed.
+pub fn parse_signature(pem: &str) -> Result<SshSig, BadDecision> {
+    if pem.len() > MAX_SIGNATURE {
+        return Err(BadDecision::SignatureForm(format!("it is {} bytes long, more than {MAX_SIGNATURE}", pem.len())));
+    }
+    let body: String = pem.lines().filter(|line| !line.starts_with("-----")).flat_map(str::chars).filter(|c| !c.is_whitespace()).collect();
+    let blob = data_encoding::BASE64
+        .decode(body.as_bytes())
+        .map_err(|_| BadDecision::SignatureForm("it is not the PEM that `ssh-keygen -Y sign` writes".into()))?;
+    let marker = b"-cert-v0";
+    if blob.windows(marker.len()).any(|window| window == marker) {
+        return Err(BadDecision::SignatureForm("it was made with a certificate; sign with the plain key".into()));
+    }
+    pem.parse().map_err(|_| BadDecision::SignatureForm("it is not an SSHSIG".into()))
+}
+
+/// Whether a hardware key says that a hand was there: bit 0 of the flags, five bytes before the end of
+/// the signature (OpenSSH PROTOCOL.u2f: flags, then a 32-bit counter).
+fn touched(signature: &SshSig) -> bool {
+    let sk = matches!(signature.algorithm(), Algorithm::SkEd25519 | Algorithm::SkEcdsaSha2NistP256);
+    let bytes = signature.signature_bytes();
+    let flags = bytes.len().checked_sub(5).and_then(|at| bytes.get(at));
+    sk && flags.is_some_and(|flags| flags & 1 == 1)
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum BadDecision {
+    #[error("the decision document cannot be read")]
+    Form(#[from] NotCanonical),
+    #[error("the document is version {0} kind {1:?}, not a decision that this version knows")]
+    Kind(u64, String),
+    #[error("a decision names 1 to 500 requests by digest, sorted, each once")]
+    Requests,
+    #[error("an approval says what it grants, a denial does not")]
+    Terms,
+    #[error("a note is at most {MAX_NOTE} bytes long")]
+    Note,
+    #[error("the signature cannot be read: {0}")]
+    SignatureForm(String),
+    #[error("the signature is for {0:?}; sign with `-n {NAMESPACE}`")]
+    Namespace(String),
+    #[error("the signature's hash is not SHA-512")]
+    Hash,
+    #[error("the signing key is not one of yours here")]
+    Key,
+    #[error("the signature does not fit the document")]
+    Signature,
+    #[error("the document names {0} with another key; it must name you and the key that signed")]
+    Approver(String),
+    #[error("the document is for the bastion {0:?}")]
+    Bastion(String),
+    #[error("the clocks differ: the signer says {signer}, this bastion {ours}")]
+    Clock { signer: Timestamp, ours: Timestamp },
+}

@@ -1,0 +1,24 @@
+//! Who may do what where, what was asked, and what was decided: pure, without I/O, `now` an argument.
+//!
+//! The chain is `VerifiedKey` → `Principal` → `Ruling` → (request, decisions) → `Grant`; each is made in
+//! one place and demanded by the next.
+
+pub mod action;
+pub mod canonical;
+pub mod decision;
+pub mod grant;
+pub mod people;
+pub mod policy;
+pub mod principal;
+pub mod request;
+pub mod ruling;
+pub mod scope;
+pub mod target;
+pub mod workflow;
+
+pub use action::{Action, Class, ConsoleAction, Want};
+pub use grant::Grant;
+pub use principal::{Principal, VerifiedKey};
+pub use ruling::Ruling;
+pub use scope::Scope;
+pub use target::Target;

@@ -1,0 +1,72 @@
+//! The persons, the groups they are in and the keys that name them. Filled by `config`, asked by all.
+
+use std::collections::BTreeMap;
+
+use russh::keys::ssh_key::{HashAlg, PublicKey};
+
+use crate::id::{Group, Person};
+
+/// One human being with all their accounts and keys.
+#[derive(Debug, Clone)]
+pub struct PersonEntry {
+    pub name: Person,
+    pub groups: Vec<Group>,
+    pub keys: Vec<PublicKey>,
+    /// Names of theirs elsewhere (chat, directory), for notices and review.
+    pub accounts: Vec<String>,
+}
+
+/// Everybody. A key names at most one person; `config` refuses to load anything else.
+#[derive(Debug, Clone, Default)]
+pub struct People {
+    by_name: BTreeMap<Person, PersonEntry>,
+    by_fingerprint: BTreeMap<String, Person>,
+}
+
+/// Two persons list the same key.
+#[derive(Debug, thiserror::Error)]
+#[error("the key {fingerprint} is listed under {first} and under {second}")]
+pub struct SharedKey {
+    pub fingerprint: String,
+    pub first: Person,
+    pub second: Person,
+}
+
+impl People {
+    /// Takes everybody but the keys in `revoked` (`SHA256:…`), which name nobody any more.
+    pub fn new(entries: Vec<PersonEntry>, revoked: &[String]) -> Result<Self, SharedKey> {
+        let mut people = Self::default();
+        for entry in entries {
+            for key in &entry.keys {
+                let fingerprint = key.fingerprint(HashAlg::Sha256).to_string();
+                if let Some(first) = people.by_fingerprint.insert(fingerprint.clone(), entry.name.clone()) {
+                    return Err(SharedKey { fingerprint, first, second: entry.name });
+                }
+            }
+            people.by_name.insert(entry.name.clone(), entry);
+        }
+        people.by_fingerprint.retain(|fingerprint, _| !revoked.contains(fingerprint));
+        for entry in people.by_name.values_mut() {
+            entry.keys.retain(|key| people.by_fingerprint.contains_key(&key.fingerprint(HashAlg::Sha256).to_string()));
+        }
+        Ok(people)
+    }
+
+    /// Returns the person who lists exactly this key.
+    pub fn by_key(&self, key: &PublicKey) -> Option<&PersonEntry> {
+        let name = self.by_fingerprint.get(&key.fingerprint(HashAlg::Sha256).to_string())?;
+        self.by_name.get(name)
+    }
+
+    pub fn named(&self, name: &Person) -> Option<&PersonEntry> {
+        self.by_name.get(name)
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &PersonEntry> {
+        self.by_name.values()
+    }
+
+    pub fn members(&self, group: &Group) -> impl Iterator<Item = &PersonEntry> {
+        self.by_name.values().filter(move |entry| entry.groups.contains(group))
+    }
+}
