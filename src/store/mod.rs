@@ -74,3 +74,14 @@ impl Store {
         todo!()
     }
 }
+impl Store {
+    pub async fn has_opened(&self, _p: &Person, _t: &TargetId) -> Result<bool, StoreError> {
+        todo!()
+    }
+    pub async fn sealed_sessions(&self) -> Result<std::collections::HashSet<SessionId>, StoreError> {
+        todo!()
+    }
+    pub async fn end_lost_sessions(&self, _now: Timestamp) -> Result<(), StoreError> {
+        todo!()
+    }
+}

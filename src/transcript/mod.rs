@@ -84,3 +84,8 @@ pub enum Outcome {
     /// The bastion died; the spool was cut at its last good record.
     Interrupted,
 }
+impl std::fmt::Display for Outcome {
+    fn fmt(&self, _f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        todo!()
+    }
+}
