@@ -409,3 +409,18 @@ impl Drop for TargetSide {
         self.inbox.finish(End::Lost);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_lead_home_are_refused_in_every_spelling() {
+        for home in ["127.0.0.1", "127.8.8.8", "::1", "::ffff:127.0.0.1", "169.254.169.254", "fe80::1", "0.0.0.0", "::", "fd00:ec2::254", "255.255.255.255"] {
+            assert!(leads_home(home.parse().unwrap()), "{home}");
+        }
+        for away in ["192.0.2.1", "10.0.0.5", "2001:db8::1", "fd00::1"] {
+            assert!(!leads_home(away.parse().unwrap()), "{away}");
+        }
+    }
+}
