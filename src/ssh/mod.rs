@@ -16,6 +16,7 @@ mod login;
 mod names;
 mod opening;
 mod relay;
+pub mod sandbox;
 mod session;
 mod upstream;
 
