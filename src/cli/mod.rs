@@ -1,1 +1,4 @@
 //! (stub)
+pub mod bastion;
+pub mod sign;
+mod terminal;
