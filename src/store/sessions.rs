@@ -1,5 +1,7 @@
 //! Rows of sessions: opened in `grants`, ended and sealed here, listed and found by what people type.
 
+use std::collections::HashSet;
+
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
@@ -164,6 +166,20 @@ impl Store {
             .fetch_all(&self.readers)
             .await?;
         Ok(found(rows.iter().map(|row| word(row, "id")).collect::<Result<_, _>>()?))
+    }
+
+    /// Sessions whose recording is sealed: their spools may go.
+    pub async fn sealed_sessions(&self) -> Result<HashSet<SessionId>, StoreError> {
+        let rows = sqlx::query("select id from sessions where file is not null").fetch_all(&self.readers).await?;
+        rows.iter().map(|row| word(row, "id")).collect()
+    }
+
+    /// At start: ends the sessions of the last boot that left no recording to end them.
+    pub async fn end_lost_sessions(&self, now: Timestamp) -> Result<(), StoreError> {
+        for lost in self.sessions(&SessionFilter { live_only: true, limit: u32::MAX, ..SessionFilter::default() }).await? {
+            self.session_ended(lost.id, &crate::transcript::Outcome::Interrupted.to_string(), now).await?;
+        }
+        Ok(())
     }
 
     /// Whether this person has ever opened this target.
