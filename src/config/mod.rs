@@ -81,3 +81,8 @@ impl Directory {
         todo!()
     }
 }
+impl std::fmt::Display for Problem {
+    fn fmt(&self, _f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        todo!()
+    }
+}
