@@ -16,6 +16,7 @@ mod login;
 mod names;
 mod opening;
 mod relay;
+pub mod sandbox;
 mod session;
 mod upstream;
 
@@ -50,6 +51,28 @@ pub struct Bastion {
     console: Console,
     /// True once the node stops.
     stop: watch::Receiver<bool>,
+    live: Live,
+}
+
+/// How many channels have a task that must not be cut short: it may still have to end a recording.
+#[derive(Debug, Clone)]
+struct Live(watch::Sender<usize>);
+
+/// One of them, until dropped.
+#[derive(Debug)]
+struct Alive(watch::Sender<usize>);
+
+impl Live {
+    fn enter(&self) -> Alive {
+        self.0.send_modify(|count| *count += 1);
+        Alive(self.0.clone())
+    }
+}
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count -= 1);
+    }
 }
 
 impl std::fmt::Debug for Bastion {
@@ -131,14 +154,23 @@ pub struct Running {
     pub addresses: Vec<SocketAddr>,
     stop: watch::Sender<bool>,
     tasks: Vec<JoinHandle<()>>,
+    live: Live,
 }
 
+/// How long the ends of sessions may take when the node stops.
+const STOP: std::time::Duration = std::time::Duration::from_secs(20);
+
 impl Running {
-    /// Stops accepting and ends what runs; recordings that are not sealed yet are sealed at the next start.
+    /// Stops accepting, ends every session with a word, and waits until their recordings are sealed. What
+    /// is not sealed within [`STOP`] is sealed at the next start.
     pub async fn stop(self) {
         self.stop.send_replace(true);
         for task in self.tasks {
             let _ = task.await;
+        }
+        let mut live = self.live.0.subscribe();
+        if tokio::time::timeout(STOP, live.wait_for(|count| *count == 0)).await.is_err() {
+            tracing::warn!(left = *live.borrow(), "stopped before every session had ended");
         }
     }
 }
@@ -157,6 +189,7 @@ pub struct Parts {
 pub async fn start(parts: Parts) -> std::io::Result<Running> {
     let Parts { directory, keys, store, approvals, recordings } = parts;
     let (stop, stopped) = watch::channel(false);
+    let live = Live(watch::Sender::new(0));
     let console =
         Console { approvals: approvals.clone(), store: store.clone(), recordings: recordings.clone(), directory: directory.clone() };
     let listen = directory.borrow().config.listen.clone();
@@ -169,6 +202,7 @@ pub async fn start(parts: Parts) -> std::io::Result<Running> {
         recordings,
         console,
         stop: stopped.clone(),
+        live: live.clone(),
     });
     let (mut addresses, mut tasks) = (Vec::new(), Vec::new());
     for address in listen {
@@ -177,7 +211,7 @@ pub async fn start(parts: Parts) -> std::io::Result<Running> {
         tasks.push(tokio::spawn(listener::accept(bastion.clone(), listener, stopped.clone())));
     }
     tasks.push(tokio::spawn(sweep(bastion, stopped)));
-    Ok(Running { addresses, stop, tasks })
+    Ok(Running { addresses, stop, tasks, live })
 }
 
 /// Returns once the node stops.
