@@ -186,3 +186,6 @@ pub enum OpenError {
     #[error("the opening cannot be recorded in the state")]
     Store(#[from] StoreError),
 }
+
+#[cfg(test)]
+mod tests;
