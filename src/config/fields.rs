@@ -31,13 +31,18 @@ impl<'a> File<'a> {
     }
 
     /// Reads the file's text as TOML; `read` gets the top-level table.
-    pub fn parse<T>(&self, read: impl FnOnce(Fields<'_>) -> T) -> T {
+    ///
+    /// Where the text is not TOML, what could be made out of it is still read, so that other files are
+    /// judged beside it, but nothing more is said of it: that would be guesses.
+    pub fn parse<T>(&self, read: impl for<'t> FnOnce(File<'t>, Fields<'t>) -> T) -> T {
         let (table, errors) = DeTable::parse_recoverable(&self.source.text);
+        let guesses = Findings::default();
+        let file = File { source: self.source, found: if errors.is_empty() { self.found } else { &guesses } };
         for error in errors {
             let offset = error.span().map_or(0, |span| span.start);
             self.error(offset, error.message(), "write it as TOML: key = \"value\"");
         }
-        read(Fields { file: *self, name: String::new(), offset: 0, table: table.get_ref(), known: BTreeSet::new() })
+        read(file, Fields { file, name: String::new(), offset: 0, table: table.get_ref(), known: BTreeSet::new() })
     }
 }
 
