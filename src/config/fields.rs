@@ -75,6 +75,11 @@ impl<'a> Fields<'a> {
         self.table.get(key).is_some_and(|value| value.get_ref().is_array())
     }
 
+    /// Whether a list is absent or written as empty; one of bad items only has been reported already.
+    pub fn lacks(&mut self, key: &'static str) -> bool {
+        self.value(key).is_none_or(|value| value.get_ref().as_array().is_some_and(|items| items.is_empty()))
+    }
+
     /// Where a key's value stands, or else the table.
     pub fn place(&self, key: &str) -> usize {
         self.table.get(key).map_or(self.offset, |value| value.span().start)
@@ -129,7 +134,10 @@ impl<'a> Fields<'a> {
         match text.get_ref().parse() {
             Ok(word) => Some(Spanned::new(text.span(), word)),
             Err(why) => {
-                self.file.error(text.span().start, why, format!("correct it in {key}"));
+                let why = why.to_string();
+                let given = format!("{:?}", text.get_ref());
+                let what = if why.starts_with('"') { why } else { format!("{given}: {why}") };
+                self.file.error(text.span().start, what, format!("correct it in {key}"));
                 None
             }
         }

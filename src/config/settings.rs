@@ -68,7 +68,7 @@ fn listen(file: File<'_>, fields: &mut Fields<'_>) -> Vec<SocketAddr> {
         return vec![SocketAddr::from(([0, 0, 0, 0], 2222))];
     }
     let listen: Vec<SocketAddr> = fields.words("listen").into_iter().map(Spanned::into_inner).collect();
-    if listen.is_empty() {
+    if fields.lacks("listen") {
         file.error(fields.place("listen"), "the bastion listens nowhere", "write listen = [\"0.0.0.0:2222\", \"[::]:2222\"]");
     }
     listen

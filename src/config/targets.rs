@@ -92,22 +92,15 @@ fn target(file: File<'_>, name: &Spanned<&str>, mut fields: Fields<'_>) -> Optio
     let aliases = fields.words("aliases");
     let labels = labels(file, &mut fields);
     let logins: Vec<Login> = fields.words("logins").into_iter().map(Spanned::into_inner).collect();
-    if logins.is_empty() {
+    if fields.lacks("logins") {
         file.error(fields.place("logins"), format!("{} has no logins", name.get_ref()), "add logins = [\"deploy\"], the default first");
     }
     let bare = |keys: Vec<(usize, PublicKey)>| keys.into_iter().map(|(_, key)| key).collect::<Vec<_>>();
     let host_keys = bare(keys(file, &mut fields, "host_keys"));
     let host_cas = bare(keys(file, &mut fields, "host_ca"));
-    if host_keys.is_empty() && host_cas.is_empty() && !fields.has("host_keys") && !fields.has("host_ca") {
+    if fields.lacks("host_keys") && fields.lacks("host_ca") {
         let fix = "add host_keys = [\"ssh-ed25519 …\"] (ssh-keyscan HOST, compared on the host's own console) or host_ca";
         file.error(at, format!("{} has neither host_keys nor host_ca: nothing proves that it is the host", name.get_ref()), fix);
-    } else if host_keys.is_empty() && host_cas.is_empty() {
-        let key = if fields.has("host_keys") { "host_keys" } else { "host_ca" };
-        file.error(
-            fields.place(key),
-            format!("{} has no usable host key", name.get_ref()),
-            "give one key that the host proves itself with",
-        );
     }
     let principal = fields.choice("principal", &[("login@target", PrincipalStyle::LoginAtTarget), ("login", PrincipalStyle::Login)]);
     if principal == Some(PrincipalStyle::Login) {
