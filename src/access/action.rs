@@ -41,6 +41,15 @@ pub enum ConsoleAction {
 }
 
 impl ConsoleAction {
+    pub const ALL: [ConsoleAction; 6] = [
+        ConsoleAction::Approve,
+        ConsoleAction::Replay,
+        ConsoleAction::Watch,
+        ConsoleAction::Kill,
+        ConsoleAction::Hold,
+        ConsoleAction::Review,
+    ];
+
     pub fn as_str(self) -> &'static str {
         match self {
             ConsoleAction::Approve => "approve",

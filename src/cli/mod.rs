@@ -1,4 +1,5 @@
 //! (stub)
+pub mod serve;
 pub mod bastion;
 pub mod sign;
 mod terminal;

@@ -1,0 +1,168 @@
+//! Cedar: permits and plain forbids are the base, forbids with `@hold` come after.
+//!
+//! The base is decided exactly as Cedar decides it, and its no is final. Only then are the holds asked,
+//! and every one that matches counts: no permit can take an approval away. Whatever cannot be
+//! evaluated is a denial. What did not pass strict validation against our schema, or carries an
+//! annotation that we do not know, was never loaded. Nobody outside this folder speaks Cedar.
+
+mod annotations;
+mod command;
+mod parse;
+mod question;
+mod text;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use cedar_policy::{Authorizer, Decision, Response};
+
+use self::annotations::Annotations;
+use super::action::ConsoleAction;
+use super::ruling::{Denial, Hold, RecordLevel, Ruling, Terms};
+use super::target::Target;
+use crate::id::{Group, Person, ScheduleName, WorkflowName};
+use crate::time::Timestamp;
+
+pub use self::question::Question;
+
+/// The names that annotations may mention.
+#[derive(Debug, Clone, Default)]
+pub struct Vocabulary {
+    pub workflows: BTreeSet<WorkflowName>,
+    pub schedules: BTreeSet<ScheduleName>,
+}
+
+/// Something wrong in the policy text, at a byte offset.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PolicyProblem {
+    pub offset: usize,
+    pub what: String,
+    pub fix: String,
+}
+
+/// Something that a policy names, which only the rest of the configuration can know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mention {
+    pub offset: usize,
+    pub of: Mentioned,
+    pub id: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mentioned {
+    Group,
+    Label,
+    Person,
+    Target,
+}
+
+/// A validated set of policies, kept in memory; a ruling asks it at most twice.
+#[derive(Debug)]
+pub struct PolicySet {
+    base: cedar_policy::PolicySet,
+    holds: cedar_policy::PolicySet,
+    by_id: BTreeMap<String, Annotations>,
+    mentions: Vec<Mention>,
+    warnings: Vec<PolicyProblem>,
+}
+
+impl PolicySet {
+    /// Reads, validates and lints a policy text; every problem at once.
+    pub fn parse(text: &str, vocabulary: &Vocabulary) -> Result<Self, Vec<PolicyProblem>> {
+        parse::parse(text, vocabulary)
+    }
+
+    /// Rules on one question: the base first, then the holds.
+    pub fn rule(&self, question: &Question<'_>) -> Ruling {
+        let asked = match question.ask() {
+            Ok(asked) => asked,
+            Err(error) => return Ruling::Deny(Denial::Error { policy: "(question)".into(), error }),
+        };
+        let authorizer = Authorizer::new();
+        let base = authorizer.is_authorized(&asked.request, &self.base, &asked.entities);
+        if let Some(denial) = failure(&base) {
+            return Ruling::Deny(denial);
+        }
+        let matched = self.reasons(&base);
+        if base.decision() == Decision::Deny {
+            return Ruling::Deny(forbidden(&matched));
+        }
+        let held = authorizer.is_authorized(&asked.request, &self.holds, &asked.entities);
+        if let Some(denial) = failure(&held) {
+            return Ruling::Deny(denial);
+        }
+        let holding = self.reasons(&held);
+        let holds: BTreeSet<Hold> = holding.iter().filter_map(|(id, a)| a.as_hold(id)).collect();
+        if holds.len() != holding.len() {
+            // Cannot be: the set of holds is made of policies that carry one.
+            return Ruling::Deny(Denial::Error { policy: "(holds)".into(), error: "a hold without a workflow matched".into() });
+        }
+        let terms = terms(&matched, &holding);
+        if holds.is_empty() { Ruling::Permit(terms) } else { Ruling::RequireApproval { terms, holds: holds.into_iter().collect() } }
+    }
+
+    /// Whether a console action on this target is permitted; any error is a no.
+    ///
+    /// Holds say who has to agree before a session opens; they neither permit nor forbid here.
+    pub fn may(&self, person: &Person, groups: &[Group], action: ConsoleAction, target: &Target, now: Timestamp) -> bool {
+        let Ok(asked) = question::ask_console(person, groups, action, target, now) else { return false };
+        let base = Authorizer::new().is_authorized(&asked.request, &self.base, &asked.entities);
+        failure(&base).is_none() && base.decision() == Decision::Allow
+    }
+
+    /// What the policies name, for the configuration to know or to warn of.
+    pub fn mentions(&self) -> &[Mention] {
+        &self.mentions
+    }
+
+    /// What loads but is probably not meant.
+    pub fn warnings(&self) -> &[PolicyProblem] {
+        &self.warnings
+    }
+
+    /// The `@id` of every policy.
+    pub fn ids(&self) -> impl Iterator<Item = &str> {
+        self.by_id.keys().map(String::as_str)
+    }
+
+    /// The policies that determined a response, by id.
+    fn reasons(&self, response: &Response) -> BTreeMap<&str, &Annotations> {
+        response
+            .diagnostics()
+            .reason()
+            .filter_map(|id| self.by_id.get_key_value(AsRef::<str>::as_ref(id)))
+            .map(|(id, annotations)| (id.as_str(), annotations))
+            .collect()
+    }
+}
+
+/// The first evaluation error, by policy id.
+fn failure(response: &Response) -> Option<Denial> {
+    let errors = response.diagnostics().errors().map(|error| match error {
+        cedar_policy::AuthorizationError::PolicyEvaluationError(error) => (error.policy_id().to_string(), error.inner().to_string()),
+    });
+    errors.min().map(|(policy, error)| Denial::Error { policy, error })
+}
+
+/// Why the base said no; of several forbids the first by id.
+fn forbidden(matched: &BTreeMap<&str, &Annotations>) -> Denial {
+    match matched.first_key_value() {
+        Some((id, annotations)) => Denial::Forbidden { policy: (*id).to_owned(), message: annotations.message.clone() },
+        None => Denial::NoPermit,
+    }
+}
+
+/// The obligations of everything that matched. A permit that does not speak of recording asks for the
+/// default: less is kept only where every permit that matched says so.
+fn terms(permits: &BTreeMap<&str, &Annotations>, holds: &BTreeMap<&str, &Annotations>) -> Terms {
+    let all = || permits.values().chain(holds.values());
+    let records = permits.values().map(|a| a.record.unwrap_or_default()).chain(holds.values().filter_map(|a| a.record));
+    Terms {
+        longest_grant: all().filter_map(|a| a.grant).min(),
+        retain: all().filter_map(|a| a.retain.clone()).collect(),
+        record: records.max().unwrap_or(RecordLevel::Full),
+        policies: permits.keys().chain(holds.keys()).map(|id| (*id).to_owned()).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

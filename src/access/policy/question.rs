@@ -1,0 +1,111 @@
+//! One question, as Cedar's request and entities: made fresh each time, from the directory's own words.
+
+use std::collections::HashSet;
+use std::net::IpAddr;
+use std::str::FromStr;
+use std::sync::LazyLock;
+
+use cedar_policy::{Context, Entities, Entity, EntityId, EntityTypeName, EntityUid, Request, RestrictedExpression, Schema};
+use chrono::{Datelike, Timelike};
+
+use crate::access::action::{Action, ConsoleAction};
+use crate::access::target::Target;
+use crate::id::{Group, Login, Person};
+use crate::time::Timestamp;
+
+/// One question to the policy: may this person do this, there, now.
+#[derive(Debug, Clone)]
+pub struct Question<'a> {
+    pub person: &'a Person,
+    pub groups: &'a [Group],
+    pub target: &'a Target,
+    pub login: &'a Login,
+    pub action: Action,
+    pub command: Option<&'a str>,
+    pub source: IpAddr,
+    pub now: Timestamp,
+    /// Nobody has opened this target as this person before.
+    pub first_time: bool,
+    pub mfa: bool,
+    /// Whether the person proved their key on the inner connection too (always true so far).
+    pub inner_auth: bool,
+}
+
+pub(super) static SCHEMA: LazyLock<Schema> = LazyLock::new(|| {
+    let (schema, _) = Schema::from_cedarschema_str(include_str!("countersign.cedarschema")).expect("our own schema is valid (tested)");
+    schema
+});
+
+pub(super) static TYPES: LazyLock<Types> = LazyLock::new(|| {
+    let name = |name| EntityTypeName::from_str(name).expect("our own type names are valid (tested)");
+    Types { person: name("Person"), group: name("Group"), target: name("Target"), label: name("Label"), action: name("Action") }
+});
+
+pub(super) struct Types {
+    pub person: EntityTypeName,
+    pub group: EntityTypeName,
+    pub target: EntityTypeName,
+    pub label: EntityTypeName,
+    pub action: EntityTypeName,
+}
+
+/// A question in Cedar's terms.
+pub(super) struct Asked {
+    pub request: Request,
+    pub entities: Entities,
+}
+
+impl Question<'_> {
+    pub(super) fn ask(&self) -> Result<Asked, String> {
+        let boolean = |name: &str, value| (name.to_owned(), RestrictedExpression::new_bool(value));
+        let mut context = clock(self.now);
+        context.push(("login".into(), RestrictedExpression::new_string(self.login.to_string())));
+        context.push(("source".into(), RestrictedExpression::new_ip(self.source.to_canonical().to_string())));
+        context.extend([boolean("first_time", self.first_time), boolean("mfa", self.mfa), boolean("inner_auth", self.inner_auth)]);
+        if let (Action::Exec, Some(command)) = (self.action, self.command) {
+            context.push(("command".into(), RestrictedExpression::new_string(command.to_owned())));
+        }
+        ask(self.person, self.groups, self.action.as_str(), self.target, context)
+    }
+}
+
+pub(super) fn ask_console(
+    person: &Person,
+    groups: &[Group],
+    action: ConsoleAction,
+    target: &Target,
+    now: Timestamp,
+) -> Result<Asked, String> {
+    ask(person, groups, action.as_str(), target, clock(now))
+}
+
+/// Hour, minute and weekday, in UTC.
+fn clock(now: Timestamp) -> Vec<(String, RestrictedExpression)> {
+    let utc = now.utc();
+    let long = |name: &str, value: u32| (name.to_owned(), RestrictedExpression::new_long(value.into()));
+    vec![long("hour", utc.hour()), long("minute", utc.minute()), long("weekday", utc.weekday().number_from_monday())]
+}
+
+fn ask(
+    person: &Person,
+    groups: &[Group],
+    action: &str,
+    target: &Target,
+    context: Vec<(String, RestrictedExpression)>,
+) -> Result<Asked, String> {
+    let principal = uid(&TYPES.person, person.as_str());
+    let resource = uid(&TYPES.target, target.id.as_str());
+    let groups: HashSet<EntityUid> = groups.iter().map(|group| uid(&TYPES.group, group.as_str())).collect();
+    let labels: HashSet<EntityUid> = target.labels.iter().map(|label| uid(&TYPES.label, label)).collect();
+    let above: Vec<Entity> = groups.iter().chain(&labels).map(|of| Entity::new_no_attrs(of.clone(), HashSet::new())).collect();
+    let both = [Entity::new_no_attrs(principal.clone(), groups), Entity::new_no_attrs(resource.clone(), labels)];
+    let entities = Entities::from_entities(above.into_iter().chain(both), Some(&SCHEMA)).map_err(|error| error.to_string())?;
+    let context = Context::from_pairs(context).map_err(|error| error.to_string())?;
+    let request =
+        Request::new(principal, uid(&TYPES.action, action), resource, context, Some(&SCHEMA)).map_err(|error| error.to_string())?;
+    Ok(Asked { request, entities })
+}
+
+fn uid(of: &EntityTypeName, id: &str) -> EntityUid {
+    EntityUid::from_type_name_and_id(of.clone(), EntityId::new(id))
+}
