@@ -41,11 +41,7 @@ pub struct GrantedTerms {
 impl GrantedTerms {
     /// The least of both: shorter, once if either says so, the narrower scope.
     pub fn meet(&self, other: &GrantedTerms) -> GrantedTerms {
-        GrantedTerms {
-            for_us: self.for_us.min(other.for_us),
-            once: self.once || other.once,
-            scope: Scope(self.scope.0.intersection(&other.scope.0).copied().collect()),
-        }
+        GrantedTerms { for_us: self.for_us.min(other.for_us), once: self.once || other.once, scope: self.scope.meet(&other.scope) }
     }
 }
 

@@ -40,6 +40,14 @@ impl Scope {
         Scope(self.0.union(&other.0).copied().collect())
     }
 
+    /// What both hold: an exact command lies within `exec:*`.
+    pub fn meet(&self, other: &Scope) -> Scope {
+        let held_by = |scope: &Scope, class: &Class| scope.contains(&Scope([*class].into()));
+        let ours = self.0.iter().filter(|class| held_by(other, class));
+        let theirs = other.0.iter().filter(|class| held_by(self, class));
+        Scope(ours.chain(theirs).copied().collect())
+    }
+
     /// As people read it: `shell (with exec and file transfer)`.
     pub fn words(&self) -> String {
         let shell = self.0.contains(&Class::Shell);

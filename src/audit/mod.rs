@@ -1,26 +1,41 @@
-//! What happened, one row each, in the transaction of the change. (stub; the Merkle tree follows)
+//! What happened, one row each, in the transaction of the change (**D order**). The rows are appended
+//! in `store/audit.rs`; this module holds their form. The Merkle tree over them follows.
+//!
+//! Names are dotted: what it is about, then what happened to it. A reader finds who (`person`, `by`),
+//! what (`request`, `session`) and its digest in the facts.
+
+use serde_json::{Value, json};
 
 use crate::id::{Login, Person, RequestId, SessionId};
 
 /// An event of the audit log: a dotted name and the facts as JSON.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Event {
     /// `session.open`, `certificate.issue`, `request.submit`, `refusal`, …
     pub name: &'static str,
-    pub facts: serde_json::Value,
+    pub facts: Value,
 }
 
 impl Event {
-    pub fn new(name: &'static str, facts: serde_json::Value) -> Self {
+    pub fn new(name: &'static str, facts: Value) -> Self {
         Self { name, facts }
     }
 
     /// A way in that was refused before anybody was asked.
     pub fn refused(person: &Person, source: std::net::IpAddr, wanted: &str, why: &str) -> Self {
-        Self::new("refusal", serde_json::json!({ "person": person, "source": source, "wanted": wanted, "why": why }))
+        Self::new("refusal", json!({ "person": person, "source": source, "wanted": wanted, "why": why }))
     }
 
-    pub fn session(name: &'static str, session: SessionId, request: Option<RequestId>, login: &Login, facts: serde_json::Value) -> Self {
-        Self::new(name, serde_json::json!({ "session": session, "request": request, "login": login, "facts": facts }))
+    pub fn session(name: &'static str, session: SessionId, request: Option<RequestId>, login: &Login, facts: Value) -> Self {
+        Self::new(name, json!({ "session": session, "request": request, "login": login, "facts": facts }))
+    }
+
+    /// Something that happened to a request or its grant; `by` is absent where time did it.
+    pub fn request(name: &'static str, request: RequestId, by: Option<&Person>, mut facts: Value) -> Self {
+        if let Some(facts) = facts.as_object_mut() {
+            facts.insert("request".into(), json!(request));
+            facts.insert("by".into(), json!(by));
+        }
+        Self::new(name, facts)
     }
 }

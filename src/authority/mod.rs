@@ -1,1 +1,13 @@
-//! (stub)
+//! The keys of this bastion and what it signs with them.
+//!
+//! A user certificate is signed only for a `&Grant`, lives two minutes, fits one login on one target
+//! from one address, and names session, request and person in its key id. Its private key is made here
+//! and never leaves memory. A host certificate is signed only for a target's own name.
+
+mod host;
+mod issue;
+mod keys;
+
+pub use host::HostCertificates;
+pub use issue::{Certificate, CertificateAuthority, IssueError, Needs};
+pub use keys::{KeyError, Keys};

@@ -1,5 +1,21 @@
 //! What people do besides opening sessions: one grammar, one `execute`, rendered or as JSON.
-//! (stub: signatures only)
+//!
+//! The stock client (`ssh bastion requests`) and the companion (subsystem `countersign-v1`) end in the
+//! same `execute`, which authorizes, does and audits. Unknown and not-yours are one answer. Nothing
+//! that others wrote reaches a terminal but through `render::visible`.
+
+mod ask;
+mod card;
+pub mod decide;
+pub mod grammar;
+mod nearby;
+pub mod render;
+pub mod reply;
+mod sight;
+mod targets;
+pub mod text;
+pub mod wire;
+mod words;
 
 use std::sync::Arc;
 
@@ -11,6 +27,10 @@ use crate::approvals::Approvals;
 use crate::config::Directory;
 use crate::recording::Recordings;
 use crate::store::Store;
+
+pub use nearby::{is_own, nearby};
+pub use render::Look;
+pub use words::gather;
 
 #[derive(Debug, Clone)]
 pub struct Console {
@@ -28,8 +48,6 @@ pub struct Terminal {
 }
 
 impl Console {
-    /// Runs one command line of the stock client (`ssh bastion approve K7Q3FM`); no command is help and
-    /// what waits for this person. Returns the exit status.
     pub async fn run(
         &self,
         _who: &Principal,
@@ -42,8 +60,13 @@ impl Console {
         todo!()
     }
 
-    /// Serves the companion on the subsystem `countersign-v1` (**D wire**) until it hangs up.
     pub async fn wire(&self, _who: &Principal, _input: impl AsyncRead + Unpin + Send, _out: impl AsyncWrite + Unpin + Send) -> u32 {
         todo!()
     }
+}
+pub fn nearby(_d: &Directory, _p: &Principal, _n: &str) -> Vec<String> {
+    todo!()
+}
+pub fn visible(_t: &str) -> String {
+    todo!()
 }

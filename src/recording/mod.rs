@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::access::ruling::RecordLevel;
 use crate::id::{Digest, Login, Person, RequestId, ScheduleName, SessionId, TargetId};
 use crate::time::Timestamp;
+pub use crate::transcript::Header;
 use crate::transcript::{Event, Outcome};
 
 /// The recording side of one node: a directory and a few writer threads. Cheap to clone.
@@ -20,25 +21,6 @@ pub struct Settings {
     /// Non-terminal bytes of one stream kept in full; beyond, length and SHA-256 per chunk.
     pub bulk_cap: u64,
     pub writers: usize,
-}
-
-/// What is known when a session begins; the first record of the spool.
-#[derive(Debug, Clone)]
-pub struct Header {
-    pub session: SessionId,
-    pub request: Option<RequestId>,
-    pub person: Person,
-    pub target: TargetId,
-    pub login: Login,
-    /// `shell`, `exec` or `sftp`
-    pub kind: String,
-    pub command: Option<Vec<u8>>,
-    /// Columns, rows and TERM, where there is a terminal.
-    pub terminal: Option<(u32, u32, String)>,
-    pub started: Timestamp,
-    pub record: RecordLevel,
-    pub retain: Vec<ScheduleName>,
-    pub serial: u64,
 }
 
 impl Recordings {
@@ -125,4 +107,9 @@ pub enum RecordError {
     BadSpool { path: PathBuf, why: String },
     #[error("the recorder has stopped")]
     Stopped,
+}
+impl Recordings {
+    pub fn unlink_spool(&self, _s: SessionId) -> Result<(), RecordError> {
+        todo!()
+    }
 }

@@ -1,1 +1,235 @@
-//! (stub)
+//! Everything that speaks SSH. Read `session.rs` first: the main path of a session.
+
+mod algorithms;
+mod alternate;
+mod ask;
+mod channel;
+mod console;
+pub mod flow;
+mod front;
+mod gate;
+mod hold;
+mod jump;
+mod lease;
+mod listener;
+mod login;
+mod names;
+mod opening;
+mod relay;
+pub mod sandbox;
+mod session;
+mod upstream;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::access::policy::Question;
+use crate::access::{Action, Grant, Principal, Ruling, Target};
+use crate::approvals::Approvals;
+use crate::audit::Event;
+use crate::authority::{CertificateAuthority, HostCertificates, Keys};
+use crate::config::Directory;
+use crate::console::Console;
+use crate::id::SessionId;
+use crate::recording::{Ended, Recordings};
+use crate::store::{SealedRow, Store};
+use crate::time::Timestamp;
+use crate::transcript::Outcome;
+
+/// One running node: what a channel needs on its way. Built once, in [`start`].
+pub struct Bastion {
+    directory: watch::Receiver<Arc<Directory>>,
+    store: Store,
+    approvals: Approvals,
+    authority: CertificateAuthority,
+    host_certificates: HostCertificates,
+    recordings: Recordings,
+    console: Console,
+    /// True once the node stops.
+    stop: watch::Receiver<bool>,
+    live: Live,
+}
+
+/// How many channels have a task that must not be cut short: it may still have to end a recording.
+#[derive(Debug, Clone)]
+struct Live(watch::Sender<usize>);
+
+/// One of them, until dropped.
+#[derive(Debug)]
+struct Alive(watch::Sender<usize>);
+
+impl Live {
+    fn enter(&self) -> Alive {
+        self.0.send_modify(|count| *count += 1);
+        Alive(self.0.clone())
+    }
+}
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count -= 1);
+    }
+}
+
+impl std::fmt::Debug for Bastion {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Bastion").finish_non_exhaustive()
+    }
+}
+
+impl Bastion {
+    /// The directory as it is now; a reload swaps it whole.
+    fn directory(&self) -> Arc<Directory> {
+        self.directory.borrow().clone()
+    }
+
+    /// Whether this person may ask for some login and some action there now.
+    fn may_ask(&self, who: &Principal, target: &Target, now: Timestamp) -> bool {
+        let directory = self.directory();
+        target.logins.iter().any(|login| {
+            Action::ALL.iter().any(|action| {
+                let question = Question {
+                    person: who.person(),
+                    groups: who.groups(),
+                    target,
+                    login,
+                    action: *action,
+                    command: None,
+                    source: who.source(),
+                    now,
+                    first_time: false,
+                    mfa: false,
+                    inner_auth: true,
+                };
+                !matches!(directory.policy.rule(&question), Ruling::Deny(_))
+            })
+        })
+    }
+
+    /// Logs a refusal; a report event, so it does not hold up the answer.
+    fn report_refusal(&self, who: Principal, wanted: String, why: &str) {
+        let store = self.store.clone();
+        let event = Event::refused(who.person(), who.source(), &wanted, why);
+        tokio::spawn(async move {
+            if let Err(error) = store.report(event, Timestamp::now()).await {
+                tracing::error!(%error, "a refusal could not be logged");
+            }
+        });
+    }
+
+    async fn session_ended(&self, grant: &Grant, outcome: &Outcome) {
+        tracing::info!(session = %grant.session, %outcome, "session ended");
+        if let Err(error) = self.store.session_ended(grant.session, &outcome.to_string(), Timestamp::now()).await {
+            tracing::error!(session = %grant.session, %error, "the end could not be logged");
+        }
+    }
+
+    async fn seal(&self, session: SessionId, ended: Ended) {
+        match ended.seal().await {
+            Ok(sealed) => {
+                let row = SealedRow { file: sealed.file.clone(), sha256: sealed.sha256, bytes: sealed.bytes };
+                match self.store.session_sealed(session, row, Timestamp::now()).await {
+                    // The spool goes only when the row stands.
+                    Ok(()) => {
+                        if let Err(error) = self.recordings.unlink_spool(session) {
+                            tracing::warn!(%session, %error, "a sealed spool could not be removed; the next start will");
+                        }
+                    }
+                    Err(error) => tracing::error!(%session, %error, "sealed, but not in the state; the next start seals again"),
+                }
+            }
+            Err(error) => tracing::error!(%session, %error, "not sealed; the spool is kept for the next start"),
+        }
+    }
+}
+
+/// A running node.
+#[derive(Debug)]
+pub struct Running {
+    /// Where it listens, in the order of the configuration.
+    pub addresses: Vec<SocketAddr>,
+    stop: watch::Sender<bool>,
+    tasks: Vec<JoinHandle<()>>,
+    live: Live,
+}
+
+/// How long the ends of sessions may take when the node stops.
+const STOP: std::time::Duration = std::time::Duration::from_secs(20);
+
+impl Running {
+    /// Stops accepting, ends every session with a word, and waits until their recordings are sealed. What
+    /// is not sealed within [`STOP`] is sealed at the next start.
+    pub async fn stop(self) {
+        self.stop.send_replace(true);
+        for task in self.tasks {
+            let _ = task.await;
+        }
+        let mut live = self.live.0.subscribe();
+        if tokio::time::timeout(STOP, live.wait_for(|count| *count == 0)).await.is_err() {
+            tracing::warn!(left = *live.borrow(), "stopped before every session had ended");
+        }
+    }
+}
+
+/// The parts a node is put together from; made by `cli::serve`.
+#[derive(Debug)]
+pub struct Parts {
+    pub directory: watch::Receiver<Arc<Directory>>,
+    pub keys: Keys,
+    pub store: Store,
+    pub approvals: Approvals,
+    pub recordings: Recordings,
+}
+
+/// Starts listening.
+pub async fn start(parts: Parts) -> std::io::Result<Running> {
+    let Parts { directory, keys, store, approvals, recordings } = parts;
+    let (stop, stopped) = watch::channel(false);
+    let live = Live(watch::Sender::new(0));
+    let console =
+        Console { approvals: approvals.clone(), store: store.clone(), recordings: recordings.clone(), directory: directory.clone() };
+    let listen = directory.borrow().config.listen.clone();
+    let bastion = Arc::new(Bastion {
+        directory,
+        store,
+        approvals,
+        authority: CertificateAuthority::new(&keys),
+        host_certificates: HostCertificates::new(&keys),
+        recordings,
+        console,
+        stop: stopped.clone(),
+        live: live.clone(),
+    });
+    let (mut addresses, mut tasks) = (Vec::new(), Vec::new());
+    for address in listen {
+        let listener = TcpListener::bind(address).await?;
+        addresses.push(listener.local_addr()?);
+        tasks.push(tokio::spawn(listener::accept(bastion.clone(), listener, stopped.clone())));
+    }
+    tasks.push(tokio::spawn(sweep(bastion, stopped)));
+    Ok(Running { addresses, stop, tasks, live })
+}
+
+/// Returns once the node stops.
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // An error means that the node is gone altogether.
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+/// Expires and voids what is due, every second.
+async fn sweep(bastion: Arc<Bastion>, mut stop: watch::Receiver<bool>) {
+    let mut second = tokio::time::interval(std::time::Duration::from_secs(1));
+    second.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = second.tick() => if let Err(error) = bastion.approvals.sweep(Timestamp::now()).await {
+                tracing::error!(%error, "the sweep failed; it is tried again in a second");
+            },
+            () = stopped(&mut stop) => return,
+        }
+    }
+}

@@ -1,76 +1,163 @@
-//! The state: SQLite behind one writer task and a few readers. (stub: signatures only)
+//! The state: SQLite behind one writer task and a few readers. Nothing else speaks SQL.
+//!
+//! What is true is in the rows, never in memory. Every change of state is one `update … where state =
+//! expected` with its audit row in the same transaction; zero rows mean that somebody else was first,
+//! a normal answer. A change that cannot be committed has not happened, and its caller is told so.
 
-use std::path::Path;
+mod audit;
+mod columns;
+pub mod decisions;
+pub mod grants;
+pub mod requests;
+mod schema;
+pub mod sessions;
+mod wake;
+mod writer;
 
-use crate::access::ruling::RecordLevel;
-use crate::id::{Login, Person, RequestId, ScheduleName, SessionId, TargetId};
-use crate::time::Timestamp;
+#[cfg(test)]
+mod tests;
 
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{ConnectOptions, Sqlite, SqlitePool, Transaction};
+use tokio::sync::{broadcast, mpsc, oneshot};
+
+pub use audit::AuditRow;
+pub use sessions::{Found, SealedRow, SessionFilter, SessionRow};
+pub(crate) use writer::{Running, Tx};
+
+use crate::id::RequestId;
+use writer::{Command, Failed, QUEUE, Writer};
+
+/// How long anybody waits for a change or for a reader before giving up.
+const DEADLINE: Duration = Duration::from_secs(20);
+/// How long SQLite waits for another process that holds the file (a backup, an operator's shell).
+const BUSY: Duration = Duration::from_secs(5);
+const READERS: u32 = 4;
+
+/// The database. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Store {}
+pub struct Store {
+    writer: mpsc::Sender<Command>,
+    readers: SqlitePool,
+    wake: wake::Wake,
+}
 
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     #[error("the database cannot be opened: {path}")]
     Open {
-        path: std::path::PathBuf,
+        path: PathBuf,
         #[source]
-        source: sqlx::Error,
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
+    #[error("others may read the database: {path} has mode {mode:03o}; run: chmod 600 {path}")]
+    Mode { path: PathBuf, mode: u32 },
+    #[error("the database is of version {found}, this binary knows {known}: use the newer binary, or restore the backup made before it")]
+    Newer { found: i64, known: usize },
     #[error("the database refused")]
     Database(#[from] sqlx::Error),
+    #[error("the change was not committed")]
+    NotCommitted(#[source] Failed),
+    #[error("the column {column} of a row cannot be read")]
+    Column {
+        column: &'static str,
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    #[error("a fresh id was not found in a few tries")]
+    Ids,
+    #[error("the database did not answer in {} s", DEADLINE.as_secs())]
+    Late,
     #[error("the writer has stopped")]
     Stopped,
 }
 
-/// A session's row.
-#[derive(Debug, Clone)]
-pub struct SessionRow {
-    pub id: SessionId,
-    pub request: Option<RequestId>,
-    pub person: Person,
-    pub target: TargetId,
-    pub login: Login,
-    /// `shell`, `exec` or `sftp`
-    pub kind: String,
-    pub source: String,
-    pub serial: u64,
-    pub record: RecordLevel,
-    pub retain: Vec<ScheduleName>,
-    pub started: Timestamp,
-    pub ended: Option<Timestamp>,
-    /// In the words of `transcript::Outcome`.
-    pub outcome: Option<String>,
-    /// Set once the recording is sealed: file name below `recordings`, its SHA-256 and size.
-    pub sealed: Option<SealedRow>,
-}
-
-#[derive(Debug, Clone)]
-pub struct SealedRow {
-    pub file: String,
-    pub sha256: crate::id::Digest,
-    pub bytes: u64,
-}
-
 impl Store {
-    pub async fn open(_path: &Path) -> Result<Self, StoreError> {
-        todo!()
+    /// Opens the database, making it (mode 0600) where there is none, and starts its writer.
+    pub async fn open(path: &Path) -> Result<Self, StoreError> {
+        keep_private(path)?;
+        let open_error = |source: sqlx::Error| StoreError::Open { path: path.to_owned(), source: source.into() };
+        let options = SqliteConnectOptions::new().filename(path).busy_timeout(BUSY).foreign_keys(true).disable_statement_logging();
+        let writing = options.clone().journal_mode(SqliteJournalMode::Wal).synchronous(SqliteSynchronous::Full);
+        let mut connection = writing.connect().await.map_err(open_error)?;
+        schema::migrate(&mut connection).await?;
+        let readers = SqlitePoolOptions::new()
+            .max_connections(READERS)
+            .acquire_timeout(DEADLINE)
+            .test_before_acquire(false)
+            .connect_with(options.read_only(true))
+            .await
+            .map_err(open_error)?;
+        let (writer, queue) = mpsc::channel(QUEUE);
+        let wake = wake::Wake::new();
+        tokio::spawn(Writer::new(writing, connection, wake.clone()).run(queue));
+        Ok(Self { writer, readers, wake })
     }
 
-    /// Appends a report event that belongs to no other change (a login, a refusal, a failure).
-    pub async fn report(&self, _event: crate::audit::Event, _now: Timestamp) -> Result<(), StoreError> {
-        todo!()
+    /// Finishes what is queued and closes; every later call fails with [`StoreError::Stopped`] or a
+    /// closed reader.
+    pub async fn close(&self) {
+        let (tell, told) = oneshot::channel();
+        if self.writer.send(Command::Close(tell)).await.is_ok() {
+            told.await.ok();
+        }
+        self.readers.close().await;
     }
 
-    pub async fn session_ended(&self, _id: SessionId, _outcome: &str, _now: Timestamp) -> Result<(), StoreError> {
-        todo!()
+    /// A hint each time some request or grant changed.
+    pub fn hints(&self) -> broadcast::Receiver<RequestId> {
+        self.wake.listen()
     }
 
-    pub async fn session_sealed(&self, _id: SessionId, _sealed: SealedRow, _now: Timestamp) -> Result<(), StoreError> {
-        todo!()
+    /// Runs a verb in the writer; returns after its COMMIT. [`StoreError::Late`] does not say whether
+    /// the change happened: the caller goes on as if it had not, and what it opened stays unused.
+    pub(crate) async fn write<T, E>(
+        &self,
+        verb: impl for<'c> FnOnce(&'c mut Tx) -> Running<'c, Result<T, E>> + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+    {
+        let (tell, told) = oneshot::channel();
+        let committed = async {
+            self.writer.send(Command::Run(writer::job(verb, tell))).await.map_err(|_| StoreError::Stopped)?;
+            told.await.map_err(|_| StoreError::Stopped)
+        };
+        match tokio::time::timeout(DEADLINE, committed).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(stopped)) => Err(stopped.into()),
+            Err(_) => Err(StoreError::Late.into()),
+        }
     }
 
-    pub async fn session(&self, _id: SessionId) -> Result<Option<SessionRow>, StoreError> {
-        todo!()
+    /// Queues a verb that nobody waits for, if there is room: best effort, for `Drop`.
+    pub(crate) fn post(&self, verb: impl for<'c> FnOnce(&'c mut Tx) -> Running<'c, Result<(), StoreError>> + Send + 'static) {
+        let (tell, _) = oneshot::channel();
+        self.writer.try_send(Command::Run(writer::job(verb, tell))).ok();
     }
+
+    /// One consistent view of all tables, for reads that belong together.
+    pub(crate) async fn snapshot(&self) -> Result<Snapshot, StoreError> {
+        Ok(Snapshot { tx: self.readers.begin().await? })
+    }
+}
+
+/// A read-only transaction; what is read through it is of one moment.
+#[derive(Debug)]
+pub(crate) struct Snapshot {
+    tx: Transaction<'static, Sqlite>,
+}
+
+/// Makes the file with mode 0600 before SQLite does; its `-wal` and `-shm` take over that mode.
+fn keep_private(path: &Path) -> Result<(), StoreError> {
+    let open_error = |source: std::io::Error| StoreError::Open { path: path.to_owned(), source: source.into() };
+    let file =
+        std::fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path).map_err(open_error)?;
+    let mode = file.metadata().map_err(open_error)?.permissions().mode() & 0o777;
+    if mode & 0o077 == 0 { Ok(()) } else { Err(StoreError::Mode { path: path.to_owned(), mode }) }
 }

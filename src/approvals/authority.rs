@@ -1,0 +1,178 @@
+//! Who may decide a request, by today's directory, and which stored decisions still stand.
+//!
+//! Asked at each decision and again at each opening (**D persons**): a decision of somebody who has
+//! left the group, lost the key that signed or may no longer approve for the target counts for nothing.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use russh::keys::ssh_key::{HashAlg, PublicKey};
+
+use crate::access::decision::{BadDecision, GrantedTerms, Level, SignedDecision, Verdict};
+use crate::access::request::RequestDocument;
+use crate::access::target::Target;
+use crate::access::workflow::{self, Decided, Progress, TrackState, Workflow};
+use crate::access::{ConsoleAction, Principal};
+use crate::config::Directory;
+use crate::id::{Digest, Group, Person, WorkflowName};
+use crate::store::decisions::DecisionRow;
+use crate::time::Timestamp;
+
+/// The authority over one request, as of one moment. Where a workflow or a target of the request is
+/// gone from the directory, nobody has any.
+#[derive(Debug, Clone)]
+pub(super) struct Authority {
+    workflows: Vec<Workflow>,
+    requester: Person,
+    asked: GrantedTerms,
+    deciders: BTreeMap<Person, Decider>,
+}
+
+#[derive(Debug, Clone)]
+struct Decider {
+    groups: Vec<Group>,
+    keys: Vec<PublicKey>,
+}
+
+impl Authority {
+    /// Over every target of the request: for deciding.
+    pub(super) fn over(directory: &Directory, document: &RequestDocument, now: Timestamp) -> Self {
+        let targets: Option<Vec<&Target>> = document
+            .targets
+            .iter()
+            .map(|asked| directory.targets.find(asked.id.as_str()).filter(|t| t.pin() == asked.pin))
+            .map(|t| t.map(|t| &**t))
+            .collect();
+        Self::of(directory, document, targets.as_deref(), now)
+    }
+
+    /// Over the one target that a session opens.
+    pub(super) fn over_one(directory: &Directory, document: &RequestDocument, target: &Target, now: Timestamp) -> Self {
+        Self::of(directory, document, Some(&[target]), now)
+    }
+
+    fn of(directory: &Directory, document: &RequestDocument, targets: Option<&[&Target]>, now: Timestamp) -> Self {
+        let asked = GrantedTerms { for_us: document.for_us, once: document.once, scope: document.scope.clone() };
+        let workflows = workflows_of(directory, document).filter(|_| targets.is_some()).unwrap_or_default();
+        let mut deciders = BTreeMap::new();
+        for entry in directory.people.iter() {
+            let eligible = entry.name != document.person && workflows.iter().any(|w| w.is_eligible(&entry.name, &entry.groups));
+            let may = |target: &&Target| directory.policy.may(&entry.name, &entry.groups, ConsoleAction::Approve, target, now);
+            if eligible && targets.unwrap_or_default().iter().all(may) {
+                deciders.insert(entry.name.clone(), Decider { groups: entry.groups.clone(), keys: entry.keys.clone() });
+            }
+        }
+        Self { workflows, requester: document.person.clone(), asked, deciders }
+    }
+
+    pub(super) fn may_decide(&self, person: &Person) -> bool {
+        self.deciders.contains_key(person)
+    }
+
+    /// Everybody who may decide now, never the requester.
+    pub(super) fn deciders(&self) -> Vec<Person> {
+        self.deciders.keys().cloned().collect()
+    }
+
+    pub(super) fn groups(&self, person: &Person) -> Vec<Group> {
+        self.deciders.get(person).map(|decider| decider.groups.clone()).unwrap_or_default()
+    }
+
+    pub(super) fn asked(&self) -> &GrantedTerms {
+        &self.asked
+    }
+
+    pub(super) fn level(&self) -> Level {
+        workflow::strictest(&self.refs())
+    }
+
+    pub(super) fn names(&self) -> Vec<WorkflowName> {
+        self.workflows.iter().map(|workflow| workflow.name.clone()).collect()
+    }
+
+    /// How long an approval waits for its first use.
+    pub(super) fn use_within(&self) -> Duration {
+        self.workflows.iter().map(|workflow| workflow.use_within).min().unwrap_or_default()
+    }
+
+    pub(super) fn tracks(&self, rows: &[DecisionRow]) -> Vec<TrackState> {
+        workflow::tracks(&self.refs(), &self.requester, &self.standing(rows))
+    }
+
+    /// Weighs the decisions that stand today.
+    pub(super) fn weigh(&self, rows: &[DecisionRow]) -> Progress {
+        workflow::weigh(&self.refs(), &self.requester, &self.asked, &self.standing(rows))
+    }
+
+    /// Weighs what can be proven: of each signed decision what its bytes say under its signature, and
+    /// nothing of its columns. A signature that no longer verifies with a key of its person, or bytes
+    /// that speak of another request, count for nothing.
+    pub(super) fn weigh_proven(&self, rows: &[DecisionRow], request: Digest, bastion: &str) -> Progress {
+        let proven: Vec<DecisionRow> = rows.iter().filter_map(|row| self.proven(row, request, bastion).ok()).collect();
+        self.weigh(&proven)
+    }
+
+    fn proven(&self, row: &DecisionRow, request: Digest, bastion: &str) -> Result<DecisionRow, BadDecision> {
+        let Some(signed) = &row.signed else {
+            return Ok(DecisionRow { level: Level::Connection, ..row.clone() });
+        };
+        let keys = self.deciders.get(&row.person).map(|decider| decider.keys.as_slice()).unwrap_or_default();
+        let decision = SignedDecision::verify(signed.bytes.clone(), &signed.signature, &row.person, keys, bastion, row.at)?;
+        let document = decision.document();
+        if document.requests.binary_search(&request).is_err() {
+            return Err(BadDecision::Requests);
+        }
+        Ok(DecisionRow {
+            verdict: document.verdict,
+            terms: document.terms.clone(),
+            note: document.note.clone(),
+            level: decision.level(),
+            ..row.clone()
+        })
+    }
+
+    fn standing(&self, rows: &[DecisionRow]) -> Vec<Decided> {
+        rows.iter().filter_map(|row| self.stands(row)).collect()
+    }
+
+    fn stands(&self, row: &DecisionRow) -> Option<Decided> {
+        let decider = self.deciders.get(&row.person)?;
+        let holds_key = |key: &String| decider.keys.iter().any(|known| known.fingerprint(HashAlg::Sha256).to_string() == *key);
+        if row.signed.as_ref().is_some_and(|signed| !holds_key(&signed.key)) {
+            return None;
+        }
+        Some(Decided {
+            person: row.person.clone(),
+            groups: decider.groups.clone(),
+            verdict: row.verdict,
+            terms: row.terms.clone(),
+            level: row.level,
+            note: row.note.clone(),
+        })
+    }
+
+    fn refs(&self) -> Vec<&Workflow> {
+        self.workflows.iter().collect()
+    }
+}
+
+/// The workflows that a request has to go through, each once; `None` if one is gone.
+pub(super) fn workflows_of(directory: &Directory, document: &RequestDocument) -> Option<Vec<Workflow>> {
+    let mut names: Vec<&WorkflowName> = document.needs.iter().map(|needs| &needs.workflow).collect();
+    names.sort();
+    names.dedup();
+    names.into_iter().map(|name| directory.workflows.get(name).cloned()).collect()
+}
+
+/// Whether the key that somebody came with is still theirs.
+pub(super) fn is_still_known(directory: &Directory, who: &Principal) -> bool {
+    directory.people.by_key(who.key().key()).is_some_and(|entry| entry.name == *who.person())
+}
+
+/// What people may say of a verdict.
+pub(super) fn done(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Approve => "approved by you",
+        Verdict::Deny => "denied by you",
+    }
+}

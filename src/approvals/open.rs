@@ -1,0 +1,268 @@
+//! From an approved request to the right to open one session (**D grant row**).
+//!
+//! Authority is checked again here, against today's directory and over the stored signatures: what the
+//! database says of a decision is not believed where the signed bytes say it. A grant whose approvals
+//! no longer stand is void for good.
+
+use serde_json::{Value, json};
+
+use super::authority::{Authority, is_still_known};
+use super::{ApprovalError, Approvals, Basis, OpenError, Opening};
+use crate::access::decision::GrantedTerms;
+use crate::access::grant::Opened;
+use crate::access::request::RequestDocument;
+use crate::access::ruling::Hold;
+use crate::access::target::Target;
+use crate::access::workflow::Progress;
+use crate::access::{Grant, Principal, Want, canonical};
+use crate::audit::Event;
+use crate::config::Directory;
+use crate::id::{Digest, Login, Person, RequestId};
+use crate::store::Snapshot;
+use crate::store::decisions::DecisionRow;
+use crate::store::grants::{GrantRow, GrantState, NewSession, window};
+use crate::time::Timestamp;
+
+/// A grant that stands: who asked for what, who agreed, to what.
+#[derive(Debug)]
+struct Standing {
+    document: RequestDocument,
+    bytes: Vec<u8>,
+    decisions: Vec<DecisionRow>,
+    terms: GrantedTerms,
+    by: Vec<Person>,
+}
+
+/// Why a grant does not stand.
+#[derive(Debug)]
+enum Fallen {
+    /// For this opening; another may still use it.
+    Unfit(&'static str),
+    /// For good.
+    Void(&'static str),
+}
+
+impl Approvals {
+    /// Finds an open grant of this person, key, source, target and login that covers `want` and went
+    /// through every workflow that today's ruling needs.
+    pub async fn usable(
+        &self,
+        who: &Principal,
+        target: &Target,
+        login: &Login,
+        want: &Want,
+        holds: &[Hold],
+        now: Timestamp,
+    ) -> Result<Option<RequestId>, ApprovalError> {
+        let directory = self.directory();
+        let mut snapshot = self.store.snapshot().await?;
+        let asker = (who.person(), who.fingerprint(), who.source_block());
+        let grants = snapshot.grants_reaching((asker.0, &asker.1, &asker.2), (&target.id, target.pin()), login).await?;
+        for grant in grants {
+            let satisfied = holds.iter().all(|hold| grant.workflows.contains(&hold.workflow));
+            if !satisfied || grant.unusable(now).is_some() {
+                continue;
+            }
+            let wanted = Wanted { who, target, login, want };
+            if self.standing(&mut snapshot, &grant, &wanted, &directory, now).await?.is_ok() {
+                return Ok(Some(grant.request));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Uses the grant (or records that policy asks nobody) in one transaction with the session's row,
+    /// the certificate's serial and their audit rows. Returns the evidence bytes with the grant:
+    /// canonical JSON of the request's bytes and every decision with its signature.
+    pub async fn open(&self, opening: Opening, now: Timestamp) -> Result<(Grant, Vec<u8>), OpenError> {
+        let directory = self.directory();
+        if !is_still_known(&directory, &opening.principal) {
+            return Err(OpenError::Key(opening.principal.fingerprint()));
+        }
+        match opening.basis {
+            Basis::Permitted => {
+                let bound = opening.terms.longest_grant;
+                let evidence = evidence(&directory, None);
+                let mut new = new_session(opening, None, now);
+                new.opened.granted_for = bound.unwrap_or_default();
+                new.ends_at_most = bound.map(|bound| now.plus(bound));
+                let grant =
+                    self.store.write(move |tx| Box::pin(async move { Ok::<_, OpenError>(tx.open_permitted(new, now).await?) })).await?;
+                Ok((grant, evidence))
+            }
+            Basis::Approved(request) => self.open_approved(request, opening, &directory, now).await,
+        }
+    }
+
+    async fn open_approved(
+        &self,
+        id: RequestId,
+        opening: Opening,
+        directory: &Directory,
+        now: Timestamp,
+    ) -> Result<(Grant, Vec<u8>), OpenError> {
+        let mut snapshot = self.store.snapshot().await?;
+        let grant = snapshot.grant(id).await?.ok_or(OpenError::Unusable(id, "was not approved"))?;
+        if let Some(why) = grant.unusable(now) {
+            return Err(OpenError::Unusable(id, why));
+        }
+        let wanted = Wanted { who: &opening.principal, target: &opening.target, login: &opening.login, want: &opening.want };
+        let standing = self.standing(&mut snapshot, &grant, &wanted, directory, now).await?;
+        drop(snapshot);
+        let standing = match standing {
+            Ok(standing) => standing,
+            Err(Fallen::Unfit(why)) => return Err(OpenError::Unusable(id, why)),
+            Err(Fallen::Void(why)) => {
+                self.void(id, why, now).await?;
+                return Err(OpenError::Unusable(id, why));
+            }
+        };
+        let evidence = evidence(directory, Some(&standing));
+        let exact = standing.terms.scope.is_exact_for(&opening.want);
+        let granted = window(&standing.terms);
+        let mut new = new_session(opening, Some(id), now);
+        new.opened.exact = exact;
+        new.opened.stdin = !exact || standing.document.stdin;
+        new.opened.approvers = standing.by;
+        new.opened.granted_for = granted;
+        let opened = self
+            .store
+            .write(move |tx| {
+                Box::pin(async move {
+                    if let Some(opened) = tx.open_on_grant(id, granted, new, now).await? {
+                        return Ok(opened);
+                    }
+                    // Somebody was first; the row says who.
+                    let why = tx.grant(id).await?.and_then(|grant| grant.unusable(now)).unwrap_or("was used");
+                    Err(OpenError::Unusable(id, why))
+                })
+            })
+            .await?;
+        Ok((opened, evidence))
+    }
+
+    /// Whether this grant carries this want of this person there, by its signed bytes and by who may
+    /// decide today.
+    async fn standing(
+        &self,
+        snapshot: &mut Snapshot,
+        grant: &GrantRow,
+        wanted: &Wanted<'_>,
+        directory: &Directory,
+        now: Timestamp,
+    ) -> Result<Result<Standing, Fallen>, crate::store::StoreError> {
+        let Some(row) = snapshot.request(grant.request).await? else { return Ok(Err(Fallen::Void("has lost its request"))) };
+        let decisions = snapshot.decisions(grant.request).await?;
+        let Ok(document) = self.document_of(&row) else {
+            return Ok(Err(Fallen::Void("was changed after it was asked")));
+        };
+        if !wanted.is_asked_in(&document) {
+            return Ok(Err(Fallen::Unfit("is for somebody or something else")));
+        }
+        let authority = Authority::over_one(directory, &document, wanted.target, now);
+        let Progress::Approved { terms, by } = authority.weigh_proven(&decisions, row.digest, &self.bastion) else {
+            return Ok(Err(Fallen::Void("has approvals that no longer stand")));
+        };
+        let terms = terms.meet(&grant.terms);
+        if !terms.scope.covers(wanted.want) {
+            return Ok(Err(Fallen::Unfit("does not reach that far")));
+        }
+        Ok(Ok(Standing { document, bytes: row.bytes, decisions, terms, by }))
+    }
+
+    async fn void(&self, id: RequestId, why: &'static str, now: Timestamp) -> Result<(), OpenError> {
+        tracing::warn!(request = %id, why, "a grant is void");
+        self.store
+            .write(move |tx| {
+                Box::pin(async move {
+                    let event = Event::request("grant.void", id, None, json!({ "why": why }));
+                    tx.end_grant(id, GrantState::Void, None, why, event, now).await?;
+                    Ok(())
+                })
+            })
+            .await
+    }
+}
+
+/// What somebody wants to open.
+struct Wanted<'a> {
+    who: &'a Principal,
+    target: &'a Target,
+    login: &'a Login,
+    want: &'a Want,
+}
+
+impl Wanted<'_> {
+    /// Whether exactly this person, key and source asked for this very host and login.
+    fn is_asked_in(&self, document: &RequestDocument) -> bool {
+        let pin = self.target.pin();
+        document.person == *self.who.person()
+            && document.key == self.who.fingerprint()
+            && document.source == self.who.source_block()
+            && document.login == *self.login
+            && document.targets.iter().any(|target| target.id == self.target.id && target.pin == pin)
+    }
+}
+
+fn new_session(opening: Opening, request: Option<RequestId>, now: Timestamp) -> NewSession {
+    let Opening { session, principal, target, address, login, want, terms, basis: _ } = opening;
+    let (kind, command) = match &want {
+        Want::Shell => ("shell", None),
+        Want::Exec(bytes) => ("exec", Some(Digest::of(bytes))),
+        Want::Sftp => ("sftp", None),
+    };
+    let open = json!({
+        "session": session, "request": request, "person": principal.person(), "key": principal.fingerprint(),
+        "source": principal.source(), "target": target.id, "pin": target.pin(), "address": address.to_string(),
+        "login": login, "kind": kind, "command": command, "policies": terms.policies,
+    });
+    let certificate = json!({
+        "session": session, "request": request, "person": principal.person(),
+        "principal": target.certificate_principal(&login),
+    });
+    let opened = Opened {
+        session,
+        request,
+        principal,
+        target,
+        address,
+        login,
+        want,
+        exact: false,
+        stdin: true,
+        approvers: vec![],
+        granted_for: std::time::Duration::ZERO,
+        ends_at: None,
+        serial: 0,
+        record: terms.record,
+        retain: terms.retain.into_iter().collect(),
+        opened_at: now,
+    };
+    NewSession {
+        opened,
+        ends_at_most: None,
+        kind,
+        open: Event::new("session.open", open),
+        certificate: Event::new("certificate.issue", certificate),
+    }
+}
+
+/// What a signer that trusts nobody needs to agree: the request's bytes, every decision with its
+/// signature, the digest of the policy set that ruled now.
+fn evidence(directory: &Directory, standing: Option<&Standing>) -> Vec<u8> {
+    let b64 = |bytes: &[u8]| data_encoding::BASE64.encode(bytes);
+    let decisions = standing.map(|standing| standing.decisions.as_slice()).unwrap_or_default();
+    let decisions: Vec<Value> = decisions
+        .iter()
+        .map(|row| {
+            let signed = row.signed.as_ref();
+            json!({
+                "bytes_b64": signed.map(|signed| b64(&signed.bytes)),
+                "sig": signed.map(|signed| &signed.signature),
+                "person": row.person, "level": row.level, "time": row.at,
+            })
+        })
+        .collect();
+    let request = standing.map(|standing| b64(&standing.bytes));
+    canonical::encode(&json!({ "v": 1, "request_b64": request, "decisions": decisions, "policy": directory.digest }))
+}

@@ -1,0 +1,138 @@
+//! What may be shown of requests and grants, and to whom. Rendered from the stored bytes; a column
+//! says only where a request stands.
+
+use super::authority::Authority;
+use super::{ApprovalError, Approvals, RequestState};
+use crate::access::decision::{GrantedTerms, Level};
+use crate::access::request::{RequestDocument, matching_code};
+use crate::access::workflow::TrackState;
+use crate::access::{ConsoleAction, Principal};
+use crate::config::Directory;
+use crate::id::{Digest, Person, RequestId};
+use crate::store::Snapshot;
+use crate::store::grants::{GrantFilter, GrantRow};
+use crate::store::requests::{RequestFilter, RequestRow};
+use crate::time::Timestamp;
+
+#[derive(Debug, Clone)]
+pub struct RequestView {
+    pub id: RequestId,
+    pub state: RequestState,
+    /// Read from the stored bytes; before the reason is known, what they will say without it.
+    pub document: RequestDocument,
+    pub bytes: Vec<u8>,
+    /// Of `bytes`; meaningless while `NeedsReason`.
+    pub digest: Digest,
+    pub code: String,
+    pub tracks: Vec<TrackState>,
+    /// The strictest level that any track asks for.
+    pub level: Level,
+    /// Persons who may decide, never the requester.
+    pub asked: Vec<Person>,
+    /// When approved: what was granted, and by whom.
+    pub granted: Option<GrantedTerms>,
+    pub approvers: Vec<Person>,
+    pub waiters: u32,
+    /// When the last waiter left, if nobody waits.
+    pub left_at: Option<Timestamp>,
+    /// When it ends undecided: `not_after`, or sooner once its last waiter has left.
+    pub due: Timestamp,
+}
+
+/// A grant with the request that it answers.
+#[derive(Debug, Clone)]
+pub struct GrantView {
+    pub request: RequestView,
+    pub grant: GrantRow,
+}
+
+impl Approvals {
+    pub async fn view(&self, id: RequestId) -> Result<Option<RequestView>, ApprovalError> {
+        self.view_at(id, Timestamp::now()).await
+    }
+
+    /// Lists the requests that this person may see, newest first.
+    pub async fn requests(&self, filter: &RequestFilter, who: &Principal, now: Timestamp) -> Result<Vec<RequestView>, ApprovalError> {
+        let directory = self.directory();
+        let mut snapshot = self.store.snapshot().await?;
+        let mut seen = Vec::new();
+        for row in snapshot.requests(filter).await? {
+            let view = self.view_of(&mut snapshot, row, &directory, now).await?;
+            if self.may_see(&view, who, now) {
+                seen.push(view);
+            }
+        }
+        Ok(seen)
+    }
+
+    /// Lists the grants whose requests this person may see, newest first.
+    pub async fn grants(&self, filter: &GrantFilter, who: &Principal, now: Timestamp) -> Result<Vec<GrantView>, ApprovalError> {
+        let directory = self.directory();
+        let mut snapshot = self.store.snapshot().await?;
+        let mut seen = Vec::new();
+        for grant in snapshot.grants(filter).await? {
+            let Some(row) = snapshot.request(grant.request).await? else { continue };
+            let request = self.view_of(&mut snapshot, row, &directory, now).await?;
+            if self.may_see(&request, who, now) {
+                seen.push(GrantView { request, grant });
+            }
+        }
+        Ok(seen)
+    }
+
+    /// Whether this person may see a request and its grant: the requester, who may decide or has
+    /// decided it, and auditors, who may replay on every target of it. Everybody else is told that it
+    /// is unknown.
+    pub fn may_see(&self, view: &RequestView, who: &Principal, now: Timestamp) -> bool {
+        let person = who.person();
+        let denied = matches!(&view.state, RequestState::Denied { by, .. } if by == person);
+        if view.document.person == *person || view.asked.contains(person) || view.approvers.contains(person) || denied {
+            return true;
+        }
+        let directory = self.directory();
+        let Some(entry) = directory.people.named(person) else { return false };
+        view.document.targets.iter().all(|asked| {
+            let target = directory.targets.find(asked.id.as_str());
+            target.is_some_and(|target| directory.policy.may(person, &entry.groups, ConsoleAction::Replay, target, now))
+        })
+    }
+
+    pub(super) async fn view_at(&self, id: RequestId, now: Timestamp) -> Result<Option<RequestView>, ApprovalError> {
+        let directory = self.directory();
+        let mut snapshot = self.store.snapshot().await?;
+        match snapshot.request(id).await? {
+            Some(row) => self.view_of(&mut snapshot, row, &directory, now).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    pub(super) async fn view_of(
+        &self,
+        snapshot: &mut Snapshot,
+        row: RequestRow,
+        directory: &Directory,
+        now: Timestamp,
+    ) -> Result<RequestView, ApprovalError> {
+        let document = self.document_of(&row)?;
+        let decisions = snapshot.decisions(row.id).await?;
+        let grant = snapshot.grant(row.id).await?;
+        let authority = Authority::over(directory, &document, now);
+        let (granted, approvers) = grant.map(|grant| (Some(grant.terms), grant.approvers)).unwrap_or_default();
+        Ok(RequestView {
+            id: row.id,
+            state: row.state,
+            code: matching_code(&row.digest),
+            tracks: authority.tracks(&decisions),
+            level: authority.level(),
+            asked: authority.deciders(),
+            granted,
+            approvers,
+            waiters: row.waiters,
+            left_at: row.left_at,
+            due: row.due,
+            document,
+            bytes: row.bytes,
+            digest: row.digest,
+        })
+    }
+}

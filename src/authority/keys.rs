@@ -1,0 +1,59 @@
+//! The key files below `keys/`: read once at start, refused if others can read them (FC12).
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use russh::keys::ssh_key::PrivateKey;
+
+/// Everything that this bastion signs with.
+#[derive(Debug, Clone)]
+pub struct Keys {
+    pub host: PrivateKey,
+    pub user_ca: PrivateKey,
+    pub host_ca: PrivateKey,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum KeyError {
+    #[error("{path} cannot be read: is this a directory made by `countersign init`?")]
+    Read {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("{path} has mode {mode:04o}: others can read it. Run: chmod 600 {path}")]
+    Mode { path: PathBuf, mode: u32 },
+    #[error("{path} is not an OpenSSH private key")]
+    Form {
+        path: PathBuf,
+        #[source]
+        source: russh::keys::ssh_key::Error,
+    },
+    #[error("{path} has a passphrase; a bastion starts without anybody there. Remove it with ssh-keygen -p, or keep the key in an agent")]
+    Encrypted { path: PathBuf },
+    #[error("{path} is an {algorithm} key; only Ed25519 and ECDSA keys sign here")]
+    Algorithm { path: PathBuf, algorithm: String },
+}
+
+impl Keys {
+    pub fn read(dir: &Path) -> Result<Self, KeyError> {
+        Ok(Self { host: read(dir.join("host_ed25519"))?, user_ca: read(dir.join("user_ca"))?, host_ca: read(dir.join("host_ca"))? })
+    }
+}
+
+fn read(path: PathBuf) -> Result<PrivateKey, KeyError> {
+    let fail = |source| KeyError::Read { path: path.clone(), source };
+    let mode = std::fs::metadata(&path).map_err(fail)?.permissions().mode() & 0o7777;
+    if mode & 0o077 != 0 {
+        return Err(KeyError::Mode { path, mode });
+    }
+    let text = zeroize::Zeroizing::new(std::fs::read(&path).map_err(fail)?);
+    let key = PrivateKey::from_openssh(&*text).map_err(|source| KeyError::Form { path: path.clone(), source })?;
+    if key.is_encrypted() {
+        return Err(KeyError::Encrypted { path });
+    }
+    if !(key.algorithm().is_ed25519() || key.algorithm().is_ecdsa()) {
+        return Err(KeyError::Algorithm { path, algorithm: key.algorithm().to_string() });
+    }
+    Ok(key)
+}

@@ -1,0 +1,80 @@
+//! `countersign serve -c DIR`: puts a node together from its directory and runs it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::approvals::Approvals;
+use crate::authority::Keys;
+use crate::config::Directory;
+use crate::recording::{Recordings, Settings};
+use crate::ssh::{self, Parts, Running};
+use crate::store::{SealedRow, Store};
+use crate::time::Timestamp;
+
+/// New sessions are refused below this much free space (FC4).
+const FREE_FLOOR: u64 = 64 * 1024 * 1024;
+/// Non-terminal bytes of one stream that are kept in full.
+const BULK_CAP: u64 = 10 * 1024 * 1024;
+
+/// Serves until SIGTERM or SIGINT.
+pub async fn run(dir: PathBuf) -> anyhow::Result<u8> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let running = start(&dir).await?;
+    for address in &running.addresses {
+        eprintln!("countersign: listening on {address}");
+    }
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    eprintln!("countersign: stopping");
+    running.stop().await;
+    Ok(0)
+}
+
+/// Loads the directory, opens the state, seals what the last boot left behind, then listens.
+pub async fn start(dir: &Path) -> anyhow::Result<Running> {
+    let directory = match Directory::load(dir) {
+        Ok(directory) => Arc::new(directory),
+        Err(problems) => {
+            let all: Vec<String> = problems.iter().map(ToString::to_string).collect();
+            bail!("{} cannot be served:\n{}", dir.display(), all.join("\n"));
+        }
+    };
+    let keys = Keys::read(&dir.join("keys"))?;
+    let config = directory.config.clone();
+    let now = Timestamp::now();
+    std::fs::create_dir_all(&config.state).with_context(|| format!("{} cannot be made", config.state.display()))?;
+    let store = Store::open(&config.state.join("countersign.db")).await?;
+    let recordings = Recordings::open(Settings { dir: config.recordings.clone(), free_floor: FREE_FLOOR, bulk_cap: BULK_CAP, writers: 2 })?;
+    recover(&recordings, &store).await?;
+    // The sender is kept by the reload of a later step; until then the directory never changes.
+    let (_, directory) = watch::channel(directory);
+    let approvals = Approvals::new(store.clone(), config.bastion.clone(), directory.clone());
+    approvals.forget_waiters(now).await?;
+    let running = ssh::start(Parts { directory, keys, store, approvals, recordings }).await.context("cannot listen")?;
+    let lines: String = running.addresses.iter().map(|address| format!("{address}\n")).collect();
+    let listening = config.state.join("listening");
+    std::fs::write(&listening, lines).with_context(|| format!("{} cannot be written", listening.display()))?;
+    Ok(running)
+}
+
+/// Seals the spools of the last boot and ends its sessions in the state.
+async fn recover(recordings: &Recordings, store: &Store) -> anyhow::Result<()> {
+    let sealed = store.sealed_sessions().await?;
+    for recovered in recordings.recover(&|session| sealed.contains(&session)).await? {
+        let now = Timestamp::now();
+        tracing::warn!(session = %recovered.session, outcome = %recovered.outcome, "sealed a recording of the last boot");
+        store.session_ended(recovered.session, &recovered.outcome.to_string(), now).await?;
+        let row = SealedRow { file: recovered.file.clone(), sha256: recovered.sha256, bytes: recovered.bytes };
+        store.session_sealed(recovered.session, row, now).await?;
+        recordings.unlink_spool(recovered.session)?;
+    }
+    store.end_lost_sessions(Timestamp::now()).await?;
+    Ok(())
+}

@@ -1,0 +1,82 @@
+//! What policy says of a channel, and how a refusal reads.
+
+use super::Bastion;
+use super::channel::Status;
+use super::session::Stop;
+use crate::access::policy::Question;
+use crate::access::ruling::{Denial, Ruling};
+use crate::access::scope::{Asked, asked_for};
+use crate::access::{Action, Principal, Target, Want};
+use crate::approvals::OpenError;
+use crate::config::Directory;
+use crate::id::Login;
+use crate::time::Timestamp;
+
+/// Rules on what a channel wants and widens it to what is worth one approval. A denial is final and
+/// nobody is asked in vain.
+pub async fn rule(bastion: &Bastion, principal: &Principal, target: &Target, login: &Login, want: &Want) -> Result<Asked, Stop> {
+    let directory = bastion.directory();
+    let console = format!("console: ssh {}@{}", principal.person(), directory.config.host);
+    let opened_before = bastion.store.has_opened(principal.person(), &target.id).await.map_err(|error| {
+        tracing::error!(%error, "cannot rule");
+        Stop::new("refused: the bastion's state cannot be read; try again, or tell an operator", Status::Refused)
+    })?;
+    let now = Timestamp::now();
+    let question = |action: Action, command| Question {
+        person: principal.person(),
+        groups: principal.groups(),
+        target,
+        login,
+        action,
+        command,
+        source: principal.source(),
+        now,
+        first_time: !opened_before,
+        mfa: false,
+        inner_auth: true,
+    };
+    let ruling_of = |action| directory.policy.rule(&question(action, None));
+    let of_want = || {
+        let rulings = want.actions().iter().map(|action| directory.policy.rule(&question(*action, want.command())));
+        rulings.reduce(Ruling::meet).unwrap_or(Ruling::Deny(Denial::NoPermit))
+    };
+    let asked = asked_for(want, false, of_want, ruling_of);
+    if let Ruling::Deny(denial) = &asked.ruling {
+        let wanted = format!("{login}@{}", target.id);
+        let (why, said) = match denial {
+            Denial::NoPermit => ("no permit".to_owned(), None),
+            Denial::Forbidden { policy, message } => (format!("forbidden by {policy}"), message.clone()),
+            Denial::Error { policy, error } => (format!("policy {policy} failed: {error}"), None),
+        };
+        tracing::info!(person = %principal.person(), wanted, why, "refused");
+        bastion.report_refusal(principal.clone(), wanted.clone(), &why);
+        let said = said.map(|said| format!(": {said}")).unwrap_or_default();
+        return Err(Stop::new(format!("refused: {wanted} is unknown or not yours for this{said}; {console}"), Status::Refused));
+    }
+    Ok(asked)
+}
+
+/// The one refusal for targets that do not exist and for those that are not this person's.
+pub fn unknown(directory: &Directory, principal: &Principal, wanted: &str, name: &str, console: &str) -> Stop {
+    let nearby = crate::console::nearby(directory, principal, name);
+    let nearby = if nearby.is_empty() { String::new() } else { format!(" Yours nearby: {}.", nearby.join(", ")) };
+    let wanted = visible(wanted);
+    Stop::new(format!("refused: {wanted} is unknown or not yours.{nearby} {console}"), Status::Refused)
+}
+
+/// What a client typed, harmless and short.
+fn visible(text: &str) -> String {
+    text.chars().take(64).map(|c| if c.is_ascii_graphic() { c } else { '?' }).collect()
+}
+
+/// What the person reads when the grant could not be used.
+pub fn not_opened(error: OpenError) -> Stop {
+    match error {
+        OpenError::Unusable(id, why) => Stop::new(format!("refused: {id} {why}; connect again to ask anew"), Status::Refused),
+        OpenError::Key(_) => Stop::new(format!("refused: {error}"), Status::Refused),
+        OpenError::Store(error) => {
+            tracing::error!(%error, "a session could not be opened in the state");
+            Stop::new("refused: the bastion's state cannot be written; try again, or tell an operator", Status::Refused)
+        }
+    }
+}

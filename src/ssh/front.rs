@@ -1,0 +1,272 @@
+//! What faces a client: authentication and channels, for the outer connection and for the inner one of
+//! a jump. russh calls these functions inside the connection's event loop, so none of them waits: they
+//! check, answer at once and push into the channel's [`Inbox`]; tasks of their own do the rest.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use russh::server::{Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, Session, VerifiedPublicKey};
+use russh::{Channel, ChannelId, ChannelOpenFailure, Sig};
+use tokio::sync::watch;
+
+use super::channel::ClientChannel;
+use super::flow::{End, Inbox, Item, Pressure, Pty, Size, Start};
+use super::{Bastion, gate, jump, login, session};
+use crate::access::{Principal, Target};
+use crate::id::Person;
+
+/// Where the channels of a connection go.
+#[derive(Debug, Clone)]
+pub enum Role {
+    /// The SSH user name says (**D names**).
+    Outer,
+    /// The inner server of a jump: to this target, for this person and nobody else.
+    Inner { target: Arc<Target>, person: Person },
+}
+
+/// One connection from a client.
+pub struct Front {
+    bastion: Arc<Bastion>,
+    role: Role,
+    source: SocketAddr,
+    pressure: Arc<Pressure>,
+    /// Told to the listener when the login succeeded: the grace timer ends.
+    authenticated: watch::Sender<bool>,
+    /// User name and principal; bound together at the verified signature, never before.
+    login: Option<(String, Principal)>,
+    channels: HashMap<ChannelId, Arc<Inbox>>,
+}
+
+impl Front {
+    pub fn new(bastion: Arc<Bastion>, role: Role, source: SocketAddr, pressure: Arc<Pressure>, authenticated: watch::Sender<bool>) -> Self {
+        Self { bastion, role, source, pressure, authenticated, login: None, channels: HashMap::new() }
+    }
+
+    fn inbox(&self, id: ChannelId) -> Option<&Arc<Inbox>> {
+        self.channels.get(&id)
+    }
+
+    fn push(&self, id: ChannelId, item: Item) {
+        if let Some(inbox) = self.inbox(id) {
+            inbox.push(item);
+        }
+    }
+
+    /// A channel more for this connection, or none beyond the cap.
+    fn open(&mut self, id: ChannelId) -> Option<Arc<Inbox>> {
+        self.channels.retain(|_, inbox| inbox.ended().is_none());
+        if self.channels.len() >= self.bastion.directory().config.limits.channels_per_connection {
+            return None;
+        }
+        let inbox = Inbox::facing_client(self.pressure.clone());
+        self.channels.insert(id, inbox.clone());
+        Some(inbox)
+    }
+
+    /// Answers a channel request now: russh keeps one reply flag a channel, and OpenSSH pipelines.
+    fn answer(&self, id: ChannelId, good: bool, session: &mut Session) -> Result<(), russh::Error> {
+        if good { session.channel_success(id) } else { session.channel_failure(id) }
+    }
+}
+
+impl Drop for Front {
+    fn drop(&mut self) {
+        for inbox in self.channels.values() {
+            inbox.finish(End::Lost);
+        }
+    }
+}
+
+impl Handler for Front {
+    type Error = russh::Error;
+
+    /// An offer proves nothing: it only spares the client a signature that cannot succeed.
+    async fn auth_publickey_offered(&mut self, _user: &str, offer: PublicKeyOffer<'_>) -> Result<Auth, russh::Error> {
+        let directory = self.bastion.directory();
+        let worth_signing = login::is_acceptable(offer.algorithm) && directory.people.by_key(offer.public_key).is_some();
+        Ok(if worth_signing { Auth::Accept } else { Auth::reject() })
+    }
+
+    async fn auth_publickey(&mut self, user: &str, key: VerifiedPublicKey<'_>) -> Result<Auth, russh::Error> {
+        let directory = self.bastion.directory();
+        let principal = login::identify(&directory.people, &key, self.source.ip());
+        let admitted = principal.filter(|principal| match &self.role {
+            Role::Outer => true,
+            Role::Inner { person, .. } => {
+                let same = principal.person() == person;
+                if !same {
+                    self.bastion.report_refusal(
+                        principal.clone(),
+                        format!("{user} through {person}'s jump"),
+                        "the inner person is another",
+                    );
+                }
+                same
+            }
+        });
+        match admitted {
+            Some(principal) => {
+                tracing::info!(person = %principal.person(), source = %self.source, key = principal.fingerprint(), "logged in");
+                self.login = Some((user.to_owned(), principal));
+                Ok(Auth::Accept)
+            }
+            None => Ok(Auth::reject()),
+        }
+    }
+
+    async fn auth_succeeded(&mut self, _: &mut Session) -> Result<(), russh::Error> {
+        self.authenticated.send_replace(true);
+        Ok(())
+    }
+
+    async fn channel_open_session(
+        &mut self,
+        channel: Channel<Msg>,
+        reply: ChannelOpenHandle,
+        session: &mut Session,
+    ) -> Result<(), russh::Error> {
+        let id = channel.id();
+        let (read, write) = channel.split();
+        // R1: with the reading half gone the loop's own delivery fails at once and is ignored.
+        drop(read);
+        let Some((user, principal)) = self.login.clone() else {
+            reply.reject(ChannelOpenFailure::AdministrativelyProhibited).await;
+            return Ok(());
+        };
+        let Some(inbox) = self.open(id) else {
+            reply.reject(ChannelOpenFailure::ResourceShortage).await;
+            return Ok(());
+        };
+        reply.accept().await;
+        let client = ClientChannel::new(inbox, write, session.handle());
+        tokio::spawn(session::run(self.bastion.clone(), principal, user, self.role.clone(), client));
+        Ok(())
+    }
+
+    async fn channel_open_direct_tcpip(
+        &mut self,
+        channel: Channel<Msg>,
+        host: &str,
+        port: u32,
+        _originator: &str,
+        _originator_port: u32,
+        reply: ChannelOpenHandle,
+        _session: &mut Session,
+    ) -> Result<(), russh::Error> {
+        let id = channel.id();
+        let (read, write) = channel.split();
+        drop(read);
+        let (Some((_, principal)), Role::Outer) = (self.login.clone(), &self.role) else {
+            reply.reject(ChannelOpenFailure::AdministrativelyProhibited).await;
+            return Ok(());
+        };
+        let Some(inbox) = self.open(id) else {
+            reply.reject(ChannelOpenFailure::ResourceShortage).await;
+            return Ok(());
+        };
+        tokio::spawn(jump::serve(self.bastion.clone(), principal, self.source, (host.to_owned(), port), inbox, write, reply));
+        Ok(())
+    }
+
+    async fn pty_request(
+        &mut self,
+        id: ChannelId,
+        term: &str,
+        cols: u32,
+        rows: u32,
+        pix_width: u32,
+        pix_height: u32,
+        modes: &[(russh::Pty, u32)],
+        session: &mut Session,
+    ) -> Result<(), russh::Error> {
+        let good = gate::is_term(term) && gate::is_size(cols, rows);
+        if good {
+            let size = Size { cols, rows, pix_width, pix_height };
+            self.push(id, Item::Pty(Pty { term: term.to_owned(), size, modes: modes.to_vec() }));
+        }
+        self.answer(id, good, session)
+    }
+
+    async fn env_request(&mut self, id: ChannelId, name: &str, value: &str, session: &mut Session) -> Result<(), russh::Error> {
+        let good = gate::env(name) != gate::Env::Refuse && value.len() <= gate::MAX_ENV_VALUE;
+        if good {
+            self.push(id, Item::Env { name: name.to_owned(), value: value.to_owned() });
+        }
+        self.answer(id, good, session)
+    }
+
+    async fn shell_request(&mut self, id: ChannelId, session: &mut Session) -> Result<(), russh::Error> {
+        self.push(id, Item::Start(Start::Shell));
+        self.answer(id, true, session)
+    }
+
+    async fn exec_request(&mut self, id: ChannelId, command: &[u8], session: &mut Session) -> Result<(), russh::Error> {
+        let good = command.len() <= gate::MAX_EXEC;
+        if good {
+            self.push(id, Item::Start(Start::Exec(command.to_vec())));
+        }
+        self.answer(id, good, session)
+    }
+
+    async fn subsystem_request(&mut self, id: ChannelId, name: &str, session: &mut Session) -> Result<(), russh::Error> {
+        let good = name.len() <= 64;
+        if good {
+            self.push(id, Item::Start(Start::Subsystem(name.to_owned())));
+        }
+        self.answer(id, good, session)
+    }
+
+    async fn window_change_request(
+        &mut self,
+        id: ChannelId,
+        cols: u32,
+        rows: u32,
+        pix_width: u32,
+        pix_height: u32,
+        _: &mut Session,
+    ) -> Result<(), russh::Error> {
+        if gate::is_size(cols, rows) {
+            self.push(id, Item::Resize(Size { cols, rows, pix_width, pix_height }));
+        }
+        Ok(())
+    }
+
+    async fn signal(&mut self, id: ChannelId, signal: Sig, _: &mut Session) -> Result<(), russh::Error> {
+        self.push(id, Item::Signal(signal));
+        Ok(())
+    }
+
+    async fn data(&mut self, id: ChannelId, data: &[u8], _: &mut Session) -> Result<(), russh::Error> {
+        if let Some(inbox) = self.inbox(id) {
+            inbox.push_data(data);
+        }
+        Ok(())
+    }
+
+    async fn extended_data(&mut self, id: ChannelId, kind: u32, data: &[u8], _: &mut Session) -> Result<(), russh::Error> {
+        // No client sends any; a target would not understand it. Counted, so that it is bounded.
+        if kind == 1 {
+            self.push(id, Item::Stderr(BytesMut::from(data)));
+        }
+        Ok(())
+    }
+
+    async fn channel_eof(&mut self, id: ChannelId, _: &mut Session) -> Result<(), russh::Error> {
+        self.push(id, Item::Eof);
+        Ok(())
+    }
+
+    async fn channel_close(&mut self, id: ChannelId, _: &mut Session) -> Result<(), russh::Error> {
+        if let Some(inbox) = self.channels.remove(&id) {
+            inbox.finish(End::Closed);
+        }
+        Ok(())
+    }
+
+    /// R2: the target is the whole connection's, so the fullest queue decides it.
+    fn adjust_window(&mut self, _: ChannelId, _: u32) -> u32 {
+        self.channels.values().map(|inbox| inbox.window()).min().unwrap_or(super::flow::WINDOW)
+    }
+}

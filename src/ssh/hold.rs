@@ -1,0 +1,360 @@
+//! The hold: a channel waits here, outside russh's event loop, until somebody has decided.
+//!
+//! The request's row is the truth; hints and ticks only make us read it again. Nothing the client sends
+//! is lost or looked into, except what `users.md` 1 allows: at a prompt typed-ahead is dropped and 0x03
+//! withdraws; an exec with a terminal withdraws on a packet of exactly 0x03.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::broadcast::error::RecvError;
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
+
+use super::Bastion;
+use super::channel::{ClientChannel, Status};
+use super::flow::Item;
+use super::opening::Opening;
+use super::session::Stop;
+use crate::access::request::MAX_REASON;
+use crate::access::ruling::{Ruling, Terms};
+use crate::access::scope::Asked;
+use crate::access::{Principal, Target, Want};
+use crate::approvals::{self, Ask, Basis, Joined, RequestState, RequestView, SubmitError, Waiter};
+use crate::id::{Login, RequestId};
+use crate::time::{Timestamp, at};
+
+/// How often somebody at a prompt sees the clock, and how often anybody else gets a line.
+const TICK: Duration = Duration::from_secs(1);
+const LINE: Duration = Duration::from_secs(8);
+
+/// What a session is opened on.
+#[derive(Debug)]
+pub struct Held {
+    pub basis: Basis,
+    pub terms: Terms,
+}
+
+/// Waits until this channel may be opened, or says why it may not.
+pub async fn until_approved(
+    bastion: &Bastion,
+    principal: &Principal,
+    target: &Arc<Target>,
+    login: &Login,
+    want: &Want,
+    asked: Asked,
+    opening: &mut Opening,
+    client: &ClientChannel,
+) -> Result<Held, Stop> {
+    let (terms, holds) = match asked.ruling {
+        Ruling::Permit(terms) => return Ok(Held { basis: Basis::Permitted, terms }),
+        Ruling::RequireApproval { terms, holds } => (terms, holds),
+        Ruling::Deny(_) => return Err(Stop::new("refused", Status::Refused)),
+    };
+    let usable = bastion.approvals.usable(principal, target, login, want, &holds, Timestamp::now()).await;
+    if let Some(id) = usable.map_err(state_lost)? {
+        return Ok(Held { basis: Basis::Approved(id), terms });
+    }
+    let waiter = if matches!(want, Want::Shell) { Waiter::Shell } else { Waiter::Other };
+    let commands = match want {
+        Want::Exec(command) if asked.scope.is_exact_for(want) => vec![command.clone()],
+        Want::Exec(_) | Want::Shell | Want::Sftp => Vec::new(),
+    };
+    let ask = Ask {
+        targets: vec![target.clone()],
+        login: login.clone(),
+        scope: asked.scope,
+        holds,
+        terms: terms.clone(),
+        commands,
+        stdin: true,
+        duration: None,
+        once: false,
+        start: None,
+        reason: opening.reason.clone(),
+        waiter,
+    };
+    let (id, joined) = bastion.approvals.submit(principal, ask, Timestamp::now()).await.map_err(not_submitted)?;
+    let waiting = bastion.approvals.wait(id, waiter, Timestamp::now()).await.map_err(state_lost)?;
+    let mut hold = Hold { bastion, principal, target, login, opening, client, id, joined, shown: Shown::default() };
+    let end = hold.wait().await;
+    match end {
+        HoldEnd::Approved => {
+            waiting.leave(Timestamp::now()).await.map_err(state_lost)?;
+            Ok(Held { basis: Basis::Approved(id), terms })
+        }
+        HoldEnd::Stop(stop) => {
+            let _ = waiting.leave(Timestamp::now()).await;
+            Err(stop)
+        }
+    }
+}
+
+enum HoldEnd {
+    Approved,
+    Stop(Stop),
+}
+
+/// What the client has read so far.
+#[derive(Default)]
+struct Shown {
+    needs_reason: bool,
+    pending: bool,
+    clock: bool,
+    typed: String,
+    /// The client's EOF, which is the shell's and not ours.
+    eof: bool,
+}
+
+struct Hold<'a> {
+    bastion: &'a Bastion,
+    principal: &'a Principal,
+    target: &'a Target,
+    login: &'a Login,
+    opening: &'a mut Opening,
+    client: &'a ClientChannel,
+    id: RequestId,
+    joined: Joined,
+    shown: Shown,
+}
+
+impl Hold<'_> {
+    async fn wait(&mut self) -> HoldEnd {
+        let person = self.opening.is_a_person();
+        let exec_with_terminal = self.opening.pty.is_some() && !person;
+        self.client.inbox.watch_interrupt(exec_with_terminal);
+        let end = self.until_decided(person).await;
+        self.client.inbox.watch_interrupt(false);
+        if self.shown.eof {
+            self.client.inbox.put_back(vec![Item::Eof]);
+        }
+        if self.shown.clock {
+            self.client.raw("\r\n".into()).await;
+        }
+        end
+    }
+
+    async fn until_decided(&mut self, person: bool) -> HoldEnd {
+        let mut hints = self.bastion.approvals.hints();
+        let started = Instant::now();
+        let every = if person { TICK } else { LINE };
+        let mut tick = interval_at(started + every, every);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut stop = self.bastion.stop.clone();
+        loop {
+            let view = match self.bastion.approvals.view(self.id).await {
+                Ok(Some(view)) => view,
+                Ok(None) => return stopped("this request is gone", Status::Refused),
+                Err(error) => return HoldEnd::Stop(state_lost(error)),
+            };
+            if let Some(end) = self.look(&view, person).await {
+                return end;
+            }
+            // Until the row may have changed.
+            loop {
+                tokio::select! {
+                    hint = hints.recv() => match hint {
+                        Ok(id) if id != self.id => {}
+                        Ok(_) | Err(RecvError::Lagged(_)) => break,
+                        Err(RecvError::Closed) => return stopped("the bastion is stopping; connect again in a moment", Status::Ended),
+                    },
+                    _ = self.client.inbox.gone() => return HoldEnd::Stop(Stop { text: None, status: Status::Undecided }),
+                    () = self.client.inbox.interrupted() => return self.withdraw().await,
+                    item = self.client.inbox.next(), if person => match item {
+                        Some(item) => if let Some(end) = self.typed(item, &view).await { return end },
+                        None => return HoldEnd::Stop(Stop { text: None, status: Status::Undecided }),
+                    },
+                    now = tick.tick() => {
+                        self.still_waiting(now.duration_since(started), &view, person).await;
+                        // A hint can be lost; the row cannot.
+                        break;
+                    }
+                    () = super::stopped(&mut stop) => return stopped("the bastion is stopping; connect again in a moment", Status::Ended),
+                }
+            }
+        }
+    }
+
+    /// Acts on the row: ends the hold, or shows what is new.
+    async fn look(&mut self, view: &RequestView, person: bool) -> Option<HoldEnd> {
+        let again = format!("Again: ssh {}={}@{}", self.login, self.target.id, self.bastion.directory().config.host);
+        match &view.state {
+            RequestState::Approved => return Some(HoldEnd::Approved),
+            RequestState::Denied { by, note } if note.is_empty() => return Some(stopped(format!("denied by {by}"), Status::Refused)),
+            RequestState::Denied { by, note } => {
+                return Some(stopped(format!("denied by {by}: {}", crate::console::visible(note)), Status::Refused));
+            }
+            RequestState::Withdrawn => return Some(stopped(format!("{} was withdrawn", self.id), Status::Refused)),
+            RequestState::Expired => return Some(stopped(format!("nobody decided {} in time. {again}", self.id), Status::Undecided)),
+            RequestState::Void => return Some(stopped(format!("{} is void. {again}", self.id), Status::Refused)),
+            RequestState::NeedsReason if !self.shown.needs_reason => {
+                self.shown.needs_reason = true;
+                if person {
+                    self.say_what_is_needed(view).await;
+                    self.client.raw("countersign: reason: ".into()).await;
+                } else {
+                    let host = &self.bastion.directory().config.host;
+                    self.client.say(&format!("{} waits for your reason: ssh {host} reason {} 'INC-42 …'", self.id, self.id)).await;
+                }
+            }
+            RequestState::Pending if !self.shown.pending => {
+                self.shown.pending = true;
+                self.say_pending(view, person).await;
+            }
+            RequestState::NeedsReason | RequestState::Pending => {}
+        }
+        None
+    }
+
+    async fn say_what_is_needed(&self, view: &RequestView) {
+        self.client.say(&format!("{}@{} needs approval: {}", self.login, self.target.id, needs(view))).await;
+    }
+
+    async fn say_pending(&self, view: &RequestView, person: bool) {
+        let now = Timestamp::now();
+        let asked: Vec<String> = view.asked.iter().map(ToString::to_string).collect();
+        let asked = if asked.is_empty() { "nobody can decide this now".to_owned() } else { format!("asked {}", asked.join(", ")) };
+        let reason = crate::console::visible(&view.document.reason);
+        let reason = if reason.is_empty() { String::new() } else { format!(" · reason {reason}") };
+        let expires = format!("expires {}", at(view.document.not_after(), now));
+        let joined = if self.joined == Joined::Existing { " (joined)" } else { "" };
+        if person {
+            if !self.shown.needs_reason {
+                self.say_what_is_needed(view).await;
+            }
+            self.client.say(&format!("request {}{joined} · code {}{reason} · {asked} · {expires}", self.id, view.code)).await;
+            self.client.say(&format!("approve with   countersign approve {}", self.id)).await;
+        } else {
+            let what = format!("{}@{} needs approval: {}", self.login, self.target.id, needs(view));
+            self.client
+                .say(&format!(
+                    "{what} · request {}{joined} · code {}{reason} · {asked} · {expires} · approve with: countersign approve {}",
+                    self.id, view.code, self.id
+                ))
+                .await;
+        }
+    }
+
+    async fn still_waiting(&mut self, waited: Duration, view: &RequestView, person: bool) {
+        let (minutes, seconds) = (waited.as_secs() / 60, waited.as_secs() % 60);
+        if !person {
+            self.client.say(&format!("still waiting {minutes}:{seconds:02}, {}", self.id)).await;
+        } else if view.state == RequestState::Pending {
+            self.shown.clock = true;
+            self.client.raw(format!("\rcountersign: waiting {minutes:02}:{seconds:02} (Ctrl-C withdraws)")).await;
+        }
+    }
+
+    /// Somebody at a prompt did something. Typed-ahead is dropped, save for the reason they are asked.
+    async fn typed(&mut self, item: Item, view: &RequestView) -> Option<HoldEnd> {
+        match item {
+            Item::Data(bytes) => {
+                for byte in bytes {
+                    if byte == 3 {
+                        return Some(self.withdraw().await);
+                    }
+                    if view.state == RequestState::NeedsReason && self.edit(byte).await {
+                        return self.give_reason().await;
+                    }
+                }
+            }
+            Item::Resize(size) => {
+                if let Some(pty) = &mut self.opening.pty {
+                    pty.size = size;
+                }
+            }
+            Item::Eof => self.shown.eof = true,
+            _ => {}
+        }
+        None
+    }
+
+    /// One key of the reason, echoed; true at Enter.
+    async fn edit(&mut self, byte: u8) -> bool {
+        let typed = &mut self.shown.typed;
+        let echo = match byte {
+            b'\r' | b'\n' => {
+                self.client.raw("\r\n".into()).await;
+                return true;
+            }
+            8 | 0x7f => typed.pop().map(|_| "\u{8} \u{8}".to_owned()),
+            0x15 => {
+                let back = "\u{8} \u{8}".repeat(typed.chars().count());
+                typed.clear();
+                Some(back)
+            }
+            b' '..=b'~' if typed.len() < MAX_REASON => {
+                typed.push(char::from(byte));
+                Some(char::from(byte).to_string())
+            }
+            _ => None,
+        };
+        if let Some(echo) = echo {
+            self.client.raw(echo).await;
+        }
+        false
+    }
+
+    async fn give_reason(&mut self) -> Option<HoldEnd> {
+        let reason = std::mem::take(&mut self.shown.typed);
+        match self.bastion.approvals.give_reason(self.id, self.principal, reason.trim(), Timestamp::now()).await {
+            Ok(()) => None,
+            Err(error @ approvals::ApprovalError::Reason(_)) => {
+                self.client.say(&error.to_string()).await;
+                self.client.raw("countersign: reason: ".into()).await;
+                None
+            }
+            Err(error) => Some(HoldEnd::Stop(state_lost(error))),
+        }
+    }
+
+    async fn withdraw(&self) -> HoldEnd {
+        if let Err(error) = self.bastion.approvals.withdraw(self.id, self.principal, Timestamp::now()).await {
+            tracing::warn!(request = %self.id, %error, "not withdrawn");
+        }
+        if self.shown.clock {
+            self.client.raw("\r\n".into()).await;
+        }
+        HoldEnd::Stop(Stop::new(format!("{} withdrawn", self.id), Status::Refused))
+    }
+}
+
+fn stopped(text: impl Into<String>, status: Status) -> HoldEnd {
+    HoldEnd::Stop(Stop::new(text, status))
+}
+
+/// `1 of sre-leads (prod-needs-a-lead)`, one for each workflow.
+fn needs(view: &RequestView) -> String {
+    let tracks: Vec<String> = view
+        .tracks
+        .iter()
+        .map(|track| {
+            let have = u32::try_from(track.have.len()).unwrap_or(u32::MAX);
+            let missing = track.quorum.saturating_sub(have);
+            let policy = view
+                .document
+                .needs
+                .iter()
+                .find(|needs| needs.workflow == track.workflow)
+                .map_or(String::new(), |n| format!(" ({})", n.policy));
+            format!("{missing} of {}{policy}", track.approvers.join(", "))
+        })
+        .collect();
+    tracks.join(" and ")
+}
+
+fn not_submitted(error: SubmitError) -> Stop {
+    match error {
+        SubmitError::TooManyOfYours(_) | SubmitError::TooMany(_) => {
+            Stop::new(format!("refused: behind {error}; withdraw one: countersign requests --mine"), Status::Undecided)
+        }
+        SubmitError::Reason(_) => Stop::new(format!("refused: {error}"), Status::Malformed),
+        SubmitError::Store(error) => state_lost(error),
+        #[allow(unreachable_patterns)]
+        other => Stop::new(format!("refused: {other}"), Status::Refused),
+    }
+}
+
+fn state_lost(error: impl std::error::Error) -> Stop {
+    tracing::error!(%error, "the state failed a held channel");
+    Stop::new("refused: the bastion's state cannot be read or written; try again, or tell an operator", Status::Refused)
+}

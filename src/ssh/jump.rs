@@ -1,0 +1,55 @@
+//! `ssh -J bastion deploy@web-1`: a second SSH server on the channel that the client thinks is a
+//! connection to web-1. Nothing is dialled here; the inner session is held, ruled on and recorded like
+//! any other (section 2.2).
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use russh::server::{ChannelOpenHandle, Msg, run_stream};
+use russh::{ChannelOpenFailure, ChannelWriteHalf};
+use tokio::sync::watch;
+
+use super::flow::{Cut, Inbox, Pressure, Throttled, Tunnel};
+use super::front::{Front, Role};
+use super::{Bastion, listener};
+use crate::access::Principal;
+use crate::time::Timestamp;
+
+/// Accepts the channel only for a target on which this person may ask for something now; every refusal
+/// is the same, so that nobody learns what exists.
+pub async fn serve(
+    bastion: Arc<Bastion>,
+    principal: Principal,
+    source: SocketAddr,
+    (host, port): (String, u32),
+    inbox: Arc<Inbox>,
+    write: ChannelWriteHalf<Msg>,
+    reply: ChannelOpenHandle,
+) {
+    let now = Timestamp::now();
+    let directory = bastion.directory();
+    let target = directory
+        .targets
+        .find(&host)
+        .or_else(|| directory.targets.iter().find(|target| target.host.eq_ignore_ascii_case(&host)))
+        .filter(|target| port == 22 || port == u32::from(target.port))
+        .filter(|target| bastion.may_ask(&principal, target, now))
+        .cloned();
+    let certificate = target.as_ref().map(|target| bastion.host_certificates.for_target(target, now));
+    let (Some(target), Some(Ok(certificate))) = (target, certificate) else {
+        bastion.report_refusal(principal, format!("jump to {host:.128}:{port}"), "no such target for this person");
+        reply.reject(ChannelOpenFailure::AdministrativelyProhibited).await;
+        return;
+    };
+    reply.accept().await;
+    let pressure = Arc::new(Pressure::default());
+    let cut = Cut::default();
+    let stream = Throttled::paced(Tunnel::new(inbox.clone(), Box::pin(write.make_writer())), pressure.clone(), &cut);
+    let config = listener::server_config(&directory.config, bastion.host_certificates.host_key().clone(), vec![certificate]);
+    let (authenticated, logged_in) = watch::channel(false);
+    let role = Role::Inner { target, person: principal.person().clone() };
+    let front = Front::new(bastion.clone(), role, source, pressure, authenticated);
+    listener::converse(run_stream(Arc::new(config), stream, front), directory.config.limits.login_grace, logged_in, &cut).await;
+    let _ = write.eof().await;
+    let _ = write.close().await;
+}

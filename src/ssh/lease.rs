@@ -1,0 +1,119 @@
+//! How long a running session may go on: to the grant's end on a clock that nobody can set back, and
+//! no longer than the grant is not revoked.
+
+use std::time::Duration;
+
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{broadcast, watch};
+use tokio::time::{Instant, MissedTickBehavior, interval, interval_at};
+
+use super::Bastion;
+use crate::access::Grant;
+use crate::approvals::Approvals;
+use crate::id::RequestId;
+use crate::time::{Timestamp, boottime};
+use crate::transcript::Outcome;
+
+/// When the person is told that the end is near.
+const WARNINGS: [Duration; 2] = [Duration::from_secs(300), Duration::from_secs(60)];
+/// How often the row is read without a hint.
+const LOOK: Duration = Duration::from_secs(20);
+/// How long a session goes on while nobody can tell whether it was revoked (FC3).
+const STALENESS: Duration = Duration::from_secs(60);
+
+/// What the relay is told while it runs.
+#[derive(Debug)]
+pub enum Notice {
+    /// The window closes in about this long.
+    EndsIn(Duration),
+    Over(Outcome),
+}
+
+enum Woken {
+    Clock,
+    Look,
+    Stop,
+}
+
+/// The lease of one session.
+pub struct Lease {
+    approvals: Approvals,
+    request: Option<RequestId>,
+    /// On the clock of `boottime`.
+    ends: Option<Duration>,
+    warnings: Vec<Duration>,
+    hints: broadcast::Receiver<RequestId>,
+    stop: watch::Receiver<bool>,
+    second: tokio::time::Interval,
+    look: tokio::time::Interval,
+    known_good: Duration,
+}
+
+impl Lease {
+    pub fn of(grant: &Grant, bastion: &Bastion) -> Self {
+        let left = grant.ends_at.map(|ends| ends.since(Timestamp::now()));
+        let mut second = interval(Duration::from_secs(1));
+        second.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self {
+            approvals: bastion.approvals.clone(),
+            request: grant.request,
+            ends: left.map(|left| boottime() + left),
+            warnings: WARNINGS.into_iter().filter(|warning| left.is_some_and(|left| left > *warning)).collect(),
+            hints: bastion.approvals.hints(),
+            stop: bastion.stop.clone(),
+            second,
+            look: interval_at(Instant::now(), LOOK),
+            known_good: boottime(),
+        }
+    }
+
+    /// Waits for the next notice; may be dropped and called again at any time.
+    pub async fn next(&mut self) -> Notice {
+        loop {
+            let Self { second, hints, look, stop, .. } = self;
+            let woken = tokio::select! {
+                _ = second.tick(), if self.ends.is_some() => Woken::Clock,
+                hint = hints.recv(), if self.request.is_some() => match hint {
+                    Ok(id) if Some(id) != self.request => continue,
+                    Ok(_) | Err(RecvError::Lagged(_)) => Woken::Look,
+                    Err(RecvError::Closed) => Woken::Stop,
+                },
+                _ = look.tick(), if self.request.is_some() => Woken::Look,
+                () = super::stopped(stop) => Woken::Stop,
+            };
+            let notice = match woken {
+                Woken::Clock => self.clock(boottime()),
+                Woken::Look => self.look().await,
+                Woken::Stop => Some(Notice::Over(Outcome::Shutdown)),
+            };
+            if let Some(notice) = notice {
+                return notice;
+            }
+        }
+    }
+
+    fn clock(&mut self, now: Duration) -> Option<Notice> {
+        let left = self.ends?.saturating_sub(now);
+        if left.is_zero() {
+            return Some(Notice::Over(Outcome::Expired));
+        }
+        let due = self.warnings.iter().position(|warning| left <= *warning)?;
+        self.warnings.remove(due);
+        Some(Notice::EndsIn(left))
+    }
+
+    async fn look(&mut self) -> Option<Notice> {
+        match self.approvals.revoked(self.request?).await {
+            Ok(None) => {
+                self.known_good = boottime();
+                None
+            }
+            Ok(Some((by, why))) => Some(Notice::Over(Outcome::Revoked { by: by.to_string(), why })),
+            Err(error) => {
+                tracing::warn!(%error, "cannot tell whether a grant was revoked");
+                let stale = boottime().saturating_sub(self.known_good) >= STALENESS;
+                stale.then(|| Notice::Over(Outcome::Revoked { by: "the bastion".into(), why: "its state cannot be read".into() }))
+            }
+        }
+    }
+}

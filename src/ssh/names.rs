@@ -1,0 +1,48 @@
+//! What an SSH user name asks for (PURE, **D names**).
+
+use crate::id::{Login, NotAWord, Person};
+
+/// Where a connection's channels go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wanted {
+    /// The bare name of the authenticated person.
+    Console,
+    Target {
+        /// `None`: the target's default.
+        login: Option<Login>,
+        /// As typed; looked up among targets and aliases.
+        name: String,
+    },
+}
+
+/// Splits a user name at its last `@`, `=` or `%` into login and target. `=` survives ssh:// and git
+/// URLs, `%` and a second `@` do not. A bare name equal to the person's is the console.
+pub fn wanted(user: &str, person: &Person) -> Result<Wanted, NotAWord> {
+    match user.rfind(['@', '=', '%']) {
+        Some(at) => {
+            let (login, name) = user.split_at(at);
+            let name = name.get(1..).unwrap_or_default().to_owned();
+            Ok(Wanted::Target { login: Some(login.parse()?), name })
+        }
+        None if user == person.as_str() => Ok(Wanted::Console),
+        None => Ok(Wanted::Target { login: None, name: user.to_owned() }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_name_is_split_at_its_last_separator() {
+        let alice = "alice".parse().unwrap();
+        for user in ["deploy=web-1", "deploy@web-1", "deploy%web-1"] {
+            let Wanted::Target { login: Some(login), name } = wanted(user, &alice).unwrap() else { panic!("{user}") };
+            assert_eq!((login.as_str(), name.as_str()), ("deploy", "web-1"));
+        }
+        assert_eq!(wanted("alice", &alice).unwrap(), Wanted::Console);
+        assert_eq!(wanted("web-1", &alice).unwrap(), Wanted::Target { login: None, name: "web-1".into() });
+        assert!(wanted("a=b=c", &alice).is_err(), "the login would hold a separator");
+        assert!(wanted("=web-1", &alice).is_err());
+    }
+}

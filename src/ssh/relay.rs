@@ -1,0 +1,303 @@
+//! The relay of a session channel: record, then forward.
+//!
+//! One pump per direction; each takes what is queued, has the recorder write it, and only then passes it
+//! on. A pump that waits for the recorder or for window makes only its own queue grow, and that shrinks
+//! the sender's window (see `flow`). Both stop within a moment when the recording fails (FC4) or the
+//! lease is over (FC7).
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use russh::Sig;
+use tokio::time::{sleep, timeout};
+
+use super::algorithms::signal_name;
+use super::alternate::AlternateScreen;
+use super::channel::{ClientChannel, Gone, Status};
+use super::flow::{End, Item, Size};
+use super::lease::{Lease, Notice};
+use super::upstream::Upstream;
+use crate::recording::{RecordError, Tape};
+use crate::time::{Timestamp, about, at};
+use crate::transcript::{Event, Exit, Outcome, Stream};
+
+/// What a pump takes at once.
+const BATCH: usize = 256 * 1024;
+/// How long what a client sent before it left is still passed on.
+const LAST_INPUT: Duration = Duration::from_secs(5);
+/// A target that does not take a byte for this long after the end does not matter any more.
+const CONTROL: Duration = Duration::from_secs(10);
+
+/// How a relay ended, and what the client is told of it.
+#[derive(Debug)]
+pub struct Relayed {
+    pub outcome: Outcome,
+    text: Option<String>,
+    status: Option<Status>,
+    language: String,
+}
+
+impl Relayed {
+    fn of(outcome: Outcome) -> Self {
+        Self { outcome, text: None, status: None, language: String::new() }
+    }
+
+    pub fn stopped(outcome: Outcome, text: String, status: Status) -> Self {
+        Self { text: Some(text), status: Some(status), ..Self::of(outcome) }
+    }
+
+    pub fn unrecorded(error: &RecordError) -> Self {
+        tracing::error!(%error, "recording failed; the session ends");
+        let outcome = Outcome::RecordingFailed { why: error.to_string() };
+        Self::stopped(outcome, "the recording failed, so the session ends here; what was shown is kept".into(), Status::RecordingFailed)
+    }
+}
+
+/// Tells the client how it ended: text, then status or signal. The caller closes.
+pub async fn tell(client: &ClientChannel, relayed: &Relayed) {
+    if let Some(text) = &relayed.text {
+        client.say(text).await;
+    }
+    match (&relayed.outcome, relayed.status) {
+        (_, Some(status)) => client.exit_status(status as u32).await,
+        (Outcome::Exited(Exit::Status(status)), None) => client.exit_status(*status).await,
+        (Outcome::Exited(Exit::Signal { name, core_dumped, message }), None) => {
+            let signal = named(name);
+            client.exit_signal(signal, *core_dumped, message.clone(), relayed.language.clone()).await;
+        }
+        _ => {}
+    }
+}
+
+fn named(name: &str) -> Sig {
+    match name {
+        "ABRT" => Sig::ABRT,
+        "ALRM" => Sig::ALRM,
+        "FPE" => Sig::FPE,
+        "HUP" => Sig::HUP,
+        "ILL" => Sig::ILL,
+        "INT" => Sig::INT,
+        "KILL" => Sig::KILL,
+        "PIPE" => Sig::PIPE,
+        "QUIT" => Sig::QUIT,
+        "SEGV" => Sig::SEGV,
+        "TERM" => Sig::TERM,
+        "USR1" => Sig::USR1,
+        other => Sig::Custom(other.to_owned()),
+    }
+}
+
+/// Relays until either side ends, the recording fails or the lease is over.
+pub async fn run(client: &ClientChannel, upstream: &Upstream, tape: &Tape, mut lease: Lease, has_terminal: bool) -> Relayed {
+    let screen = AlternateScreen::new(has_terminal);
+    let inward = inward(client, upstream, tape);
+    let outward = outward(client, upstream, tape, &screen);
+    tokio::pin!(inward, outward);
+    let mut taking_input = true;
+    let mut client_left = false;
+    let last_input = sleep(Duration::MAX / 4);
+    tokio::pin!(last_input);
+    loop {
+        tokio::select! {
+            ended = &mut outward => return ended.unwrap_or_else(|error| Relayed::unrecorded(&error)),
+            done = &mut inward, if taking_input => {
+                taking_input = false;
+                match done {
+                    Ok(()) if client_left => return left(client),
+                    Ok(()) => {}
+                    Err(error) => return Relayed::unrecorded(&error),
+                }
+            }
+            error = tape.failed() => return Relayed::unrecorded(&error),
+            _ = client.inbox.gone(), if !client_left => {
+                client_left = true;
+                if !taking_input {
+                    return left(client);
+                }
+                last_input.as_mut().reset(tokio::time::Instant::now() + LAST_INPUT);
+            }
+            () = &mut last_input, if client_left => return left(client),
+            notice = lease.next() => match notice {
+                Notice::EndsIn(left) => warn(client, tape, &screen, left).await,
+                Notice::Over(outcome) => return over(outcome, &screen),
+            },
+        }
+    }
+}
+
+fn left(client: &ClientChannel) -> Relayed {
+    match client.inbox.ended() {
+        Some(End::Overrun) => Relayed::of(Outcome::Killed { by: "the bastion".into(), why: "the client ignored its window".into() }),
+        Some(End::Closed | End::Lost) | None => Relayed::of(Outcome::ClientLeft),
+    }
+}
+
+async fn warn(client: &ClientChannel, tape: &Tape, screen: &AlternateScreen, left: Duration) {
+    let ends = at(Timestamp::now().plus(left), Timestamp::now());
+    let text = format!("{} left: this session ends {ends}; what runs in tmux goes on", about(left));
+    let marked = tape.record(vec![Event::Marker { text: text.clone() }]).await;
+    if marked.is_err() || !screen.is_known() {
+        return;
+    }
+    if screen.is_on() {
+        // A full-screen program owns the picture: a bell now, the text when it leaves.
+        client.raw("\x07".into()).await;
+        screen.later(text);
+    } else {
+        client.say(&text).await;
+    }
+}
+
+fn over(outcome: Outcome, screen: &AlternateScreen) -> Relayed {
+    let again = "what runs in tmux goes on, unrecorded until you return the same way";
+    let text = match &outcome {
+        Outcome::Expired => format!("the granted time is over. {again}"),
+        Outcome::Revoked { by, why } if why.is_empty() => format!("revoked by {by}. {again}"),
+        Outcome::Revoked { by, why } => format!("revoked by {by}: {why}. {again}"),
+        Outcome::Killed { by, why } => format!("ended by {by}: {why}"),
+        _ => "the bastion is stopping; connect again in a moment".to_owned(),
+    };
+    let text = if screen.is_on() { format!("\r\n{text}") } else { text };
+    Relayed::stopped(outcome, text, Status::Ended)
+}
+
+/// Client to target. Returns when the client has gone and all it sent is passed on, or the target takes
+/// nothing more.
+async fn inward(client: &ClientChannel, upstream: &Upstream, tape: &Tape) -> Result<(), RecordError> {
+    while let Some(items) = client.inbox.take(BATCH).await {
+        let mut events = Vec::with_capacity(items.len());
+        let mut forwards = Vec::with_capacity(items.len());
+        for item in items {
+            match item {
+                Item::Data(bytes) => {
+                    let bytes = bytes.freeze();
+                    events.push(Event::Bytes { stream: Stream::Input, bytes: bytes.clone() });
+                    forwards.push(Inward::Data(bytes));
+                }
+                Item::Eof => {
+                    events.push(Event::Eof { stream: Stream::Input });
+                    forwards.push(Inward::Eof);
+                }
+                Item::Resize(size) => {
+                    events.push(Event::Resize { cols: size.cols, rows: size.rows });
+                    forwards.push(Inward::Resize(size));
+                }
+                Item::Signal(signal) => {
+                    events.push(Event::Signal { name: signal_name(&signal) });
+                    forwards.push(Inward::Signal(signal));
+                }
+                // A second pty, start or variable on a started channel, and what only targets send.
+                Item::Stderr(_)
+                | Item::Pty(_)
+                | Item::Env { .. }
+                | Item::Start(_)
+                | Item::Success
+                | Item::Failure
+                | Item::ExitStatus(_)
+                | Item::ExitSignal { .. } => {}
+            }
+        }
+        tape.record(events).await?;
+        for forward in forwards {
+            if forward.send(upstream).await.is_err() {
+                return Ok(());
+            }
+        }
+    }
+    Ok(())
+}
+
+enum Inward {
+    Data(Bytes),
+    Eof,
+    Resize(Size),
+    Signal(Sig),
+}
+
+impl Inward {
+    async fn send(self, upstream: &Upstream) -> Result<(), Gone> {
+        let write = &upstream.write;
+        let sending = async {
+            match self {
+                Inward::Data(bytes) => write.data_bytes(bytes).await,
+                Inward::Eof => timeout(CONTROL, write.eof()).await.unwrap_or(Ok(())),
+                Inward::Resize(size) => write.window_change(size.cols, size.rows, size.pix_width, size.pix_height).await,
+                Inward::Signal(signal) => write.signal(signal).await,
+            }
+        };
+        // A writer that waits for window on a closed channel is never woken.
+        tokio::select! {
+            sent = sending => sent.map_err(|_| Gone),
+            _ = upstream.inbox.gone() => Err(Gone),
+        }
+    }
+}
+
+/// Target to client. Returns when the target's channel has ended and all of it is passed on.
+///
+/// The target's EOF is kept back until its status is known: sshd often sends EOF first, the client then
+/// closes, and russh forgets the channel before the status can be passed on (measured).
+async fn outward(client: &ClientChannel, upstream: &Upstream, tape: &Tape, screen: &AlternateScreen) -> Result<Relayed, RecordError> {
+    let mut exit = None;
+    let mut spoken = String::new();
+    while let Some(items) = upstream.inbox.take(BATCH).await {
+        let mut events = Vec::with_capacity(items.len());
+        let mut forwards = Vec::with_capacity(items.len());
+        for item in items {
+            match item {
+                Item::Data(bytes) => {
+                    let bytes = bytes.freeze();
+                    events.push(Event::Bytes { stream: Stream::Output, bytes: bytes.clone() });
+                    forwards.push((Stream::Output, bytes));
+                }
+                Item::Stderr(bytes) => {
+                    let bytes = bytes.freeze();
+                    events.push(Event::Bytes { stream: Stream::Error, bytes: bytes.clone() });
+                    forwards.push((Stream::Error, bytes));
+                }
+                Item::Eof => events.push(Event::Eof { stream: Stream::Output }),
+                Item::ExitStatus(status) => exit = Some(Exit::Status(status)),
+                Item::ExitSignal { signal, core_dumped, message, language } => {
+                    exit = Some(Exit::Signal { name: signal_name(&signal), core_dumped, message });
+                    spoken = language;
+                }
+                // Late answers, and what only clients send.
+                Item::Success | Item::Failure | Item::Pty(_) | Item::Env { .. } | Item::Start(_) | Item::Resize(_) | Item::Signal(_) => {}
+            }
+        }
+        if !events.is_empty() {
+            tape.record(events).await?;
+        }
+        for (stream, bytes) in forwards {
+            let owed = screen.feed(&bytes);
+            let sent = match stream {
+                Stream::Error => client.error(bytes).await,
+                Stream::Output | Stream::Input => client.output(bytes).await,
+            };
+            if sent.is_err() {
+                return Ok(left(client));
+            }
+            if let Some(text) = owed {
+                client.say(&text).await;
+            }
+        }
+    }
+    let ended = upstream.inbox.ended();
+    if let Some(exit) = exit {
+        tape.record(vec![Event::Exit(exit.clone())]).await?;
+        return Ok(Relayed { language: spoken, ..Relayed::of(Outcome::Exited(exit)) });
+    }
+    Ok(match ended {
+        Some(End::Closed) => Relayed::of(Outcome::Closed),
+        Some(End::Overrun) => Relayed::stopped(
+            Outcome::TargetLost { why: "it ignored its window".into() },
+            "the target sent more than its window allows and was cut".into(),
+            Status::Unreachable,
+        ),
+        Some(End::Lost) | None => Relayed::stopped(
+            Outcome::TargetLost { why: "the connection broke".into() },
+            "the connection to the target broke".into(),
+            Status::Unreachable,
+        ),
+    })
+}

@@ -1,0 +1,250 @@
+//! The main path of a session, from the channel's opening to its sealed recording. Each step takes what
+//! the step before it made; none can be left out.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::channel::{ClientChannel, Status};
+use super::front::Role;
+use super::hold::{self, Held};
+use super::lease::Lease;
+use super::names::{self, Wanted};
+use super::opening::Opening;
+use super::relay::{self, Relayed};
+use super::upstream::{self, ConnectError, PtyGranted};
+use super::{Bastion, ask};
+use crate::access::{Grant, Principal, Target, Want};
+use crate::approvals;
+use crate::authority::Needs;
+use crate::id::{Login, SessionId};
+use crate::recording::{Header, Recorder, Tape};
+use crate::time::{Timestamp, short};
+use crate::transcript::{Event, Outcome};
+
+/// Runs one session channel. The client has been told that its requests succeeded; whatever is refused
+/// from here on is said on standard error, then an exit status, then the close.
+pub async fn run(bastion: Arc<Bastion>, principal: Principal, user: String, role: Role, client: ClientChannel) {
+    let Some(mut opening) = Opening::read(&client.inbox).await else { return client.close().await };
+    client.has_terminal(opening.pty.is_some());
+    let stop = match destination(&bastion, &principal, &user, &role) {
+        Ok(Destination::Console) => return super::console::run(&bastion, &principal, &opening, client).await,
+        Ok(Destination::Target(target, login)) => session(&bastion, &principal, target, login, &mut opening, &client).await.err(),
+        Err(stop) => Some(stop),
+    };
+    if let Some(Stop { text, status }) = stop {
+        if let Some(text) = text {
+            client.say(&text).await;
+        }
+        client.exit_status(status as u32).await;
+    }
+    client.close().await;
+}
+
+/// Why there is no session: what the person reads, and the exit status.
+pub struct Stop {
+    pub text: Option<String>,
+    pub status: Status,
+}
+
+impl Stop {
+    pub fn new(text: impl Into<String>, status: Status) -> Self {
+        Self { text: Some(text.into()), status }
+    }
+}
+
+enum Destination {
+    Console,
+    Target(Arc<Target>, Login),
+}
+
+/// Finds where this channel goes. A target that is unknown and one that this person may not ask for are
+/// told apart by nobody.
+fn destination(bastion: &Bastion, principal: &Principal, user: &str, role: &Role) -> Result<Destination, Stop> {
+    let directory = bastion.directory();
+    let person = principal.person();
+    let console = format!("console: ssh {person}@{}", directory.config.host);
+    let malformed = |what: String| Stop::new(format!("{what}. Write deploy=web-1@{}; {console}", directory.config.host), Status::Malformed);
+    let (name, login, target) = match role {
+        Role::Inner { target, .. } => {
+            let login = user.parse::<Login>().map_err(|e| malformed(e.to_string()))?;
+            (target.id.to_string(), Some(login), Some(target.clone()))
+        }
+        Role::Outer => match names::wanted(user, person).map_err(|e| malformed(e.to_string()))? {
+            Wanted::Console => return Ok(Destination::Console),
+            Wanted::Target { login, name } => {
+                let target = directory.targets.find(&name).cloned();
+                (name, login, target)
+            }
+        },
+    };
+    let wanted = login.as_ref().map_or(name.clone(), |login| format!("{login}@{name}"));
+    let found = target.filter(|target| bastion.may_ask(principal, target, Timestamp::now()));
+    let Some(target) = found else {
+        bastion.report_refusal(principal.clone(), wanted.clone(), "no such target for this person");
+        return Err(ask::unknown(&directory, principal, &wanted, &name, &console));
+    };
+    let own = || person.as_str().parse::<Login>().ok();
+    let login = login.or_else(|| target.logins.first().cloned()).or_else(own);
+    let login = login.ok_or_else(|| malformed(format!("{} has no default login", target.id)))?;
+    Ok(Destination::Target(target, login))
+}
+
+async fn session(
+    bastion: &Bastion,
+    principal: &Principal,
+    target: Arc<Target>,
+    login: Login,
+    opening: &mut Opening,
+    client: &ClientChannel,
+) -> Result<(), Stop> {
+    let want =
+        opening.want().ok_or_else(|| Stop::new("refused: this subsystem is unknown here; shell, exec and sftp pass", Status::Refused))?;
+    let asked = ask::rule(bastion, principal, &target, &login, &want).await?;
+    let Held { basis, terms } = hold::until_approved(bastion, principal, &target, &login, &want, asked, opening, client).await?;
+
+    let now = Timestamp::now();
+    let opening_of = approvals::Opening {
+        session: SessionId::new(now),
+        principal: principal.clone(),
+        address: upstream::resolve(&target).await.map_err(unreachable)?,
+        target,
+        login,
+        want,
+        terms,
+        basis,
+    };
+    let (grant, evidence) = bastion.approvals.open(opening_of, now).await.map_err(ask::not_opened)?;
+    let recorder = match bastion.recordings.begin(header(&grant, opening)).await {
+        Ok(recorder) => recorder,
+        Err(error) => {
+            tracing::error!(session = %grant.session, %error, "no recording, no session");
+            bastion.session_ended(&grant, &Outcome::RecordingFailed { why: error.to_string() }).await;
+            return Err(Stop::new(
+                "this session cannot be recorded, so it is not opened; an operator finds why in the log",
+                Status::RecordingFailed,
+            ));
+        }
+    };
+    if opening.is_a_person() {
+        client.say(&admitted(&grant)).await;
+    }
+    let relayed = established(bastion, &grant, &evidence, &recorder.tape(), opening, client).await;
+    finish(bastion, &grant, recorder, relayed, client).await;
+    Ok(())
+}
+
+/// From the dialled connection to the end of what runs on it.
+async fn established(bastion: &Bastion, grant: &Grant, evidence: &[u8], tape: &Tape, opening: &Opening, client: &ClientChannel) -> Relayed {
+    match connect(bastion, grant, evidence, tape, opening, client).await {
+        Ok(upstream) => {
+            let lease = Lease::of(grant, bastion);
+            let relayed = relay::run(client, &upstream, tape, lease, opening.pty.is_some()).await;
+            upstream.close().await;
+            relayed
+        }
+        Err(stopped) => *stopped,
+    }
+}
+
+async fn connect(
+    bastion: &Bastion,
+    grant: &Grant,
+    evidence: &[u8],
+    tape: &Tape,
+    opening: &Opening,
+    client: &ClientChannel,
+) -> Result<upstream::Upstream, Box<Relayed>> {
+    let refused = |error: ConnectError| {
+        let why = text_of(&error);
+        tracing::warn!(session = %grant.session, target = %grant.target.id, why, "target not reached");
+        Box::new(Relayed::stopped(Outcome::TargetRefused { why: why.clone() }, why, Status::Unreachable))
+    };
+    let stream = upstream::dial(grant.address).await.map_err(refused)?;
+    let source = match bastion.directory().config.egress {
+        Some(egress) => egress,
+        None => stream.local_addr().map_or(IpAddr::from([0, 0, 0, 0]), |address| address.ip()),
+    };
+    let needs = Needs { pty: opening.pty.is_some() };
+    let certificate = bastion.authority.issue(grant, evidence, source, needs, Timestamp::now()).map_err(|error| {
+        tracing::error!(session = %grant.session, %error, "no certificate");
+        let why = format!("no certificate: {error}");
+        Box::new(Relayed::stopped(Outcome::TargetRefused { why: why.clone() }, why, Status::Refused))
+    })?;
+    let upstream = upstream::connect(stream, certificate).await.map_err(refused)?;
+    record_opening(tape, opening).await.map_err(|error| Box::new(Relayed::unrecorded(&error)))?;
+    match upstream.start(opening).await {
+        Ok(PtyGranted::Yes) => {}
+        Ok(PtyGranted::No) => client.say(&format!("{} gives no terminal", grant.target.id)).await,
+        Err(error) => {
+            upstream.close().await;
+            return Err(refused(error));
+        }
+    }
+    Ok(upstream)
+}
+
+/// What is passed on to the target before the first byte is recorded like everything else (FC2).
+async fn record_opening(tape: &Tape, opening: &Opening) -> Result<(), crate::recording::RecordError> {
+    let env = opening.env.iter().map(|(name, value)| Event::Environment { name: name.clone(), value: value.clone() });
+    let events: Vec<Event> = env.collect();
+    if events.is_empty() { Ok(()) } else { tape.record(events).await }
+}
+
+/// The client first, then the durable end, then the seal.
+async fn finish(bastion: &Bastion, grant: &Grant, recorder: Recorder, relayed: Relayed, client: &ClientChannel) {
+    relay::tell(client, &relayed).await;
+    client.close().await;
+    let outcome = relayed.outcome;
+    let ended = recorder.end(outcome.clone()).await;
+    bastion.session_ended(grant, &outcome).await;
+    match ended {
+        Ok(ended) => bastion.seal(grant.session, ended).await,
+        Err(error) => tracing::error!(session = %grant.session, %error, "the end was not recorded; recovery will seal what is there"),
+    }
+}
+
+fn header(grant: &Grant, opening: &Opening) -> Header {
+    let (kind, command) = match &grant.want {
+        Want::Shell => ("shell", None),
+        Want::Exec(command) => ("exec", Some(command.clone())),
+        Want::Sftp => ("sftp", None),
+    };
+    Header {
+        session: grant.session,
+        request: grant.request,
+        person: grant.principal.person().clone(),
+        target: grant.target.id.clone(),
+        login: grant.login.clone(),
+        kind: kind.into(),
+        command,
+        terminal: opening.pty.as_ref().map(|pty| (pty.size.cols, pty.size.rows, pty.term.clone())),
+        started: grant.opened_at,
+        record: grant.record,
+        retain: grant.retain.clone(),
+        serial: grant.serial,
+    }
+}
+
+fn admitted(grant: &Grant) -> String {
+    let names: Vec<String> = grant.approvers.iter().map(ToString::to_string).collect();
+    match grant.request {
+        Some(_) => format!("approved by {} for {}; session {} is recorded", names.join(", "), short(grant.granted_for), grant.session),
+        None => format!("session {} is recorded", grant.session),
+    }
+}
+
+fn unreachable(error: ConnectError) -> Stop {
+    Stop::new(text_of(&error), Status::Unreachable)
+}
+
+/// An error with what caused it, on one line.
+fn text_of(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

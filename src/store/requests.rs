@@ -1,0 +1,416 @@
+//! Rows of requests: made, joined, waited for, ended.
+
+use sqlx::sqlite::SqliteRow;
+use sqlx::{Row, SqliteConnection};
+
+use super::columns::{count, digest, maybe_time, maybe_word, misread, time, word};
+use super::{Snapshot, StoreError, Tx};
+use crate::access::request::RequestDocument;
+use crate::audit::Event;
+use crate::id::{Digest, Person, RequestId};
+use crate::time::{Timestamp, micros_of};
+use std::time::Duration;
+
+/// Where a request stands; read from its row, shown from its bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RequestState {
+    /// Nobody is asked before a reason is given; the bytes are not fixed yet.
+    NeedsReason,
+    Pending,
+    Approved,
+    Denied {
+        by: Person,
+        note: String,
+    },
+    Withdrawn,
+    Expired,
+    /// The last waiter left, or policy changed.
+    Void,
+}
+
+impl RequestState {
+    /// The word in the database, in listings and in the log.
+    pub fn word(&self) -> &'static str {
+        match self {
+            RequestState::NeedsReason => "needs-reason",
+            RequestState::Pending => "pending",
+            RequestState::Approved => "approved",
+            RequestState::Denied { .. } => "denied",
+            RequestState::Withdrawn => "withdrawn",
+            RequestState::Expired => "expired",
+            RequestState::Void => "void",
+        }
+    }
+
+    /// Whether it can still be decided or given its reason.
+    pub fn is_open(&self) -> bool {
+        matches!(self, RequestState::NeedsReason | RequestState::Pending)
+    }
+}
+
+/// Who waits for the decision, and so what a hang-up means (`users.md` 2). Of several who wait for one
+/// request, the most patient decides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Waiter {
+    /// A person at a prompt: when the last one leaves, the request is void after 10 s.
+    Shell,
+    /// Anything else: when the last one leaves, it stays for the workflow's `linger`.
+    Other,
+    /// Made ahead: nobody waits; it lives to its expiry.
+    Nobody,
+}
+
+impl Waiter {
+    fn word(self) -> &'static str {
+        match self {
+            Waiter::Shell => "shell",
+            Waiter::Other => "other",
+            Waiter::Nobody => "nobody",
+        }
+    }
+}
+
+impl std::str::FromStr for Waiter {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let known = [Waiter::Shell, Waiter::Other, Waiter::Nobody].into_iter().find(|waiter| waiter.word() == text);
+        known.ok_or_else(|| format!("{text:?} is no kind of waiter"))
+    }
+}
+
+/// A request as it is stored. What it asks for stands in `bytes` only.
+#[derive(Debug, Clone)]
+pub struct RequestRow {
+    pub id: RequestId,
+    pub state: RequestState,
+    pub bytes: Vec<u8>,
+    pub digest: Digest,
+    pub person: Person,
+    pub waiter: Waiter,
+    pub waiters: u32,
+    pub left_at: Option<Timestamp>,
+    pub linger: Duration,
+    pub not_after: Timestamp,
+    /// When it ends undecided.
+    pub due: Timestamp,
+}
+
+impl RequestRow {
+    /// What it becomes when it is due: void if everybody left a prompt, else expired.
+    pub fn overdue(&self) -> RequestState {
+        let left = self.waiter == Waiter::Shell && self.due < self.not_after;
+        if left { RequestState::Void } else { RequestState::Expired }
+    }
+
+    /// When it ends after its last waiter has left at `now`; `patience` is what a prompt's is given.
+    fn due_without_waiters(&self, patience: Duration, now: Timestamp) -> Timestamp {
+        match self.waiter {
+            Waiter::Shell => now.plus(patience).min(self.not_after),
+            Waiter::Other => now.plus(self.linger).min(self.not_after),
+            Waiter::Nobody => self.not_after,
+        }
+    }
+}
+
+/// Which requests to list.
+#[derive(Debug, Clone, Default)]
+pub struct RequestFilter {
+    /// Those that can still be decided or given their reason.
+    pub open_only: bool,
+    pub person: Option<Person>,
+    /// Newest first; 0 is none.
+    pub limit: u32,
+}
+
+/// What a new row holds beside its document.
+#[derive(Debug, Clone)]
+pub(crate) struct NewRequest {
+    pub state: RequestState,
+    pub waiter: Waiter,
+    pub linger: Duration,
+    pub due: Timestamp,
+}
+
+const COLUMNS: &str = "id, state, bytes, digest, person, waiter, waiters, left_at, linger, not_after, due, ended_by, note";
+
+/// `select COLUMNS from requests` with a literal tail: the only dynamic part of any statement here.
+macro_rules! select {
+    ($tail:literal) => {
+        sqlx::query(sqlx::AssertSqlSafe(format!(concat!("select {} from requests ", $tail), COLUMNS)))
+    };
+}
+
+impl Tx {
+    pub(crate) async fn request(&mut self, id: RequestId) -> Result<Option<RequestRow>, StoreError> {
+        by_id(&mut self.connection, id).await
+    }
+
+    /// The one request of equal scope that is still open.
+    pub(crate) async fn open_request_joining(&mut self, joins: Digest) -> Result<Option<RequestRow>, StoreError> {
+        let row = select!("where joins = $1 and state in ('needs-reason', 'pending')")
+            .bind(joins.0.to_vec())
+            .fetch_optional(&mut self.connection)
+            .await?;
+        row.as_ref().map(read).transpose()
+    }
+
+    /// Counts the open requests that are not due: this person's, and everybody's.
+    pub(crate) async fn count_open(&mut self, person: &Person, now: Timestamp) -> Result<(usize, usize), StoreError> {
+        let row = sqlx::query(
+            "select count(case when person = $1 then 1 end) as theirs, count(*) as everybodys
+             from requests where state in ('needs-reason', 'pending') and due > $2",
+        )
+        .bind(person.as_str())
+        .bind(now.micros())
+        .fetch_one(&mut self.connection)
+        .await?;
+        Ok((count(&row, "theirs")?, count(&row, "everybodys")?))
+    }
+
+    /// Whether this id was ever used.
+    pub(crate) async fn is_known(&mut self, id: RequestId) -> Result<bool, StoreError> {
+        let row = sqlx::query("select 1 from requests where id = $1").bind(id.as_str()).fetch_optional(&mut self.connection).await?;
+        Ok(row.is_some())
+    }
+
+    pub(crate) async fn insert_request(
+        &mut self,
+        document: &RequestDocument,
+        new: NewRequest,
+        event: Event,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let bytes = document.bytes();
+        sqlx::query(
+            "insert into requests (id, state, bytes, digest, joins, person, waiter, waiters, linger, made, not_after, due)
+             values ($1, $2, $3, $4, $5, $6, $7, 0, $8, $9, $10, $11)",
+        )
+        .bind(document.request.as_str())
+        .bind(new.state.word())
+        .bind(&bytes)
+        .bind(Digest::of(&bytes).0.to_vec())
+        .bind(document.joins().0.to_vec())
+        .bind(document.person.as_str())
+        .bind(new.waiter.word())
+        .bind(micros_of(new.linger))
+        .bind(document.made().micros())
+        .bind(document.not_after().micros())
+        .bind(new.due.micros())
+        .execute(&mut self.connection)
+        .await?;
+        for target in &document.targets {
+            sqlx::query("insert into request_targets (request, target, pin) values ($1, $2, $3)")
+                .bind(document.request.as_str())
+                .bind(target.id.as_str())
+                .bind(target.pin.0.to_vec())
+                .execute(&mut self.connection)
+                .await?;
+        }
+        self.wake(document.request);
+        self.append(event, now).await
+    }
+
+    /// Fixes the bytes of a request that waited for its reason; false if it no longer does.
+    pub(crate) async fn fix_bytes(
+        &mut self,
+        document: &RequestDocument,
+        due: Timestamp,
+        event: Event,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let bytes = document.bytes();
+        let changed = sqlx::query(
+            "update requests set state = 'pending', bytes = $2, digest = $3, not_after = $4, due = $5
+             where id = $1 and state = 'needs-reason' and due > $6",
+        )
+        .bind(document.request.as_str())
+        .bind(&bytes)
+        .bind(Digest::of(&bytes).0.to_vec())
+        .bind(document.not_after().micros())
+        .bind(due.micros())
+        .bind(now.micros())
+        .execute(&mut self.connection)
+        .await?;
+        self.changed(document.request, changed.rows_affected(), event, now).await
+    }
+
+    /// Moves a request from the state it was read in to another, with its audit row; false if it is
+    /// no longer in that state.
+    pub(crate) async fn turn(
+        &mut self,
+        row: &RequestRow,
+        to: &RequestState,
+        by: Option<&Person>,
+        event: Event,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let note = match to {
+            RequestState::Denied { note, .. } => Some(note.as_str()),
+            RequestState::NeedsReason
+            | RequestState::Pending
+            | RequestState::Approved
+            | RequestState::Withdrawn
+            | RequestState::Expired
+            | RequestState::Void => None,
+        };
+        let changed = sqlx::query("update requests set state = $3, ended_at = $4, ended_by = $5, note = $6 where id = $1 and state = $2")
+            .bind(row.id.as_str())
+            .bind(row.state.word())
+            .bind(to.word())
+            .bind(now.micros())
+            .bind(by.map(Person::as_str))
+            .bind(note)
+            .execute(&mut self.connection)
+            .await?;
+        self.changed(row.id, changed.rows_affected(), event, now).await
+    }
+
+    /// Registers who joins or waits: the most patient kind stays.
+    pub(crate) async fn set_waiter(&mut self, row: &RequestRow, waiter: Waiter) -> Result<(), StoreError> {
+        let kind = row.waiter.max(waiter);
+        sqlx::query("update requests set waiter = $2, due = case when $2 = 'nobody' then not_after else due end where id = $1")
+            .bind(row.id.as_str())
+            .bind(kind.word())
+            .execute(&mut self.connection)
+            .await?;
+        Ok(())
+    }
+
+    /// Counts one more waiter of an open request; false if it is not open.
+    pub(crate) async fn waiter_came(&mut self, row: &RequestRow, waiter: Waiter) -> Result<bool, StoreError> {
+        let changed = sqlx::query(
+            "update requests set waiters = waiters + 1, left_at = null, due = not_after, waiter = $2
+             where id = $1 and state in ('needs-reason', 'pending')",
+        )
+        .bind(row.id.as_str())
+        .bind(row.waiter.max(waiter).word())
+        .execute(&mut self.connection)
+        .await?;
+        if changed.rows_affected() > 0 {
+            self.wake(row.id);
+        }
+        Ok(changed.rows_affected() > 0)
+    }
+
+    /// Counts one waiter less; the last to leave starts the clock.
+    pub(crate) async fn waiter_left(&mut self, id: RequestId, patience: Duration, now: Timestamp) -> Result<(), StoreError> {
+        let Some(row) = self.request(id).await? else { return Ok(()) };
+        let last = row.waiters <= 1;
+        sqlx::query("update requests set waiters = $2, left_at = $3, due = $4 where id = $1 and waiters > 0")
+            .bind(id.as_str())
+            .bind(i64::from(row.waiters.saturating_sub(1)))
+            .bind(last.then_some(now.micros()))
+            .bind(if last { row.due_without_waiters(patience, now) } else { row.due }.micros())
+            .execute(&mut self.connection)
+            .await?;
+        self.wake(id);
+        Ok(())
+    }
+
+    /// Takes every waiter as having left now.
+    pub(crate) async fn everybody_left(&mut self, patience: Duration, now: Timestamp) -> Result<(), StoreError> {
+        let rows = select!("where state in ('needs-reason', 'pending') and waiters > 0").fetch_all(&mut self.connection).await?;
+        for row in rows.iter().map(read) {
+            let row = row?;
+            sqlx::query("update requests set waiters = 0, left_at = $2, due = $3 where id = $1")
+                .bind(row.id.as_str())
+                .bind(now.micros())
+                .bind(row.due_without_waiters(patience, now).micros())
+                .execute(&mut self.connection)
+                .await?;
+            self.wake(row.id);
+        }
+        Ok(())
+    }
+
+    /// Open requests that are due, the oldest first.
+    pub(crate) async fn overdue(&mut self, now: Timestamp, limit: u32) -> Result<Vec<RequestRow>, StoreError> {
+        let rows = select!("where state in ('needs-reason', 'pending') and due <= $1 order by due limit $2")
+            .bind(now.micros())
+            .bind(i64::from(limit))
+            .fetch_all(&mut self.connection)
+            .await?;
+        rows.iter().map(read).collect()
+    }
+
+    /// The tail of every compare-and-swap: a change that happened is logged and hinted at.
+    pub(super) async fn changed(&mut self, id: RequestId, rows: u64, event: Event, now: Timestamp) -> Result<bool, StoreError> {
+        if rows == 0 {
+            return Ok(false);
+        }
+        self.append(event, now).await?;
+        self.wake(id);
+        Ok(true)
+    }
+}
+
+impl Snapshot {
+    pub(crate) async fn request(&mut self, id: RequestId) -> Result<Option<RequestRow>, StoreError> {
+        by_id(&mut self.tx, id).await
+    }
+
+    /// Finds the request whose stored bytes have this digest.
+    pub(crate) async fn request_digested(&mut self, digest: Digest) -> Result<Option<RequestRow>, StoreError> {
+        let row = select!("where digest = $1").bind(digest.0.to_vec()).fetch_optional(&mut *self.tx).await?;
+        row.as_ref().map(read).transpose()
+    }
+
+    pub(crate) async fn requests(&mut self, filter: &RequestFilter) -> Result<Vec<RequestRow>, StoreError> {
+        let rows = select!(
+            "where ($1 is null or person = $1) and ($2 = 0 or state in ('needs-reason', 'pending')) order by made desc, id limit $3"
+        )
+        .bind(filter.person.as_ref().map(|person| person.as_str().to_owned()))
+        .bind(i64::from(filter.open_only))
+        .bind(i64::from(filter.limit))
+        .fetch_all(&mut *self.tx)
+        .await?;
+        rows.iter().map(read).collect()
+    }
+
+    /// Whether anything is due, so that an idle sweep writes nothing.
+    pub(crate) async fn is_anything_due(&mut self, now: Timestamp) -> Result<bool, StoreError> {
+        let due = sqlx::query(
+            "select 1 where exists (select 1 from requests where state in ('needs-reason', 'pending') and due <= $1)
+             or exists (select 1 from grants where state = 'open' and coalesce(ends_at, use_by) <= $1)",
+        )
+        .bind(now.micros())
+        .fetch_optional(&mut *self.tx)
+        .await?;
+        Ok(due.is_some())
+    }
+}
+
+async fn by_id(connection: &mut SqliteConnection, id: RequestId) -> Result<Option<RequestRow>, StoreError> {
+    let row = select!("where id = $1").bind(id.as_str()).fetch_optional(connection).await?;
+    row.as_ref().map(read).transpose()
+}
+
+fn read(row: &SqliteRow) -> Result<RequestRow, StoreError> {
+    let state = match row.try_get("state")? {
+        "needs-reason" => RequestState::NeedsReason,
+        "pending" => RequestState::Pending,
+        "approved" => RequestState::Approved,
+        "denied" => RequestState::Denied {
+            by: maybe_word(row, "ended_by")?.ok_or_else(|| misread("ended_by", "a denial names who denied"))?,
+            note: row.try_get::<Option<String>, _>("note")?.unwrap_or_default(),
+        },
+        "withdrawn" => RequestState::Withdrawn,
+        "expired" => RequestState::Expired,
+        "void" => RequestState::Void,
+        other => return Err(misread("state", format!("{other:?} is no state of a request"))),
+    };
+    let linger: i64 = row.try_get("linger")?;
+    Ok(RequestRow {
+        id: word(row, "id")?,
+        state,
+        bytes: row.try_get("bytes")?,
+        digest: digest(row, "digest")?,
+        person: word(row, "person")?,
+        waiter: word(row, "waiter")?,
+        waiters: count(row, "waiters")?,
+        left_at: maybe_time(row, "left_at")?,
+        linger: Duration::from_micros(u64::try_from(linger).unwrap_or(0)),
+        not_after: time(row, "not_after")?,
+        due: time(row, "due")?,
+    })
+}

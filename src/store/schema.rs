@@ -1,0 +1,24 @@
+//! The versions of the database's form, in order. One is applied whole or not at all; what a later
+//! binary has written is refused (FC12).
+
+use sqlx::{AssertSqlSafe, SqliteConnection};
+
+use super::StoreError;
+
+const VERSIONS: [&str; 1] = [include_str!("schema/0001.sql")];
+
+/// Brings the database to this binary's version.
+pub(super) async fn migrate(connection: &mut SqliteConnection) -> Result<(), StoreError> {
+    let found: i64 = sqlx::query_scalar("pragma user_version").fetch_one(&mut *connection).await?;
+    let known = VERSIONS.len();
+    let done = usize::try_from(found).ok().filter(|done| *done <= known).ok_or(StoreError::Newer { found, known })?;
+    for (version, sql) in VERSIONS.iter().enumerate().skip(done) {
+        let whole = format!("begin immediate;\n{sql}\npragma user_version = {};\ncommit;", version + 1);
+        if let Err(error) = sqlx::raw_sql(AssertSqlSafe(whole)).execute(&mut *connection).await {
+            // Nothing to undo where `begin` itself failed.
+            sqlx::raw_sql("rollback").execute(&mut *connection).await.ok();
+            return Err(error.into());
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,251 @@
+//! Rows of sessions: opened in `grants`, ended and sealed here, listed and found by what people type.
+
+use std::collections::HashSet;
+
+use sqlx::Row;
+use sqlx::sqlite::SqliteRow;
+
+use super::columns::{count, json, maybe_time, maybe_word, misread, time, word};
+use super::{Store, StoreError, Tx};
+use crate::access::ruling::RecordLevel;
+use crate::audit::Event;
+use crate::id::{Digest, Login, Person, RequestId, ScheduleName, SessionId, TargetId};
+use crate::time::Timestamp;
+
+/// A session's row.
+#[derive(Debug, Clone)]
+pub struct SessionRow {
+    pub id: SessionId,
+    pub request: Option<RequestId>,
+    pub person: Person,
+    pub target: TargetId,
+    pub login: Login,
+    /// `shell`, `exec` or `sftp`
+    pub kind: String,
+    pub source: String,
+    pub serial: u64,
+    pub record: RecordLevel,
+    pub retain: Vec<ScheduleName>,
+    pub started: Timestamp,
+    /// When its window ends, if it has one.
+    pub ends_at: Option<Timestamp>,
+    pub ended: Option<Timestamp>,
+    /// In the words of `transcript::Outcome`.
+    pub outcome: Option<String>,
+    /// Set once the recording is sealed: file name below `recordings`, its SHA-256 and size.
+    pub sealed: Option<SealedRow>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SealedRow {
+    pub file: String,
+    pub sha256: Digest,
+    pub bytes: u64,
+}
+
+/// Which sessions to list; everything that is given has to hold.
+#[derive(Debug, Clone, Default)]
+pub struct SessionFilter {
+    pub person: Option<Person>,
+    pub target: Option<TargetId>,
+    pub request: Option<RequestId>,
+    pub since: Option<Timestamp>,
+    /// Those that have not ended.
+    pub live_only: bool,
+    /// Newest first; 0 is none.
+    pub limit: u32,
+}
+
+/// What somebody who typed a session means.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Found {
+    One(SessionId),
+    Nothing,
+    /// More than one fits; the newest few of them.
+    Several(Vec<SessionId>),
+}
+
+/// Below this, a prefix would be a guess.
+const SHORTEST_PREFIX: usize = 4;
+const SEVERAL: u32 = 10;
+
+const COLUMNS: &str =
+    "id, request, person, target, login, kind, source, serial, record, retain, started, ends_at, ended, outcome, file, sha256, bytes";
+
+/// `select COLUMNS from sessions` with a literal tail.
+macro_rules! select {
+    ($tail:literal) => {
+        sqlx::query(sqlx::AssertSqlSafe(format!(concat!("select {} from sessions ", $tail), COLUMNS)))
+    };
+}
+
+impl Tx {
+    async fn end_session(&mut self, id: SessionId, outcome: &str, now: Timestamp) -> Result<(), StoreError> {
+        let changed = sqlx::query("update sessions set ended = $2, outcome = $3 where id = $1 and ended is null")
+            .bind(id.to_string())
+            .bind(now.micros())
+            .bind(outcome)
+            .execute(&mut self.connection)
+            .await?;
+        if changed.rows_affected() > 0 {
+            self.append(Event::new("session.end", serde_json::json!({ "session": id, "outcome": outcome })), now).await?;
+        }
+        Ok(())
+    }
+
+    async fn seal_session(&mut self, id: SessionId, sealed: &SealedRow, now: Timestamp) -> Result<(), StoreError> {
+        let changed = sqlx::query("update sessions set file = $2, sha256 = $3, bytes = $4 where id = $1 and file is null")
+            .bind(id.to_string())
+            .bind(&sealed.file)
+            .bind(sealed.sha256.0.to_vec())
+            .bind(i64::try_from(sealed.bytes).unwrap_or(i64::MAX))
+            .execute(&mut self.connection)
+            .await?;
+        if changed.rows_affected() > 0 {
+            let facts = serde_json::json!({ "session": id, "file": sealed.file, "sha256": sealed.sha256, "bytes": sealed.bytes });
+            self.append(Event::new("session.seal", facts), now).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Said of sessions that nobody ended before the bastion went away, as `transcript::Outcome` says it.
+const INTERRUPTED: &str = "interrupted";
+
+impl Store {
+    /// Ends the sessions that the last boot left open. At start only, after recovery.
+    pub async fn end_lost_sessions(&self, now: Timestamp) -> Result<(), StoreError> {
+        let lost = sqlx::query("select id from sessions where ended is null order by started").fetch_all(&self.readers).await?;
+        let lost: Vec<SessionId> = lost.iter().map(|row| word(row, "id")).collect::<Result<_, _>>()?;
+        self.write(move |tx| {
+            Box::pin(async move {
+                for id in lost {
+                    tx.end_session(id, INTERRUPTED, now).await?;
+                }
+                Ok(())
+            })
+        })
+        .await
+    }
+
+    /// The sessions whose recordings are sealed.
+    pub async fn sealed_sessions(&self) -> Result<HashSet<SessionId>, StoreError> {
+        let rows = sqlx::query("select id from sessions where file is not null").fetch_all(&self.readers).await?;
+        rows.iter().map(|row| word(row, "id")).collect()
+    }
+
+    /// Writes how a session ended; the first to say so counts.
+    pub async fn session_ended(&self, id: SessionId, outcome: &str, now: Timestamp) -> Result<(), StoreError> {
+        let outcome = outcome.to_owned();
+        self.write(move |tx| Box::pin(async move { tx.end_session(id, &outcome, now).await })).await
+    }
+
+    /// Writes that a session's recording is sealed; once.
+    pub async fn session_sealed(&self, id: SessionId, sealed: SealedRow, now: Timestamp) -> Result<(), StoreError> {
+        self.write(move |tx| Box::pin(async move { tx.seal_session(id, &sealed, now).await })).await
+    }
+
+    pub async fn session(&self, id: SessionId) -> Result<Option<SessionRow>, StoreError> {
+        let row = select!("where id = $1").bind(id.to_string()).fetch_optional(&self.readers).await?;
+        row.as_ref().map(read).transpose()
+    }
+
+    pub async fn sessions(&self, filter: &SessionFilter) -> Result<Vec<SessionRow>, StoreError> {
+        let rows = select!(
+            "where ($1 is null or person = $1) and ($2 is null or target = $2) and ($3 is null or request = $3)
+             and ($4 is null or started >= $4) and ($5 = 0 or ended is null) order by started desc, id desc limit $6"
+        )
+        .bind(filter.person.as_ref().map(|person| person.as_str().to_owned()))
+        .bind(filter.target.as_ref().map(|target| target.as_str().to_owned()))
+        .bind(filter.request.map(String::from))
+        .bind(filter.since.map(Timestamp::micros))
+        .bind(i64::from(filter.live_only))
+        .bind(i64::from(filter.limit))
+        .fetch_all(&self.readers)
+        .await?;
+        rows.iter().map(read).collect()
+    }
+
+    /// Resolves what people type for a session: `last` (of `whose`, else of all), a request's id, a
+    /// session's id or the beginning of one.
+    pub async fn find_session(&self, typed: &str, whose: Option<&Person>) -> Result<Found, StoreError> {
+        if typed == "last" {
+            let last = self.sessions(&SessionFilter { person: whose.cloned(), limit: 1, ..SessionFilter::default() }).await?;
+            return Ok(last.first().map_or(Found::Nothing, |session| Found::One(session.id)));
+        }
+        if let Ok(request) = typed.parse() {
+            let of = self.sessions(&SessionFilter { request: Some(request), limit: SEVERAL, ..SessionFilter::default() }).await?;
+            if !of.is_empty() {
+                return Ok(found(of.iter().map(|session| session.id).collect()));
+            }
+        }
+        let prefix = typed.to_ascii_uppercase();
+        if prefix.len() < SHORTEST_PREFIX || !prefix.bytes().all(|c| c.is_ascii_alphanumeric()) {
+            return Ok(Found::Nothing);
+        }
+        let rows = sqlx::query("select id from sessions where id >= $1 and id <= $2 order by id desc limit $3")
+            .bind(&prefix)
+            .bind(format!("{prefix}~")) // after every letter of an id
+            .bind(i64::from(SEVERAL))
+            .fetch_all(&self.readers)
+            .await?;
+        Ok(found(rows.iter().map(|row| word(row, "id")).collect::<Result<_, _>>()?))
+    }
+
+    /// Sessions whose recording is sealed: their spools may go.
+    pub async fn sealed_sessions(&self) -> Result<HashSet<SessionId>, StoreError> {
+        let rows = sqlx::query("select id from sessions where file is not null").fetch_all(&self.readers).await?;
+        rows.iter().map(|row| word(row, "id")).collect()
+    }
+
+    /// At start: ends the sessions of the last boot that left no recording to end them.
+    pub async fn end_lost_sessions(&self, now: Timestamp) -> Result<(), StoreError> {
+        for lost in self.sessions(&SessionFilter { live_only: true, limit: u32::MAX, ..SessionFilter::default() }).await? {
+            self.session_ended(lost.id, &crate::transcript::Outcome::Interrupted.to_string(), now).await?;
+        }
+        Ok(())
+    }
+
+    /// Whether this person has ever opened this target.
+    pub async fn has_opened(&self, person: &Person, target: &TargetId) -> Result<bool, StoreError> {
+        let row = sqlx::query("select 1 from sessions where person = $1 and target = $2 limit 1")
+            .bind(person.as_str())
+            .bind(target.as_str())
+            .fetch_optional(&self.readers)
+            .await?;
+        Ok(row.is_some())
+    }
+}
+
+fn found(ids: Vec<SessionId>) -> Found {
+    match ids.as_slice() {
+        [] => Found::Nothing,
+        [one] => Found::One(*one),
+        _ => Found::Several(ids),
+    }
+}
+
+fn read(row: &SqliteRow) -> Result<SessionRow, StoreError> {
+    let record: &str = row.try_get("record")?;
+    let sealed = match row.try_get::<Option<String>, _>("file")? {
+        Some(file) => Some(SealedRow { file, sha256: super::columns::digest(row, "sha256")?, bytes: count(row, "bytes")? }),
+        None => None,
+    };
+    Ok(SessionRow {
+        id: word(row, "id")?,
+        request: maybe_word(row, "request")?,
+        person: word(row, "person")?,
+        target: word(row, "target")?,
+        login: word(row, "login")?,
+        kind: row.try_get("kind")?,
+        source: row.try_get("source")?,
+        serial: count(row, "serial")?,
+        record: RecordLevel::parse(record).ok_or_else(|| misread("record", format!("{record:?} is no level of recording")))?,
+        retain: json(row, "retain")?,
+        started: time(row, "started")?,
+        ends_at: maybe_time(row, "ends_at")?,
+        ended: maybe_time(row, "ended")?,
+        outcome: row.try_get("outcome")?,
+        sealed,
+    })
+}

@@ -1,0 +1,31 @@
+//! Hints that a request or its grant has changed. A hint may be late, double or lost (a slow reader
+//! skips): whoever gets one, or none for a while, reads the row again and acts on that.
+
+use tokio::sync::broadcast;
+
+use crate::id::RequestId;
+
+/// Hints kept for a slow reader; who lags further behind is told so and reads everything again.
+const KEPT: usize = 1024;
+
+#[derive(Debug, Clone)]
+pub(super) struct Wake {
+    hints: broadcast::Sender<RequestId>,
+}
+
+impl Wake {
+    pub(super) fn new() -> Self {
+        Self { hints: broadcast::Sender::new(KEPT) }
+    }
+
+    pub(super) fn all(&self, woken: impl Iterator<Item = RequestId>) {
+        for id in woken {
+            // Nobody listening is fine.
+            self.hints.send(id).ok();
+        }
+    }
+
+    pub(super) fn listen(&self) -> broadcast::Receiver<RequestId> {
+        self.hints.subscribe()
+    }
+}
