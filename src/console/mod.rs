@@ -64,9 +64,3 @@ impl Console {
         todo!()
     }
 }
-pub fn nearby(_d: &Directory, _p: &Principal, _n: &str) -> Vec<String> {
-    todo!()
-}
-pub fn visible(_t: &str) -> String {
-    todo!()
-}

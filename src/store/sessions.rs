@@ -1,5 +1,7 @@
 //! Rows of sessions: opened in `grants`, ended and sealed here, listed and found by what people type.
 
+use std::collections::HashSet;
+
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
@@ -107,7 +109,31 @@ impl Tx {
     }
 }
 
+/// Said of sessions that nobody ended before the bastion went away, as `transcript::Outcome` says it.
+const INTERRUPTED: &str = "interrupted";
+
 impl Store {
+    /// Ends the sessions that the last boot left open. At start only, after recovery.
+    pub async fn end_lost_sessions(&self, now: Timestamp) -> Result<(), StoreError> {
+        let lost = sqlx::query("select id from sessions where ended is null order by started").fetch_all(&self.readers).await?;
+        let lost: Vec<SessionId> = lost.iter().map(|row| word(row, "id")).collect::<Result<_, _>>()?;
+        self.write(move |tx| {
+            Box::pin(async move {
+                for id in lost {
+                    tx.end_session(id, INTERRUPTED, now).await?;
+                }
+                Ok(())
+            })
+        })
+        .await
+    }
+
+    /// The sessions whose recordings are sealed.
+    pub async fn sealed_sessions(&self) -> Result<HashSet<SessionId>, StoreError> {
+        let rows = sqlx::query("select id from sessions where file is not null").fetch_all(&self.readers).await?;
+        rows.iter().map(|row| word(row, "id")).collect()
+    }
+
     /// Writes how a session ended; the first to say so counts.
     pub async fn session_ended(&self, id: SessionId, outcome: &str, now: Timestamp) -> Result<(), StoreError> {
         let outcome = outcome.to_owned();
