@@ -213,9 +213,6 @@ mod tests {
         }
     }
 
-    fn denies(name: &str, groups: &[&str]) -> Decided {
-        Decided { verdict: Verdict::Deny, terms: None, note: "freeze".into(), ..approves(name, groups, Level::Connection) }
-    }
 
     #[test]
     fn a_quorum_of_two_is_not_filled_by_one_person_with_two_keys() {

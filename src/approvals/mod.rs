@@ -179,10 +179,13 @@ pub enum ApprovalError {
 
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    #[error("the grant {0} cannot be used: {1}")]
+    #[error("the grant {0} cannot be used: it {1}")]
     Unusable(RequestId, &'static str),
     #[error("the key {0} is not known here any more")]
     Key(String),
     #[error("the opening cannot be recorded in the state")]
     Store(#[from] StoreError),
 }
+
+#[cfg(test)]
+mod tests;

@@ -102,7 +102,7 @@ impl Approvals {
         now: Timestamp,
     ) -> Result<(Grant, Vec<u8>), OpenError> {
         let mut snapshot = self.store.snapshot().await?;
-        let grant = snapshot.grant(id).await?.ok_or(OpenError::Unusable(id, "it was not approved"))?;
+        let grant = snapshot.grant(id).await?.ok_or(OpenError::Unusable(id, "was not approved"))?;
         if let Some(why) = grant.unusable(now) {
             return Err(OpenError::Unusable(id, why));
         }
@@ -133,7 +133,7 @@ impl Approvals {
                         return Ok(opened);
                     }
                     // Somebody was first; the row says who.
-                    let why = tx.grant(id).await?.and_then(|grant| grant.unusable(now)).unwrap_or("it was used");
+                    let why = tx.grant(id).await?.and_then(|grant| grant.unusable(now)).unwrap_or("was used");
                     Err(OpenError::Unusable(id, why))
                 })
             })
@@ -151,21 +151,21 @@ impl Approvals {
         directory: &Directory,
         now: Timestamp,
     ) -> Result<Result<Standing, Fallen>, crate::store::StoreError> {
-        let Some(row) = snapshot.request(grant.request).await? else { return Ok(Err(Fallen::Void("its request is gone"))) };
+        let Some(row) = snapshot.request(grant.request).await? else { return Ok(Err(Fallen::Void("has lost its request"))) };
         let decisions = snapshot.decisions(grant.request).await?;
         let Ok(document) = self.document_of(&row) else {
-            return Ok(Err(Fallen::Void("its stored request was changed after it was asked")));
+            return Ok(Err(Fallen::Void("was changed after it was asked")));
         };
         if !wanted.is_asked_in(&document) {
-            return Ok(Err(Fallen::Unfit("it is for somebody or something else")));
+            return Ok(Err(Fallen::Unfit("is for somebody or something else")));
         }
         let authority = Authority::over_one(directory, &document, wanted.target, now);
         let Progress::Approved { terms, by } = authority.weigh_proven(&decisions, row.digest, &self.bastion) else {
-            return Ok(Err(Fallen::Void("its approvals no longer stand")));
+            return Ok(Err(Fallen::Void("has approvals that no longer stand")));
         };
         let terms = terms.meet(&grant.terms);
         if !terms.scope.covers(wanted.want) {
-            return Ok(Err(Fallen::Unfit("it does not reach that far")));
+            return Ok(Err(Fallen::Unfit("does not reach that far")));
         }
         Ok(Ok(Standing { document, bytes: row.bytes, decisions, terms, by }))
     }

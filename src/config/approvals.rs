@@ -28,12 +28,12 @@ const fn minutes(n: u64) -> Duration {
 }
 
 pub(super) fn read(file: File<'_>, people: &People) -> Vec<Placed> {
-    file.parse(|mut fields| {
+    file.parse(|file, mut fields| {
         let mut workflows = Vec::new();
         for (name, table) in fields.tables("workflows") {
             let read = workflow(file, &name, table, people);
             match name.get_ref().parse::<WorkflowName>() {
-                Ok(name) => workflows.extend(read.map(|(with_name, quorum_at)| Placed { workflow: with_name(name), quorum_at })),
+                Ok(name) => workflows.push(Placed { workflow: (read.0)(name), quorum_at: read.1 }),
                 Err(why) => file.error(name.span().start, why, "write [workflows.sre-lead]"),
             }
         }
@@ -43,7 +43,12 @@ pub(super) fn read(file: File<'_>, people: &People) -> Vec<Placed> {
 }
 
 /// Everything of a workflow but its name.
-fn workflow(file: File<'_>, name: &Spanned<&str>, mut fields: Fields<'_>, people: &People) -> Option<(impl FnOnce(WorkflowName) -> Workflow, usize)> {
+fn workflow(
+    file: File<'_>,
+    name: &Spanned<&str>,
+    mut fields: Fields<'_>,
+    people: &People,
+) -> (impl FnOnce(WorkflowName) -> Workflow, usize) {
     let stage = only_stage(file, name, &mut fields, people);
     let level = fields.choice("signature", &[("connection", Level::Connection), ("key", Level::Key), ("touch", Level::Touch)]);
     let mut time = |key, default| fields.duration(key).unwrap_or(default);
@@ -59,7 +64,9 @@ fn workflow(file: File<'_>, name: &Spanned<&str>, mut fields: Fields<'_>, people
     let reason_required = fields.choice("reason", &[("required", true), ("optional", false)]).unwrap_or(true);
     let reason_pattern = reason_pattern(file, &mut fields);
     fields.finish();
-    let (stage, quorum_at) = stage?;
+    // A workflow with a mistake keeps its name, so that policies are not blamed for it.
+    let nobody = Stage { groups: Vec::new(), people: Vec::new(), quorum: 1 };
+    let (stage, quorum_at) = stage.unwrap_or((nobody, 0));
     let level = level.unwrap_or(Level::Key);
     let with_name = move |name| Workflow {
         name,
@@ -73,7 +80,7 @@ fn workflow(file: File<'_>, name: &Spanned<&str>, mut fields: Fields<'_>, people
         reason_required,
         reason_pattern,
     };
-    Some((with_name, quorum_at))
+    (with_name, quorum_at)
 }
 
 fn only_stage(file: File<'_>, name: &Spanned<&str>, fields: &mut Fields<'_>, people: &People) -> Option<(Stage, usize)> {
@@ -83,7 +90,11 @@ fn only_stage(file: File<'_>, name: &Spanned<&str>, fields: &mut Fields<'_>, peo
     }
     for key in ["approvers", "people", "quorum"] {
         if fields.has(key) {
-            file.error(fields.place(key), format!("{key} stands beside stages"), format!("move it into [[workflows.{}.stages]]", name.get_ref()));
+            file.error(
+                fields.place(key),
+                format!("{key} stands beside stages"),
+                format!("move it into [[workflows.{}.stages]]", name.get_ref()),
+            );
         }
     }
     let mut stages = fields.list_of_tables("stages");
@@ -121,7 +132,11 @@ fn stage(file: File<'_>, workflow: &str, at: usize, fields: &mut Fields<'_>, peo
     }
     let nobody_at_all = people.iter().next().is_none();
     for group in groups.iter().filter(|group| !nobody_at_all && people.members(group.get_ref()).next().is_none()) {
-        file.warning(group.span().start, format!("nobody is in the group {}", group.get_ref()), "add it to somebody's groups in people.toml");
+        file.warning(
+            group.span().start,
+            format!("nobody is in the group {}", group.get_ref()),
+            "add it to somebody's groups in people.toml",
+        );
     }
     let stage = Stage {
         groups: groups.into_iter().map(Spanned::into_inner).collect(),
@@ -153,7 +168,11 @@ fn reason_pattern(file: File<'_>, fields: &mut Fields<'_>) -> Option<String> {
                 regex::Error::Syntax(words) => words.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned(),
                 other => other.to_string(),
             };
-            file.error(text.span().start, format!("reason_pattern is not a regular expression: {why}"), "write for example '(INC|CHG)-[0-9]+.*'");
+            file.error(
+                text.span().start,
+                format!("reason_pattern is not a regular expression: {why}"),
+                "write for example '(INC|CHG)-[0-9]+.*'",
+            );
             None
         }
     }

@@ -44,7 +44,7 @@ pub fn run_counted(directory: &Directory) -> (Vec<Problem>, usize) {
     paths.sort();
     for path in paths.iter().filter(|path| path.extension().is_some_and(|extension| extension == "toml")) {
         match read(path) {
-            Ok(source) => count += File { source: &source, found: &found }.parse(|fields| run_file(directory, File { source: &source, found: &found }, fields)),
+            Ok(source) => count += File { source: &source, found: &found }.parse(|file, fields| run_file(directory, file, fields)),
             Err(problem) => found.error(problem),
         }
     }
@@ -163,8 +163,13 @@ impl<'a> Case<'a> {
         };
         let at = self.expect.span().start;
         if is != *self.expect.get_ref() {
-            let reason = by.as_ref().map(|by| by.join(", ")).filter(|by| !by.is_empty()).map(|by| format!(" (by {by})")).unwrap_or_default();
-            file.error(at, format!("expected {}, is {}{reason}", words(self.expect.get_ref()), words(&is)), "correct the policies or the case");
+            let reason =
+                by.as_ref().map(|by| by.join(", ")).filter(|by| !by.is_empty()).map(|by| format!(" (by {by})")).unwrap_or_default();
+            file.error(
+                at,
+                format!("expected {}, is {}{reason}", words(self.expect.get_ref()), words(&is)),
+                "correct the policies or the case",
+            );
             return;
         }
         for id in &self.by {
@@ -172,7 +177,11 @@ impl<'a> Case<'a> {
                 Some(by) if by.contains(id.get_ref()) => {}
                 Some(by) => {
                     let why = if by.is_empty() { "no policy".to_owned() } else { by.join(", ") };
-                    file.error(id.span().start, format!("expected to be ruled by {}, is by {why}", id.get_ref()), "correct the policies or the case");
+                    file.error(
+                        id.span().start,
+                        format!("expected to be ruled by {}, is by {why}", id.get_ref()),
+                        "correct the policies or the case",
+                    );
                 }
                 None => file.error(id.span().start, "by has no meaning for a console action", "remove it"),
             }

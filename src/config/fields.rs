@@ -31,13 +31,18 @@ impl<'a> File<'a> {
     }
 
     /// Reads the file's text as TOML; `read` gets the top-level table.
-    pub fn parse<T>(&self, read: impl FnOnce(Fields<'_>) -> T) -> T {
+    ///
+    /// Where the text is not TOML, what could be made out of it is still read, so that other files are
+    /// judged beside it, but nothing more is said of it: that would be guesses.
+    pub fn parse<T>(&self, read: impl for<'t> FnOnce(File<'t>, Fields<'t>) -> T) -> T {
         let (table, errors) = DeTable::parse_recoverable(&self.source.text);
+        let guesses = Findings::default();
+        let file = File { source: self.source, found: if errors.is_empty() { self.found } else { &guesses } };
         for error in errors {
             let offset = error.span().map_or(0, |span| span.start);
             self.error(offset, error.message(), "write it as TOML: key = \"value\"");
         }
-        read(Fields { file: *self, name: String::new(), offset: 0, table: table.get_ref(), known: BTreeSet::new() })
+        read(file, Fields { file, name: String::new(), offset: 0, table: table.get_ref(), known: BTreeSet::new() })
     }
 }
 
@@ -68,6 +73,11 @@ impl<'a> Fields<'a> {
 
     pub fn is_list(&self, key: &str) -> bool {
         self.table.get(key).is_some_and(|value| value.get_ref().is_array())
+    }
+
+    /// Whether a list is absent or written as empty; one of bad items only has been reported already.
+    pub fn lacks(&mut self, key: &'static str) -> bool {
+        self.value(key).is_none_or(|value| value.get_ref().as_array().is_some_and(|items| items.is_empty()))
     }
 
     /// Where a key's value stands, or else the table.
@@ -124,7 +134,10 @@ impl<'a> Fields<'a> {
         match text.get_ref().parse() {
             Ok(word) => Some(Spanned::new(text.span(), word)),
             Err(why) => {
-                self.file.error(text.span().start, why, format!("correct it in {key}"));
+                let why = why.to_string();
+                let given = format!("{:?}", text.get_ref());
+                let what = if why.starts_with('"') { why } else { format!("{given}: {why}") };
+                self.file.error(text.span().start, what, format!("correct it in {key}"));
                 None
             }
         }

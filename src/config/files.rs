@@ -16,7 +16,7 @@ const MAX_DEPTH: usize = 4;
 
 #[derive(Debug)]
 pub(super) struct Files {
-    pub settings: Source,
+    pub settings: Option<Source>,
     /// By name below `policies/`; those of [`POLICIES`] that could not be read are empty.
     pub policies: BTreeMap<&'static str, Source>,
     pub digest: Digest,
@@ -27,10 +27,10 @@ impl Files {
     pub fn read(root: &Path, found: &Findings) -> Self {
         let settings_path = root.join("countersign.toml");
         let settings = match read(&settings_path) {
-            Ok(bytes) => text(&settings_path, bytes, found),
+            Ok(bytes) => Some(text(&settings_path, bytes, found)),
             Err(problem) => {
                 found.error(problem);
-                Source { path: settings_path.clone(), text: String::new() }
+                None
             }
         };
         let below = root.join("policies");
@@ -59,16 +59,13 @@ impl Files {
         }
         Self { settings, policies, digest }
     }
-
-    pub fn could_be_read(&self) -> bool {
-        !self.settings.text.is_empty()
-    }
 }
 
 /// Reads a regular file of bounded size.
 pub(super) fn read(path: &Path) -> Result<Vec<u8>, Problem> {
     let wrong = |what: String, fix: &str| Problem::whole(path, what, fix);
-    let metadata = fs::metadata(path).map_err(|error| wrong(format!("it cannot be read: {error}"), "countersign init DIR makes a directory"))?;
+    let metadata =
+        fs::metadata(path).map_err(|error| wrong(format!("it cannot be read: {error}"), "countersign init DIR makes a directory"))?;
     if !metadata.is_file() {
         return Err(wrong("it is not a file".into(), "put a regular file there"));
     }
@@ -86,7 +83,7 @@ fn text(path: &Path, bytes: Vec<u8>, found: &Findings) -> Source {
             let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
             let source = Source { path: path.to_owned(), text };
             found.error(source.problem(good, "this byte is not UTF-8", "save the file as UTF-8"));
-            Source { text: String::new(), ..source }
+            source
         }
     }
 }

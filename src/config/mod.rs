@@ -123,7 +123,7 @@ fn read(root: &Path, found: &Findings) -> Option<Directory> {
         files::POLICIES.map(|name| files.policies.get(name).map(|source| File { source, found }));
     let (people_file, targets_file, access_file, approvals_file) = (people?, targets?, access?, approvals?);
 
-    let config = if files.could_be_read() { settings::read(File { source: &files.settings, found }, root) } else { None };
+    let config = files.settings.as_ref().and_then(|source| settings::read(File { source, found }, root));
     let people = people::read(people_file);
     let targets = targets::read(targets_file, &people);
     let workflows = approvals::read(approvals_file, &people);
@@ -142,6 +142,7 @@ fn read(root: &Path, found: &Findings) -> Option<Directory> {
     policy.warnings().iter().for_each(|PolicyProblem { offset, what, fix }| access_file.warning(*offset, what, fix));
     references::mentioned(access_file, &policy, &people, &targets);
     references::nobody_left(approvals_file, &workflows, &policy, &people, &targets);
+    references::may_approve(approvals_file, &workflows, &policy, &people, &targets);
     let workflows = workflows.into_iter().map(|placed| (placed.workflow.name.clone(), placed.workflow)).collect();
     let (root, digest) = (root.to_owned(), files.digest);
     Some(Directory { root, config: config?, people, targets, policy, workflows, schedules, digest, warnings: Vec::new() })

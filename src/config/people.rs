@@ -14,7 +14,7 @@ use crate::id::{Group, Person};
 const MAX_ACCOUNT: usize = 128;
 
 pub(super) fn read(file: File<'_>) -> People {
-    file.parse(|mut fields| {
+    file.parse(|file, mut fields| {
         let revoked = revoked(file, &mut fields);
         let mut by_fingerprint = BTreeMap::new();
         let mut entries = Vec::new();
@@ -23,13 +23,21 @@ pub(super) fn read(file: File<'_>) -> People {
             let accounts = accounts(file, &mut person);
             let listed = keys(file, &mut person, "keys");
             if listed.is_empty() && !person.has("keys") {
-                file.warning(name.span().start, format!("{} has no key and cannot log in", name.get_ref()), "add keys = [\"ssh-ed25519 …\"]");
+                file.warning(
+                    name.span().start,
+                    format!("{} has no key and cannot log in", name.get_ref()),
+                    "add keys = [\"ssh-ed25519 …\"]",
+                );
             }
             let mut keys = Vec::new();
             for (at, key) in listed {
                 let fingerprint = key.fingerprint(HashAlg::Sha256).to_string();
                 if revoked.contains(&fingerprint) {
-                    file.warning(at, format!("{} lists {fingerprint}, which is revoked", name.get_ref()), "remove the key; keep it under [revoked]");
+                    file.warning(
+                        at,
+                        format!("{} lists {fingerprint}, which is revoked", name.get_ref()),
+                        "remove the key; keep it under [revoked]",
+                    );
                 }
                 match by_fingerprint.insert(fingerprint.clone(), name.get_ref().to_string()) {
                     None => keys.push(key),
@@ -42,7 +50,11 @@ pub(super) fn read(file: File<'_>) -> People {
             person.finish();
             match name.get_ref().parse::<Person>() {
                 Ok(_) if name.get_ref().starts_with("req-") => {
-                    file.error(name.span().start, format!("{:?} is reserved: ssh req-ID@bastion opens a request", name.get_ref()), "choose another name");
+                    file.error(
+                        name.span().start,
+                        format!("{:?} is reserved: ssh req-ID@bastion opens a request", name.get_ref()),
+                        "choose another name",
+                    );
                 }
                 Ok(name) => entries.push(PersonEntry { name, groups, keys, accounts }),
                 Err(why) => file.error(name.span().start, why, "write [people.alice]"),

@@ -5,12 +5,16 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use super::approvals::{Placed, members};
 use super::fields::File;
-use crate::access::action::Action;
+use crate::access::action::{Action, ConsoleAction};
 use crate::access::people::{People, PersonEntry};
 use crate::access::policy::{Mentioned, PolicySet, Question};
 use crate::access::target::{Target, Targets};
 use crate::id::Person;
 use crate::time::Timestamp;
+
+/// Noon of a Monday and the night of a Sunday: what is asked about where a time is needed.
+const NOON: Timestamp = Timestamp::from_micros(1_767_614_400_000_000);
+const NIGHT: Timestamp = Timestamp::from_micros(1_767_495_600_000_000);
 
 /// Warns of names in the policies that match nobody and nothing: a hold on a misspelt label holds nobody.
 pub(super) fn mentioned(file: File<'_>, policy: &PolicySet, people: &People, targets: &Targets) {
@@ -20,8 +24,12 @@ pub(super) fn mentioned(file: File<'_>, policy: &PolicySet, people: &People, tar
     for mention in policy.mentions() {
         let id = mention.id.as_str();
         let (known, what, fix) = match mention.of {
-            Mentioned::Group => (!anybody || groups.contains(id), "nobody is in the group", "add it to somebody's groups in people.toml, or correct it"),
-            Mentioned::Label => (!anything || labels.contains(id), "no target has the label", "add it to a target's labels in targets.toml, or correct it"),
+            Mentioned::Group => {
+                (!anybody || groups.contains(id), "nobody is in the group", "add it to somebody's groups in people.toml, or correct it")
+            }
+            Mentioned::Label => {
+                (!anything || labels.contains(id), "no target has the label", "add it to a target's labels in targets.toml, or correct it")
+            }
             Mentioned::Person => (is_person(people, id), "there is no person", "add them to people.toml, or correct it"),
             Mentioned::Target => (is_target_id(targets, id), "there is no target", "use the name in [targets.NAME], not an alias"),
         };
@@ -64,19 +72,23 @@ pub(super) fn nobody_left(file: File<'_>, workflows: &[Placed], policy: &PolicyS
     }
 }
 
-/// Finds something that this person may ask for and that this workflow holds: `deploy@web-1`.
-///
-/// Targets with the same labels and logins are ruled alike unless a policy names one, so one of each
-/// kind is asked about, at noon of a Monday and in the night of a Sunday.
-fn held_by(workflow: &str, person: &PersonEntry, policy: &PolicySet, targets: &Targets) -> Option<String> {
-    const NOON: Timestamp = Timestamp::from_micros(1_767_614_400_000_000);
-    const NIGHT: Timestamp = Timestamp::from_micros(1_767_495_600_000_000);
-    let named = |target: &Target| policy.mentions().iter().any(|m| m.of == Mentioned::Target && m.id == target.id.as_str());
-    let mut kinds: BTreeMap<_, &Target> = BTreeMap::new();
-    for target in targets.iter() {
-        kinds.entry((&target.labels, &target.logins, named(target).then_some(&target.id))).or_insert(target);
+/// Warns of workflows whose approvers policy lets approve nothing. `file` is approvals.toml.
+pub(super) fn may_approve(file: File<'_>, workflows: &[Placed], policy: &PolicySet, people: &People, targets: &Targets) {
+    let kinds = kinds(policy, targets);
+    for Placed { workflow, quorum_at } in workflows {
+        let members = workflow.stages.iter().flat_map(|stage| members(stage, people));
+        let members: Vec<&PersonEntry> = members.filter_map(|member| people.named(&member)).collect();
+        let may = |person: &PersonEntry, target: &Target| policy.may(&person.name, &person.groups, ConsoleAction::Approve, target, NOON);
+        if !members.is_empty() && !kinds.is_empty() && !members.iter().any(|person| kinds.iter().any(|target| may(person, target))) {
+            let what = format!("no approver of {} is permitted to approve anything", workflow.name);
+            file.warning(*quorum_at, what, "add a permit for action == Action::\"approve\" to access.cedar");
+        }
     }
-    for target in kinds.values() {
+}
+
+/// Finds something that this person may ask for and that this workflow holds: `deploy@web-1`.
+fn held_by(workflow: &str, person: &PersonEntry, policy: &PolicySet, targets: &Targets) -> Option<String> {
+    for target in kinds(policy, targets) {
         for login in &target.logins {
             for action in Action::ALL {
                 for now in [NOON, NIGHT] {
@@ -101,4 +113,14 @@ fn held_by(workflow: &str, person: &PersonEntry, policy: &PolicySet, targets: &T
         }
     }
     None
+}
+
+/// One target of each kind: those with the same labels and logins are ruled alike unless a policy names one.
+fn kinds<'a>(policy: &PolicySet, targets: &'a Targets) -> Vec<&'a Target> {
+    let named = |target: &Target| policy.mentions().iter().any(|m| m.of == Mentioned::Target && m.id == target.id.as_str());
+    let mut kinds: BTreeMap<_, &Target> = BTreeMap::new();
+    for target in targets.iter() {
+        kinds.entry((&target.labels, &target.logins, named(target).then_some(&target.id))).or_insert(target);
+    }
+    kinds.into_values().collect()
 }

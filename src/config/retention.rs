@@ -6,7 +6,7 @@ use crate::retention::schedule::{Schedule, Schedules};
 use crate::time::short;
 
 pub(super) fn read(file: File<'_>) -> Schedules {
-    file.parse(|mut fields| {
+    file.parse(|file, mut fields| {
         let mut schedules = Schedules::new();
         for (name, mut table) in fields.tables("schedules") {
             let keep = table.duration("keep_at_least");
@@ -22,7 +22,9 @@ pub(super) fn read(file: File<'_>) -> Schedules {
                     continue;
                 }
             };
-            let (Some(keep_at_least), Some(delete_after)) = (keep, delete) else { continue };
+            // A schedule with a mistake keeps its name, so that policies are not blamed for it.
+            let keep_at_least = keep.or(delete).unwrap_or_default();
+            let delete_after = delete.unwrap_or(keep_at_least);
             if delete_after < keep_at_least {
                 let what = format!("delete_after {} is shorter than keep_at_least {}", short(delete_after), short(keep_at_least));
                 file.error(at, what, "delete after the floor has passed, not before");

@@ -26,13 +26,17 @@ impl Default for Limits {
 }
 
 pub(super) fn read(file: File<'_>, root: &Path) -> Option<Config> {
-    file.parse(|mut fields| {
+    file.parse(|file, mut fields| {
         let bastion = bastion(file, &mut fields);
         let host = fields.string("host");
         let host = fields.required("host", host, "\"bastion.example.org\"").and_then(|text| {
             let host = parse_host(text.get_ref());
             if host.is_none() {
-                file.error(text.span().start, format!("{:?} is not a host's name", text.get_ref()), "write the name that people use after @");
+                file.error(
+                    text.span().start,
+                    format!("{:?} is not a host's name", text.get_ref()),
+                    "write the name that people use after @",
+                );
             }
             host
         });
@@ -64,7 +68,7 @@ fn listen(file: File<'_>, fields: &mut Fields<'_>) -> Vec<SocketAddr> {
         return vec![SocketAddr::from(([0, 0, 0, 0], 2222))];
     }
     let listen: Vec<SocketAddr> = fields.words("listen").into_iter().map(Spanned::into_inner).collect();
-    if listen.is_empty() {
+    if fields.lacks("listen") {
         file.error(fields.place("listen"), "the bastion listens nowhere", "write listen = [\"0.0.0.0:2222\", \"[::]:2222\"]");
     }
     listen

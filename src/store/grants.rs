@@ -73,17 +73,17 @@ pub struct GrantRow {
 }
 
 impl GrantRow {
-    /// Says why it cannot be opened now; the row's part of it only.
+    /// Says why it cannot be opened now, as the end of a sentence about it; the row's part only.
     pub fn unusable(&self, now: Timestamp) -> Option<&'static str> {
         match self.state {
-            GrantState::Revoked => Some("it was revoked"),
-            GrantState::Void => Some("it is void"),
-            GrantState::Lapsed => Some("it was not used in time"),
-            GrantState::Ended => Some("its time is over"),
-            GrantState::Open if now < self.starts_at => Some("its time has not come"),
-            GrantState::Open if self.uses_left == Some(0) => Some("it was used"),
-            GrantState::Open if self.ends_at.is_some_and(|end| end <= now) => Some("its time is over"),
-            GrantState::Open if self.first_used.is_none() && self.use_by <= now => Some("it was not used in time"),
+            GrantState::Revoked => Some("was revoked"),
+            GrantState::Void => Some("is void"),
+            GrantState::Lapsed => Some("was not used in time"),
+            GrantState::Ended => Some("is over"),
+            GrantState::Open if now < self.starts_at => Some("has not begun yet"),
+            GrantState::Open if self.uses_left == Some(0) => Some("was used"),
+            GrantState::Open if self.ends_at.is_some_and(|end| end <= now) => Some("is over"),
+            GrantState::Open if self.first_used.is_none() && self.use_by <= now => Some("was not used in time"),
             GrantState::Open => None,
         }
     }

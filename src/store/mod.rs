@@ -14,6 +14,9 @@ pub mod sessions;
 mod wake;
 mod writer;
 
+#[cfg(test)]
+mod tests;
+
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -1,5 +1,7 @@
 //! Rows of sessions: opened in `grants`, ended and sealed here, listed and found by what people type.
 
+use std::collections::HashSet;
+
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
@@ -107,7 +109,31 @@ impl Tx {
     }
 }
 
+/// Said of sessions that nobody ended before the bastion went away, as `transcript::Outcome` says it.
+const INTERRUPTED: &str = "interrupted";
+
 impl Store {
+    /// Ends the sessions that the last boot left open. At start only, after recovery.
+    pub async fn end_lost_sessions(&self, now: Timestamp) -> Result<(), StoreError> {
+        let lost = sqlx::query("select id from sessions where ended is null order by started").fetch_all(&self.readers).await?;
+        let lost: Vec<SessionId> = lost.iter().map(|row| word(row, "id")).collect::<Result<_, _>>()?;
+        self.write(move |tx| {
+            Box::pin(async move {
+                for id in lost {
+                    tx.end_session(id, INTERRUPTED, now).await?;
+                }
+                Ok(())
+            })
+        })
+        .await
+    }
+
+    /// The sessions whose recordings are sealed.
+    pub async fn sealed_sessions(&self) -> Result<HashSet<SessionId>, StoreError> {
+        let rows = sqlx::query("select id from sessions where file is not null").fetch_all(&self.readers).await?;
+        rows.iter().map(|row| word(row, "id")).collect()
+    }
+
     /// Writes how a session ended; the first to say so counts.
     pub async fn session_ended(&self, id: SessionId, outcome: &str, now: Timestamp) -> Result<(), StoreError> {
         let outcome = outcome.to_owned();
@@ -164,6 +190,20 @@ impl Store {
             .fetch_all(&self.readers)
             .await?;
         Ok(found(rows.iter().map(|row| word(row, "id")).collect::<Result<_, _>>()?))
+    }
+
+    /// Sessions whose recording is sealed: their spools may go.
+    pub async fn sealed_sessions(&self) -> Result<HashSet<SessionId>, StoreError> {
+        let rows = sqlx::query("select id from sessions where file is not null").fetch_all(&self.readers).await?;
+        rows.iter().map(|row| word(row, "id")).collect()
+    }
+
+    /// At start: ends the sessions of the last boot that left no recording to end them.
+    pub async fn end_lost_sessions(&self, now: Timestamp) -> Result<(), StoreError> {
+        for lost in self.sessions(&SessionFilter { live_only: true, limit: u32::MAX, ..SessionFilter::default() }).await? {
+            self.session_ended(lost.id, &crate::transcript::Outcome::Interrupted.to_string(), now).await?;
+        }
+        Ok(())
     }
 
     /// Whether this person has ever opened this target.
