@@ -5,7 +5,9 @@
 
 mod approve;
 pub mod bastion;
+pub mod check;
 mod companion;
+pub mod init;
 mod replay;
 pub mod serve;
 pub mod sign;
@@ -51,6 +53,18 @@ enum Command {
         /// Play the whole story by itself
         #[arg(long)]
         tour: bool,
+    },
+    /// Make a directory with keys, settings and starter policies
+    Init {
+        dir: PathBuf,
+        /// The name that people will write after @
+        #[arg(long, value_name = "NAME")]
+        host: Option<String>,
+    },
+    /// Read a directory, run its policies' own tests, and name everything that is wrong
+    Check {
+        #[arg(short = 'c', value_name = "DIR")]
+        dir: PathBuf,
     },
     /// Run the bastion
     Serve {
@@ -103,7 +117,7 @@ fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, u8> {
                 Err(usage)
             }
         },
-        Command::Demo { .. } | Command::Serve { .. } => Ok(cli),
+        Command::Demo { .. } | Command::Init { .. } | Command::Check { .. } | Command::Serve { .. } => Ok(cli),
     }
 }
 
@@ -113,6 +127,8 @@ async fn run(cli: Cli) -> anyhow::Result<u8> {
             log("countersign=warn");
             crate::demo::run(tour).await
         }
+        Command::Init { dir, host } => init::run(&dir, host.as_deref()).map(|()| 0),
+        Command::Check { dir } => check::run(&dir),
         Command::Serve { dir } => {
             log("countersign=info");
             serve::run(dir).await

@@ -95,6 +95,11 @@ pub struct Inspection {
     pub directory: Option<Directory>,
 }
 
+/// Whether this is a host's name or address, as `host` and `address` take it.
+pub fn is_host(text: &str) -> bool {
+    targets::parse_host(text).is_some()
+}
+
 impl Directory {
     /// Reads the directory; every problem at once.
     pub fn load(root: &Path) -> Result<Self, Vec<Problem>> {
