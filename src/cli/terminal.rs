@@ -24,9 +24,15 @@ fn tty() -> io::Result<File> {
     OpenOptions::new().read(true).write(true).open("/dev/tty")
 }
 
-/// Whether there is somebody to ask.
-pub fn is_there() -> bool {
-    tty().is_ok()
+/// Columns and rows of the terminal that standard output is.
+pub fn size() -> Option<(u32, u32)> {
+    let size = tcgetwinsize(io::stdout()).ok()?;
+    Some((u32::from(size.ws_col), u32::from(size.ws_row))).filter(|(cols, rows)| *cols > 0 && *rows > 0)
+}
+
+/// What is typed, byte by byte.
+pub fn keys() -> io::Result<tokio::fs::File> {
+    tty().map(tokio::fs::File::from_std)
 }
 
 /// Asks, and returns the line that is typed.

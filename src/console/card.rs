@@ -6,7 +6,6 @@ use super::text::Reader;
 use super::render::Tone;
 use crate::access::decision::GrantedTerms;
 use crate::access::request::{RequestDocument, matching_code};
-use crate::id::Digest;
 use crate::time::{Timestamp, short};
 
 /// Targets named one by one; beyond, the rest is counted and `--json` lists all.
@@ -124,7 +123,7 @@ pub(super) fn how_long(for_us: u64, once: bool) -> String {
     if once { format!("{span} from first use, one session") } else { format!("{span} from first use") }
 }
 
-pub(super) fn granted(terms: &GrantedTerms) -> String {
+fn granted(terms: &GrantedTerms) -> String {
     format!("{}, {}", terms.scope.words(), how_long(terms.for_us, terms.once))
 }
 
@@ -155,9 +154,4 @@ pub(super) fn with_causes(error: &dyn std::error::Error) -> String {
         cause = error.source();
     }
     text
-}
-
-/// The code that both sides compare, from the bytes in hand.
-pub fn code_of(bytes: &[u8]) -> String {
-    matching_code(&Digest::of(bytes))
 }

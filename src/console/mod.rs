@@ -7,11 +7,16 @@
 mod ask;
 mod card;
 pub mod decide;
+mod execute;
 pub mod grammar;
 mod nearby;
+mod play;
 pub mod render;
 pub mod reply;
-mod sight;
+mod run;
+mod serve;
+mod sessions;
+mod streams;
 mod targets;
 pub mod text;
 pub mod wire;
@@ -29,15 +34,21 @@ use crate::recording::Recordings;
 use crate::store::Store;
 
 pub use nearby::{is_own, nearby};
-pub use render::Look;
+pub use play::{PlayError, Played, play};
+pub use render::{Look, visible};
+pub use run::status;
+pub use streams::{Keys, Text};
 pub use words::gather;
 
+/// The console of one node. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Console {
     pub approvals: Approvals,
     pub store: Store,
     pub recordings: Recordings,
     pub directory: watch::Receiver<Arc<Directory>>,
+    /// Decisions printed for `ssh-keygen`, until their signature comes.
+    waiting: decide::Waiting,
 }
 
 /// The terminal of a console channel, if it has one.
@@ -45,22 +56,32 @@ pub struct Console {
 pub struct Terminal {
     pub cols: u32,
     pub rows: u32,
+    /// It understands colour, and the person did not say NO_COLOR.
+    pub colour: bool,
 }
 
 impl Console {
-    pub async fn run(
-        &self,
-        _who: &Principal,
-        _command: &str,
-        _terminal: Option<Terminal>,
-        _input: impl AsyncRead + Unpin + Send,
-        _out: impl AsyncWrite + Unpin + Send,
-        _err: impl AsyncWrite + Unpin + Send,
-    ) -> u32 {
-        todo!()
+    pub fn new(approvals: Approvals, store: Store, recordings: Recordings, directory: watch::Receiver<Arc<Directory>>) -> Self {
+        Self { approvals, store, recordings, directory, waiting: decide::Waiting::default() }
     }
 
-    pub async fn wire(&self, _who: &Principal, _input: impl AsyncRead + Unpin + Send, _out: impl AsyncWrite + Unpin + Send) -> u32 {
-        todo!()
+    /// Runs one command line of the stock client (`ssh bastion approve K7Q3FM`); no command is help and
+    /// what waits for this person. Returns the exit status.
+    pub async fn run(
+        &self,
+        who: &Principal,
+        command: &str,
+        terminal: Option<Terminal>,
+        input: impl AsyncRead + Unpin + Send,
+        out: impl AsyncWrite + Unpin + Send,
+        err: impl AsyncWrite + Unpin + Send,
+    ) -> u32 {
+        // A stream that fails is a client that left: nobody is there to read a status.
+        run::run(self, who, command, terminal, (input, out, err)).await.unwrap_or(0)
+    }
+
+    /// Serves the companion on the subsystem `countersign-v1` (**D wire**) until it hangs up.
+    pub async fn wire(&self, who: &Principal, input: impl AsyncRead + Unpin + Send, out: impl AsyncWrite + Unpin + Send) -> u32 {
+        serve::serve(self, who, input, out).await.unwrap_or(0)
     }
 }

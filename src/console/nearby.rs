@@ -13,7 +13,7 @@ const MOST: usize = 3;
 
 /// Returns the names that `name` may have been meant to be, nearest first, from the person's own
 /// targets only: those where policy rules some action other than a denial for some login.
-pub fn nearby(directory: &Directory, who: &Principal, name: &str) -> Vec<TargetId> {
+pub fn nearby(directory: &Directory, who: &Principal, name: &str) -> Vec<String> {
     // Hostile names may be long; no target's is.
     let name = name.chars().take(128).collect::<String>().to_ascii_lowercase();
     let mut near: BTreeSet<(usize, TargetId)> = BTreeSet::new();
@@ -26,7 +26,7 @@ pub fn nearby(directory: &Directory, who: &Principal, name: &str) -> Vec<TargetI
             }
         }
     }
-    near.into_iter().map(|(_, name)| name).take(MOST).collect()
+    near.into_iter().map(|(_, name)| name.to_string()).take(MOST).collect()
 }
 
 /// Whether the person may ask for anything on this target now.

@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::grammar::{self, NotAVerb, RequestsArgs, Verb};
+use super::card::with_causes;
+use super::grammar::{self, NotAVerb, ReplayArgs, RequestsArgs, Verb};
+use super::play::{PlayError, play};
 use super::render::{Look, json, prefixed};
 use super::reply::{Asked, Card, Next, Refusal, RefusalKind, Reply, State};
+use super::streams::{Keys, Text};
 use super::text::{self, Reader, Voice};
 use super::{Console, Terminal};
 use crate::access::Principal;
@@ -46,7 +49,7 @@ where
     E: AsyncWrite + Unpin + Send,
 {
     let (input, out, err) = io;
-    let cooked = terminal.is_some();
+    let raw_terminal = terminal.is_some();
     let look = terminal.map_or(Look::default(), |terminal| Look {
         colour: terminal.colour,
         width: usize::try_from(terminal.cols).ok().filter(|cols| *cols > 0),
@@ -56,9 +59,9 @@ where
         who,
         host: console.directory.borrow().config.host.clone(),
         json: false,
-        keys: Keys { input, open: true },
-        out: Text { to: out, cooked },
-        err: Text { to: err, cooked },
+        keys: Keys::new(input),
+        out: Text::new(out, raw_terminal),
+        err: Text::new(err, raw_terminal),
         look,
     };
     match grammar::parse(command) {
@@ -193,25 +196,50 @@ where
     }
 
     async fn submit(&mut self, request: RequestId) -> std::io::Result<u32> {
-        let mut signature = Vec::new();
-        let most = u64::try_from(MAX_SIGNATURE + 1).unwrap_or(u64::MAX);
-        let read = (&mut self.keys.input).take(most).read_to_end(&mut signature);
-        let why = match tokio::time::timeout(SIGNATURE_WITHIN, read).await {
-            Ok(Ok(0)) => "came without a signature on standard input",
-            Ok(Ok(_)) => match String::from_utf8(signature) {
-                Ok(signature) if signature.len() <= MAX_SIGNATURE => {
-                    return match self.console.execute(self.who, &Verb::Submit { request, signature }, Timestamp::now()).await {
-                        Ok(reply) => self.answer(&reply).await,
-                        Err(refusal) => self.refuse(&refusal).await,
-                    };
-                }
-                Ok(_) | Err(_) => "came with something on standard input that is no SSHSIG",
-            },
+        let read = tokio::time::timeout(SIGNATURE_WITHIN, self.keys.all(MAX_SIGNATURE)).await;
+        let why = match read.map(|read| read.map(String::from_utf8)) {
+            Ok(Ok(Ok(signature))) if signature.trim().is_empty() => "came without a signature on standard input",
+            Ok(Ok(Ok(signature))) if signature.len() <= MAX_SIGNATURE => {
+                return match self.console.execute(self.who, &Verb::Submit { request, signature }, Timestamp::now()).await {
+                    Ok(reply) => self.answer(&reply).await,
+                    Err(refusal) => self.refuse(&refusal).await,
+                };
+            }
+            Ok(Ok(_)) => "came with something on standard input that is no SSHSIG",
             Ok(Err(_)) | Err(_) => "came without the end of its signature on standard input",
         };
         let mut refusal = self.console.act(self.who, Timestamp::now()).refusal(RefusalKind::Usage, "submit", why);
         refusal.next = text::stock_path(&self.host, request, "approve").map(Next::Shell).to_vec();
         self.refuse(&refusal).await
+    }
+}
+
+impl<I, O, E> Call<'_, I, O, E>
+where
+    I: AsyncRead + Unpin + Send,
+    O: AsyncWrite + Unpin + Send,
+    E: AsyncWrite + Unpin + Send,
+{
+    async fn replay(&mut self, args: ReplayArgs, terminal: Option<Terminal>) -> std::io::Result<u32> {
+        let verb = Verb::Replay(args.clone());
+        let recording = match self.console.execute(self.who, &verb, Timestamp::now()).await {
+            Ok(Reply::Recording(recording)) if !self.json => recording,
+            Ok(reply) => return self.answer(&reply).await,
+            Err(refusal) => return self.refuse(&refusal).await,
+        };
+        let played = match self.console.recordings.body(&recording.file) {
+            Ok(body) => play(body, &args, terminal.map(|size| (size.cols, size.rows)), &mut self.keys, &mut self.out).await,
+            Err(error) => Err(PlayError::Replay(error.into())),
+        };
+        match played {
+            Ok(_) => Ok(0),
+            Err(PlayError::Write(error)) => Err(error),
+            Err(error) => {
+                let why = format!("cannot be played: {}", with_causes(&error));
+                let refusal = self.console.act(self.who, Timestamp::now()).refusal(RefusalKind::Unavailable, &recording.session.to_string(), &why);
+                self.refuse(&refusal).await
+            }
+        }
     }
 }
 
@@ -245,48 +273,4 @@ impl Console {
 /// Returns when something may have changed. A missed hint is a hint too.
 pub(super) async fn changed(hints: &mut tokio::sync::broadcast::Receiver<RequestId>) {
     tokio::time::timeout(LOOK_AGAIN, hints.recv()).await.ok();
-}
-
-/// What the person types while something runs.
-pub(super) struct Keys<I> {
-    pub input: I,
-    pub open: bool,
-}
-
-impl<I: AsyncRead + Unpin> Keys<I> {
-    /// Returns the next byte; never, once the input has ended (`ssh -n` begins that way).
-    pub async fn pressed(&mut self) -> u8 {
-        if self.open {
-            match self.input.read_u8().await {
-                Ok(key) => return key,
-                Err(_) => self.open = false,
-            }
-        }
-        std::future::pending().await
-    }
-
-    /// Returns when the person wants no more: q, Ctrl-C or Ctrl-D.
-    pub async fn interrupted(&mut self) {
-        while !matches!(self.pressed().await, b'q' | 0x03 | 0x04) {}
-    }
-}
-
-/// Text to a stream; on a terminal in raw mode, a new line needs its carriage return.
-pub(super) struct Text<O> {
-    pub to: O,
-    pub cooked: bool,
-}
-
-impl<O: AsyncWrite + Unpin> Text<O> {
-    pub async fn say(&mut self, text: &str) -> std::io::Result<()> {
-        match self.cooked {
-            true => self.bytes(text.replace('\n', "\r\n").as_bytes()).await,
-            false => self.bytes(text.as_bytes()).await,
-        }
-    }
-
-    pub async fn bytes(&mut self, bytes: &[u8]) -> std::io::Result<()> {
-        self.to.write_all(bytes).await?;
-        self.to.flush().await
-    }
 }

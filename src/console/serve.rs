@@ -141,8 +141,8 @@ async fn hand_over(
     out: &mut (impl AsyncWrite + Unpin + Send),
 ) -> std::io::Result<()> {
     let refuse = |error: std::io::Error| Said::Error(console.act(who, Timestamp::now()).down(&error));
-    let mut body = match tokio::fs::File::open(console.recording_file(&recording)).await {
-        Ok(body) => body,
+    let mut body = match console.recordings.body(&recording.file) {
+        Ok(body) => tokio::fs::File::from_std(body),
         Err(error) => return say(out, Some(id), refuse(error)).await,
     };
     say(out, Some(id), Said::Event(Reply::Recording(recording.clone()))).await?;

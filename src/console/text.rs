@@ -1,6 +1,7 @@
 //! Answers and refusals as text, in the words of `users.md`.
 
-use super::card::{card, how_long, join, tone};
+pub use super::card::card;
+use super::card::{how_long, join, tone};
 use super::render::{Listing, Look, Tone, counted, prefixed, visible, when};
 use super::reply::{Asked, Card, Decided, Listed, Next, OpenGrant, Refusal, RefusalKind, Reply, SessionLine, State, TargetLine, Whoami};
 use crate::access::decision::Verdict;
