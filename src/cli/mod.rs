@@ -1,2 +1,223 @@
-//! (stub)
+//! The command line: parse, call, and say what went wrong.
+//!
+//! Verbs for people go through the companion (`companion.rs`) to a bastion; the others run here.
+//! Exit statuses: 64 usage, 69 unavailable, 75 nobody decided in time, 77 refused, 1 anything else.
+
+mod approve;
+pub mod bastion;
+pub mod check;
+mod companion;
+pub mod init;
+mod replay;
 pub mod serve;
+pub mod sign;
+mod terminal;
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::console::grammar::Verb;
+use crate::console::reply::RefusalKind;
+use crate::console::text::{self, Voice};
+use crate::console::{gather, render};
+use bastion::WireError;
+
+/// An SSH bastion that holds a session until somebody says yes, and records it
+#[derive(Debug, Parser)]
+#[command(name = "countersign", version, disable_help_subcommand = true, arg_required_else_help = true)]
+struct Cli {
+    /// The bastion, as `ssh` knows it
+    #[arg(short, long, value_name = "HOST", global = true, env = "COUNTERSIGN_BASTION")]
+    bastion: Option<String>,
+    /// Answer as JSON
+    #[arg(long, global = true)]
+    json: bool,
+    /// The key to sign with: a private key, or the public half of one in the agent
+    #[arg(short = 'i', long, value_name = "PATH", global = true)]
+    key: Option<PathBuf>,
+    /// Sign without asking first
+    #[arg(long, global = true)]
+    yes: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Try everything in a temporary directory, with a target inside
+    Demo {
+        /// Play the whole story by itself
+        #[arg(long)]
+        tour: bool,
+    },
+    /// Make a directory with keys, settings and starter policies
+    Init {
+        dir: PathBuf,
+        /// The name that people will write after @
+        #[arg(long, value_name = "NAME")]
+        host: Option<String>,
+    },
+    /// Read a directory, run its policies' own tests, and name everything that is wrong
+    Check {
+        #[arg(short = 'c', value_name = "DIR")]
+        dir: PathBuf,
+    },
+    /// Run the bastion
+    Serve {
+        #[arg(short = 'c', value_name = "DIR")]
+        dir: PathBuf,
+    },
+    #[command(flatten)]
+    Verb(Verb),
+}
+
+/// Runs the command line and returns its exit status.
+pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match parse(args) {
+        Ok(cli) => cli,
+        Err(status) => return ExitCode::from(status),
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return ExitCode::from(complain(&anyhow::Error::from(error).context("the runtime cannot be started"))),
+    };
+    let status = match runtime.block_on(run(cli)) {
+        Ok(status) => status,
+        Err(error) => complain(&error),
+    };
+    // A thread that still reads the terminal must not keep the process.
+    runtime.shutdown_background();
+    ExitCode::from(status)
+}
+
+/// Reads the arguments; what is wrong with them has been said when this fails.
+fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, u8> {
+    let usage = u8::try_from(RefusalKind::Usage.status()).unwrap_or(64);
+    let words: Result<Vec<String>, OsString> = args.into_iter().map(OsString::into_string).collect();
+    let words = words.map_err(|word| {
+        eprint!("{}", render::prefixed(&format!("{} is not UTF-8", word.to_string_lossy())));
+        usage
+    })?;
+    let cli = Cli::try_parse_from(gather(words)).map_err(|error| {
+        if error.use_stderr() {
+            eprint!("{}", render::prefixed(error.to_string().trim_start_matches("error: ")));
+            return usage;
+        }
+        say(&error.to_string()).err().unwrap_or(0)
+    })?;
+    match &cli.command {
+        Command::Verb(verb) => match verb.check() {
+            Ok(()) => Ok(cli),
+            Err(why) => {
+                eprint!("{}", render::prefixed(&why));
+                Err(usage)
+            }
+        },
+        Command::Demo { .. } | Command::Init { .. } | Command::Check { .. } | Command::Serve { .. } => Ok(cli),
+    }
+}
+
+async fn run(cli: Cli) -> anyhow::Result<u8> {
+    match cli.command {
+        Command::Demo { tour } => {
+            log("countersign=warn");
+            crate::demo::run(tour).await
+        }
+        Command::Init { dir, host } => init::run(&dir, host.as_deref()).map(|()| 0),
+        Command::Check { dir } => check::run(&dir),
+        Command::Serve { dir } => {
+            log("countersign=info");
+            serve::run(dir).await
+        }
+        Command::Verb(Verb::Help) => {
+            use clap::CommandFactory;
+            Ok(say(&Cli::command().render_help().to_string()).err().unwrap_or(0))
+        }
+        Command::Verb(verb) => {
+            companion::Companion { bastion: cli.bastion, json: cli.json, key: cli.key, yes: cli.yes, look: terminal::look() }.run(verb).await
+        }
+    }
+}
+
+/// What the node says goes to standard error; `COUNTERSIGN_LOG` chooses, as `RUST_LOG` does elsewhere.
+fn log(usual: &str) {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("COUNTERSIGN_LOG").unwrap_or_else(|_| usual.into());
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+}
+
+/// Writes to standard output; a reader that has gone (`| head`) is no error.
+fn say(text: &str) -> Result<(), u8> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Err(0),
+        Err(_) => Err(1),
+    }
+}
+
+/// Says what went wrong with all its causes, and returns the exit status for it.
+fn complain(error: &anyhow::Error) -> u8 {
+    if let Some(WireError::Refused(refusal)) = error.downcast_ref::<WireError>() {
+        eprint!("{}", text::refusal(refusal, Voice::Companion));
+        return u8::try_from(refusal.kind.status()).unwrap_or(1);
+    }
+    let causes: Vec<String> = error.chain().map(ToString::to_string).collect();
+    eprint!("{}", render::prefixed(&causes.join(": ")));
+    status_of(error)
+}
+
+fn status_of(error: &anyhow::Error) -> u8 {
+    let kind = match error.downcast_ref::<WireError>() {
+        Some(WireError::NoBastion(_) | WireError::BadBastion(_) | WireError::BadSsh(_) | WireError::Settings { .. }) => RefusalKind::Usage,
+        Some(WireError::Refused(refusal)) => refusal.kind,
+        Some(
+            WireError::Spawn { .. }
+            | WireError::Gone(_)
+            | WireError::Late { .. }
+            | WireError::NotOurs { .. }
+            | WireError::Answer(_)
+            | WireError::Line { .. }
+            | WireError::Write { .. },
+        ) => RefusalKind::Unavailable,
+        None if error.is::<approve::NotSigned>() || error.is::<sign::SignError>() => RefusalKind::Refused,
+        None => return 1,
+    };
+    u8::try_from(kind.status()).unwrap_or(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(line: &str) -> Result<Cli, u8> {
+        parse(line.split(' ').map(OsString::from))
+    }
+
+    #[test]
+    fn every_verb_of_the_console_is_one_of_the_companion() {
+        for line in ["countersign requests --json", "countersign -b bastion approve K7Q3FM --for 15m --yes", "countersign whoami -b b"] {
+            assert!(matches!(parsed(line).unwrap().command, Command::Verb(_)), "{line}");
+        }
+        let Command::Verb(Verb::Deny { note, .. }) = parsed("countersign deny K7Q3FM --note not before 06:00").unwrap().command else { panic!() };
+        assert_eq!(note, "not before 06:00");
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_usage() {
+        for line in ["countersign frobnicate", "countersign approve", "countersign request a@x b@y", "countersign serve"] {
+            assert_eq!(parsed(line).unwrap_err(), 64, "{line}");
+        }
+        use std::os::unix::ffi::OsStringExt;
+        assert_eq!(parse([OsString::from("countersign"), OsString::from_vec(vec![0xff])]).unwrap_err(), 64);
+    }
+
+    #[test]
+    fn the_grammar_is_sound() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+}

@@ -1,15 +1,37 @@
-//! The directory of an installation, read whole or not at all. (stub: signatures only)
+//! The directory of an installation, read whole or not at all.
+//!
+//! Every mistake is reported, at once and at its place. What is not known is an error (FC11), a file that
+//! others may write or a key that others may read is one too (FC12). Nothing behind this module checks
+//! any of it again.
+
+mod approvals;
+pub mod cases;
+mod fields;
+mod files;
+pub mod key;
+pub mod modes;
+mod people;
+mod problem;
+mod references;
+mod retention;
+mod settings;
+mod targets;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use self::fields::File;
+use self::files::Files;
+use self::problem::Findings;
 use crate::access::people::People;
-use crate::access::policy::PolicySet;
+use crate::access::policy::{PolicyProblem, PolicySet, Vocabulary};
 use crate::access::target::Targets;
 use crate::access::workflow::Workflows;
 use crate::id::Digest;
 use crate::retention::schedule::Schedules;
+
+pub use self::problem::Problem;
 
 /// Everything that `countersign.toml` and `policies/` say, checked against each other.
 #[derive(Debug)]
@@ -21,12 +43,12 @@ pub struct Directory {
     pub policy: PolicySet,
     pub workflows: Workflows,
     pub schedules: Schedules,
-    /// Over the bytes of every file of `policies/`, by name: what a request calls its policy.
+    /// Over names and bytes of every file of `policies/`: what a request calls its policy.
     pub digest: Digest,
     pub warnings: Vec<Problem>,
 }
 
-/// `countersign.toml`. Relative paths are relative to the directory.
+/// `countersign.toml`. Relative paths have been joined to the directory.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// The bastion's id in every signed document; made by `init`, never changed.
@@ -34,17 +56,17 @@ pub struct Config {
     /// The name people use after `@` and in `ssh_config`; for texts only.
     pub host: String,
     pub listen: Vec<SocketAddr>,
+    /// The directory of the database.
     pub state: PathBuf,
     pub recordings: PathBuf,
     /// Recordings are not encrypted: only when the file says `mode = "plain"` by name.
     pub plain_recordings: bool,
     /// Address that targets see, where it is not the socket's own.
     pub egress: Option<IpAddr>,
-    /// Window for sessions that policy permits without approval and that no annotation bounds.
     pub limits: Limits,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
     /// 30 s
     pub login_grace: Duration,
@@ -64,25 +86,72 @@ pub struct Limits {
     pub pending: usize,
 }
 
-/// One thing wrong in one place: `file:line:column: what; fix`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
-    pub file: PathBuf,
-    /// From 1; 0 where the whole file is meant.
-    pub line: usize,
-    pub column: usize,
-    pub what: String,
-    pub fix: String,
+/// What reading a directory came to.
+#[derive(Debug)]
+pub struct Inspection {
+    /// Sorted by file and place; not empty if there is no directory.
+    pub errors: Vec<Problem>,
+    pub warnings: Vec<Problem>,
+    pub directory: Option<Directory>,
+}
+
+/// Whether this is a host's name or address, as `host` and `address` take it.
+pub fn is_host(text: &str) -> bool {
+    targets::parse_host(text).is_some()
 }
 
 impl Directory {
     /// Reads the directory; every problem at once.
-    pub fn load(_root: &Path) -> Result<Self, Vec<Problem>> {
-        todo!()
+    pub fn load(root: &Path) -> Result<Self, Vec<Problem>> {
+        let inspection = Self::inspect(root);
+        inspection.directory.ok_or(inspection.errors)
+    }
+
+    /// Reads the directory for somebody who also wants the warnings of one that does not load.
+    pub fn inspect(root: &Path) -> Inspection {
+        let found = Findings::default();
+        let read = read(root, &found);
+        let (errors, warnings) = found.into_sorted();
+        let directory = read.filter(|_| errors.is_empty()).map(|read| Self { warnings: warnings.clone(), ..read });
+        Inspection { errors, warnings, directory }
     }
 }
-impl std::fmt::Display for Problem {
-    fn fmt(&self, _f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        todo!()
+
+fn read(root: &Path, found: &Findings) -> Option<Directory> {
+    if !root.is_dir() {
+        found.error(Problem::whole(root, "there is no such directory", format!("countersign init {} makes one", root.display())));
+        return None;
     }
+    let files = Files::read(root, found);
+    modes::check_keys(&root.join("keys")).into_iter().for_each(|problem| found.error(problem));
+    let [people, targets, access, approvals, retention] =
+        files::POLICIES.map(|name| files.policies.get(name).map(|source| File { source, found }));
+    let (people_file, targets_file, access_file, approvals_file) = (people?, targets?, access?, approvals?);
+
+    let config = files.settings.as_ref().and_then(|source| settings::read(File { source, found }, root));
+    let people = people::read(people_file);
+    let targets = targets::read(targets_file, &people);
+    let workflows = approvals::read(approvals_file, &people);
+    let schedules = retention::read(retention?);
+    let vocabulary = Vocabulary {
+        workflows: workflows.iter().map(|placed| placed.workflow.name.clone()).collect(),
+        schedules: schedules.keys().cloned().collect(),
+    };
+    let policy = match PolicySet::parse(&access_file.source.text, &vocabulary) {
+        Ok(policy) => policy,
+        Err(problems) => {
+            problems.iter().for_each(|PolicyProblem { offset, what, fix }| access_file.error(*offset, what, fix));
+            return None;
+        }
+    };
+    policy.warnings().iter().for_each(|PolicyProblem { offset, what, fix }| access_file.warning(*offset, what, fix));
+    references::mentioned(access_file, &policy, &people, &targets);
+    references::nobody_left(approvals_file, &workflows, &policy, &people, &targets);
+    references::may_approve(approvals_file, &workflows, &policy, &people, &targets);
+    let workflows = workflows.into_iter().map(|placed| (placed.workflow.name.clone(), placed.workflow)).collect();
+    let (root, digest) = (root.to_owned(), files.digest);
+    Some(Directory { root, config: config?, people, targets, policy, workflows, schedules, digest, warnings: Vec::new() })
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,26 @@
 //! What people do besides opening sessions: one grammar, one `execute`, rendered or as JSON.
-//! (stub: signatures only)
+//!
+//! The stock client (`ssh bastion requests`) and the companion (subsystem `countersign-v1`) end in the
+//! same `execute`, which authorizes, does and audits. Unknown and not-yours are one answer. Nothing
+//! that others wrote reaches a terminal but through `render::visible`.
+
+mod ask;
+mod card;
+pub mod decide;
+mod execute;
+pub mod grammar;
+mod nearby;
+mod play;
+pub mod render;
+pub mod reply;
+mod run;
+mod serve;
+mod sessions;
+mod streams;
+mod targets;
+pub mod text;
+pub mod wire;
+mod words;
 
 use std::sync::Arc;
 
@@ -12,12 +33,22 @@ use crate::config::Directory;
 use crate::recording::Recordings;
 use crate::store::Store;
 
+pub use nearby::{is_own, nearby};
+pub use play::{PlayError, Played, play};
+pub use render::{Look, visible};
+pub use run::status;
+pub use streams::{Keys, Text};
+pub use words::gather;
+
+/// The console of one node. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Console {
     pub approvals: Approvals,
     pub store: Store,
     pub recordings: Recordings,
     pub directory: watch::Receiver<Arc<Directory>>,
+    /// Decisions printed for `ssh-keygen`, until their signature comes.
+    waiting: decide::Waiting,
 }
 
 /// The terminal of a console channel, if it has one.
@@ -25,31 +56,32 @@ pub struct Console {
 pub struct Terminal {
     pub cols: u32,
     pub rows: u32,
+    /// It understands colour, and the person did not say NO_COLOR.
+    pub colour: bool,
 }
 
 impl Console {
+    pub fn new(approvals: Approvals, store: Store, recordings: Recordings, directory: watch::Receiver<Arc<Directory>>) -> Self {
+        Self { approvals, store, recordings, directory, waiting: decide::Waiting::default() }
+    }
+
     /// Runs one command line of the stock client (`ssh bastion approve K7Q3FM`); no command is help and
     /// what waits for this person. Returns the exit status.
     pub async fn run(
         &self,
-        _who: &Principal,
-        _command: &str,
-        _terminal: Option<Terminal>,
-        _input: impl AsyncRead + Unpin + Send,
-        _out: impl AsyncWrite + Unpin + Send,
-        _err: impl AsyncWrite + Unpin + Send,
+        who: &Principal,
+        command: &str,
+        terminal: Option<Terminal>,
+        input: impl AsyncRead + Unpin + Send,
+        out: impl AsyncWrite + Unpin + Send,
+        err: impl AsyncWrite + Unpin + Send,
     ) -> u32 {
-        todo!()
+        // A stream that fails is a client that left: nobody is there to read a status.
+        run::run(self, who, command, terminal, (input, out, err)).await.unwrap_or(0)
     }
 
     /// Serves the companion on the subsystem `countersign-v1` (**D wire**) until it hangs up.
-    pub async fn wire(&self, _who: &Principal, _input: impl AsyncRead + Unpin + Send, _out: impl AsyncWrite + Unpin + Send) -> u32 {
-        todo!()
+    pub async fn wire(&self, who: &Principal, input: impl AsyncRead + Unpin + Send, out: impl AsyncWrite + Unpin + Send) -> u32 {
+        serve::serve(self, who, input, out).await.unwrap_or(0)
     }
-}
-pub fn nearby(_d: &Directory, _p: &Principal, _n: &str) -> Vec<String> {
-    todo!()
-}
-pub fn visible(_t: &str) -> String {
-    todo!()
 }

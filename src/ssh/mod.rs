@@ -190,8 +190,7 @@ pub async fn start(parts: Parts) -> std::io::Result<Running> {
     let Parts { directory, keys, store, approvals, recordings } = parts;
     let (stop, stopped) = watch::channel(false);
     let live = Live(watch::Sender::new(0));
-    let console =
-        Console { approvals: approvals.clone(), store: store.clone(), recordings: recordings.clone(), directory: directory.clone() };
+    let console = Console::new(approvals.clone(), store.clone(), recordings.clone(), directory.clone());
     let listen = directory.borrow().config.listen.clone();
     let bastion = Arc::new(Bastion {
         directory,

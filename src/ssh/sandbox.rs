@@ -41,18 +41,20 @@ const HUNG_UP: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct Sandbox {
     address: SocketAddr,
-    host_key: PublicKey,
+    host_key: String,
     shown: watch::Receiver<Option<Certificate>>,
     accepting: JoinHandle<()>,
 }
 
 impl Sandbox {
-    /// Starts one on a free port of 127.0.0.1, with a host key of its own, trusting `ca` for `target`.
-    pub async fn start(ca: PublicKey, target: TargetId) -> std::io::Result<Self> {
+    /// Starts one on a free port of 127.0.0.1 with a host key of its own; it is `target` and trusts the
+    /// user CA in `ca`, one line as in a `.pub` file.
+    pub async fn start(ca: &str, target: TargetId) -> std::io::Result<Self> {
+        let ca = PublicKey::from_openssh(ca).map_err(std::io::Error::other)?;
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
         let key = PrivateKey::random(&mut rand::rng(), Algorithm::Ed25519).map_err(std::io::Error::other)?;
-        let host_key = key.public_key().clone();
+        let host_key = key.public_key().to_openssh().map_err(std::io::Error::other)?;
         let (shows, shown) = watch::channel(None);
         let trust = Arc::new(Trust { ca, target, shows });
         let accepting = tokio::spawn(accept(listener, Arc::new(config(key)), trust));
@@ -64,13 +66,13 @@ impl Sandbox {
     }
 
     /// What the bastion's `targets.toml` pins.
-    pub fn host_key(&self) -> &PublicKey {
+    pub fn host_key(&self) -> &str {
         &self.host_key
     }
 
-    /// The last certificate that let somebody in, for the tour to show.
-    pub fn last_certificate(&self) -> Option<Certificate> {
-        self.shown.borrow().clone()
+    /// The last certificate that let somebody in, as `ssh-keygen -L` reads it; the tour shows it.
+    pub fn last_certificate(&self) -> Option<String> {
+        self.shown.borrow().as_ref().and_then(|certificate| certificate.to_openssh().ok())
     }
 
     /// Stops accepting, ends every session and what runs in it.

@@ -277,7 +277,7 @@ const REFUSED: [(&str, &str, &str); 22] = [
         "context.command",
     ),
     (r#"@id("x") forbid (principal, action == Action::"sftp", resource);"#, "this policy can never apply", "@id"),
-    (r#"@id("x") permit (principal == ?principal, action == Action::"shell", resource);"#, "template", "principal == ?principal"),
+    (r#"@id("x") permit (principal == ?principal, action == Action::"shell", resource);"#, "template", "?principal, action"),
 ];
 
 #[test]

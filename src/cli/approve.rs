@@ -1,0 +1,326 @@
+//! Approving and denying with a signature: what is signed is what was shown, from its bytes.
+//!
+//! The bastion is not trusted with what a person signs: the bytes are fetched once, their digest and
+//! code are worked out here, the card is drawn from them, and the decision names that digest. Bytes
+//! that differ from what the bastion says of them, or that change after they were shown, are not signed.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::io::{AsyncBufRead, AsyncWrite};
+
+use super::bastion::Bastion;
+use super::sign::{Keys, Signer};
+use super::terminal;
+use crate::access::decision::{BadDecision, CLOCK_SLACK, Level, SignedDecision, Verdict};
+use crate::access::request::{RequestDocument, matching_code};
+use crate::console::Look;
+use crate::console::decide::{Decider, document};
+use crate::console::grammar::{Less, Verb};
+use crate::console::reply::{BadCard, Card, Reply, State, Whoami};
+use crate::console::text::{self, Reader, Voice};
+use crate::id::{Digest, RequestId};
+use crate::time::{Timestamp, about};
+
+/// What the person ordered.
+#[derive(Debug)]
+pub struct Order {
+    pub request: RequestId,
+    pub verdict: Verdict,
+    /// The code that the requester read out, if the person typed it.
+    pub code: Option<String>,
+    pub less: Less,
+}
+
+/// With what the person signs, and whether they are asked first.
+#[derive(Debug)]
+pub struct Hands {
+    pub key: Option<PathBuf>,
+    pub agent: Option<PathBuf>,
+    pub default: PathBuf,
+    pub yes: bool,
+    pub look: Look,
+}
+
+/// Why nothing was signed, or nothing sent.
+#[derive(Debug, thiserror::Error)]
+pub enum NotSigned {
+    #[error("the bastion answers with something else than was asked for")]
+    Answer,
+    #[error("not signed: the bastion showed {shown} for {asked}")]
+    Other { asked: RequestId, shown: RequestId },
+    #[error("not signed")]
+    Card(#[from] BadCard),
+    #[error("not signed: the request is for the bastion {document:?}, and this one is {here:?}")]
+    Bastion { document: String, here: String },
+    #[error("not signed: {0} is {1}; there is nothing to decide")]
+    Over(RequestId, &'static str),
+    #[error("not signed: the code of {request} is {shows}, not {typed}: this is not what the requester sees")]
+    Code { request: RequestId, shows: String, typed: String },
+    #[error("not signed: {0} is no longer what was shown; look again: countersign show {0}")]
+    Changed(RequestId),
+    #[error("not signed: this machine's clock and the bastion's differ by {}; set it first", about(*.0))]
+    Clock(Duration),
+    #[error("not signed: {0}")]
+    More(String),
+    #[error("not signed")]
+    Declined,
+    #[error("not signed: there is no terminal to ask on; with --yes nobody is asked")]
+    NobodyToAsk(#[source] std::io::Error),
+    #[error("not sent: the signature does not verify here")]
+    Own(#[from] BadDecision),
+}
+
+/// A request as it was shown: its bytes, and what was read from them alone.
+struct Shown {
+    bytes: Vec<u8>,
+    digest: Digest,
+    document: RequestDocument,
+    level: Level,
+}
+
+/// Shows, asks, signs, sends. Returns what the bastion says became of it.
+pub async fn decide<R, W>(bastion: &mut Bastion<R, W>, order: &Order, hands: &Hands) -> anyhow::Result<Reply>
+where
+    R: AsyncBufRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
+    let me = whoami(bastion).await?;
+    let listed: Vec<String> = me.keys.iter().map(|key| key.fingerprint.clone()).collect();
+    let card = fetch(bastion, order.request).await?;
+    let shown = Shown::check(&card, order, &me)?;
+    // For a denial nothing has to be compared, and it may have to be quick.
+    if order.verdict == Verdict::Approve {
+        eprint!("{}", text::card(&card, &Reader { look: hands.look, now: Timestamp::now(), voice: Voice::Companion }));
+    }
+    let keys = Keys {
+        named: hands.key.as_deref(),
+        agent: hands.agent.clone(),
+        default: hands.default.clone(),
+        listed: &listed,
+        level: shown.level,
+    };
+    let signer = Signer::pick(&keys).await?;
+    if order.verdict == Verdict::Approve && !hands.yes {
+        confirm(order, &shown, &signer)?;
+    }
+    shown.is_still(&fetch(bastion, order.request).await?)?;
+
+    let fingerprint = signer.fingerprint();
+    let now = Timestamp::now();
+    let by = Decider { person: &me.person, key: &fingerprint, now };
+    let bytes = document(by, &shown.document, shown.digest, order.verdict, &order.less).bytes();
+    if signer.is_hardware() {
+        eprintln!("countersign: touch the key {fingerprint}");
+    }
+    let signature = signer.sign(&bytes).await?;
+    let signed =
+        SignedDecision::verify(bytes, &signature, &me.person, std::slice::from_ref(signer.key()), &shown.document.bastion, Timestamp::now());
+    let signed = signed.map_err(NotSigned::Own)?;
+    let sent = Verb::Decide { document_b64: data_encoding::BASE64.encode(signed.bytes()), signature };
+    Ok(bastion.ask(&sent).await?)
+}
+
+impl Shown {
+    /// Takes a card only for what was asked for, here, and if its bytes say so.
+    fn check(card: &Card, order: &Order, me: &Whoami) -> Result<Self, NotSigned> {
+        if card.request != order.request {
+            return Err(NotSigned::Other { asked: order.request, shown: card.request });
+        }
+        if card.state != State::Pending {
+            return Err(NotSigned::Over(card.request, card.state.word()));
+        }
+        let document = card.read()?;
+        if document.bastion != me.bastion {
+            return Err(NotSigned::Bastion { document: document.bastion, here: me.bastion.clone() });
+        }
+        let now = Timestamp::now();
+        let apart = now.since(me.now).max(me.now.since(now));
+        if apart > CLOCK_SLACK {
+            return Err(NotSigned::Clock(apart));
+        }
+        let digest = Digest::of(&card.bytes);
+        let shows = matching_code(&digest);
+        if let Some(typed) = order.code.as_ref().filter(|typed| !typed.eq_ignore_ascii_case(&shows)) {
+            return Err(NotSigned::Code { request: card.request, shows, typed: crate::console::visible(typed) });
+        }
+        if let Some(longer) = order.less.duration.filter(|span| span.0 > document.duration()) {
+            let asked = crate::time::short(document.duration());
+            return Err(NotSigned::More(format!("{} was asked for, --for {} is more", asked, String::from(longer))));
+        }
+        Ok(Self { bytes: card.bytes.clone(), digest, document, level: card.level })
+    }
+
+    /// The bytes must be the same, and still wait, at the moment of signing.
+    fn is_still(&self, card: &Card) -> Result<(), NotSigned> {
+        let request = self.document.request;
+        if card.request != request || card.bytes != self.bytes {
+            return Err(NotSigned::Changed(request));
+        }
+        if card.state == State::Pending { Ok(()) } else { Err(NotSigned::Over(request, card.state.word())) }
+    }
+}
+
+fn confirm(order: &Order, shown: &Shown, signer: &Signer) -> Result<(), NotSigned> {
+    let code = matching_code(&shown.digest);
+    let prompt = format!("countersign: code {code} on their screen too? Sign the yes to {} with {}? [y/N] ", order.request, signer.fingerprint());
+    match terminal::ask(&prompt) {
+        Ok(answer) if matches!(answer.trim(), "y" | "Y" | "yes") => Ok(()),
+        Ok(_) => Err(NotSigned::Declined),
+        Err(error) => Err(NotSigned::NobodyToAsk(error)),
+    }
+}
+
+async fn whoami<R: AsyncBufRead + Unpin, W: AsyncWrite + Unpin>(bastion: &mut Bastion<R, W>) -> anyhow::Result<Whoami> {
+    match bastion.ask(&Verb::Whoami).await? {
+        Reply::Whoami(me) => Ok(me),
+        _ => Err(NotSigned::Answer.into()),
+    }
+}
+
+async fn fetch<R: AsyncBufRead + Unpin, W: AsyncWrite + Unpin>(bastion: &mut Bastion<R, W>, request: RequestId) -> anyhow::Result<Card> {
+    match bastion.ask(&Verb::Show { request }).await? {
+        Reply::Request(card) => Ok(*card),
+        _ => Err(NotSigned::Answer.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::access::request::tests::sample;
+    use crate::console::reply::KeyLine;
+    use crate::console::wire::{self, Lines, Said, read_call, say};
+    use tokio::io::{BufReader, DuplexStream, ReadHalf, WriteHalf};
+
+    type Talk = Bastion<BufReader<ReadHalf<DuplexStream>>, WriteHalf<DuplexStream>>;
+
+    fn card(document: &RequestDocument) -> Card {
+        let bytes = document.bytes();
+        let digest = Digest::of(&bytes);
+        Card {
+            request: document.request,
+            state: State::Pending,
+            document: serde_json::Value::Null,
+            digest,
+            code: matching_code(&digest),
+            bytes,
+            level: Level::Key,
+            tracks: Vec::new(),
+            asked: vec!["bob".parse().unwrap()],
+            granted: None,
+            approvers: Vec::new(),
+            waiters: 1,
+            left: None,
+        }
+    }
+
+    /// A bastion that answers `show` with these cards in turn and hands out the decision it is sent.
+    fn bastion(fingerprint: &str, cards: Vec<Card>) -> (Talk, tokio::task::JoinHandle<Option<(Vec<u8>, String)>>) {
+        let (near, far) = tokio::io::duplex(1 << 20);
+        let (near_in, near_out) = tokio::io::split(near);
+        let me = Whoami {
+            person: "bob".parse().unwrap(),
+            groups: Vec::new(),
+            source: "192.0.2.9".into(),
+            key: fingerprint.into(),
+            keys: vec![KeyLine { fingerprint: fingerprint.into(), algorithm: "ssh-ed25519".into() }],
+            bastion: "bastion-1".into(),
+            host: "bastion".into(),
+            now: Timestamp::now(),
+        };
+        let serving = tokio::spawn(async move {
+            let (far_in, mut far_out) = tokio::io::split(far);
+            let mut lines = Lines::new(BufReader::new(far_in), wire::MAX_REQUEST);
+            let mut cards = cards.into_iter();
+            while let Some(line) = lines.next().await.unwrap() {
+                let (id, verb) = read_call(&line).unwrap();
+                let reply = match verb {
+                    Verb::Whoami => Reply::Whoami(me.clone()),
+                    Verb::Show { .. } => Reply::Request(Box::new(cards.next().unwrap())),
+                    Verb::Decide { document_b64, signature } => {
+                        say(&mut far_out, Some(id), Said::Result(Reply::Help("taken".into()))).await.unwrap();
+                        return Some((data_encoding::BASE64.decode(document_b64.as_bytes()).unwrap(), signature));
+                    }
+                    other => panic!("{other:?}"),
+                };
+                say(&mut far_out, Some(id), Said::Result(reply)).await.unwrap();
+            }
+            None
+        });
+        (Bastion::over("bastion", BufReader::new(near_in), near_out), serving)
+    }
+
+    fn key(dir: &std::path::Path) -> (Hands, String, russh::keys::ssh_key::PublicKey) {
+        let path = dir.join("id");
+        let made = std::process::Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&path).status().unwrap();
+        assert!(made.success());
+        let text = std::fs::read_to_string(path.with_extension("pub")).unwrap();
+        let public = russh::keys::ssh_key::PublicKey::from_openssh(text.trim()).unwrap();
+        let fingerprint = public.fingerprint(russh::keys::ssh_key::HashAlg::Sha256).to_string();
+        (Hands { key: Some(path.clone()), agent: None, default: path, yes: true, look: Look::default() }, fingerprint, public)
+    }
+
+    fn order(verdict: Verdict) -> Order {
+        Order { request: sample().request, verdict, code: None, less: Less::default() }
+    }
+
+    async fn refused(cards: Vec<Card>, order: Order) -> String {
+        let dir = tempfile::tempdir().unwrap();
+        let (hands, fingerprint, _) = key(dir.path());
+        let (mut talk, serving) = bastion(&fingerprint, cards);
+        let error = decide(&mut talk, &order, &hands).await.unwrap_err();
+        drop(talk);
+        assert!(serving.await.unwrap().is_none(), "nothing may be sent");
+        assert!(error.is::<NotSigned>(), "{error:#}");
+        format!("{error:#}")
+    }
+
+    #[tokio::test]
+    async fn what_was_shown_is_what_is_signed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (hands, fingerprint, public) = key(dir.path());
+        let request = sample();
+        let (mut talk, serving) = bastion(&fingerprint, vec![card(&request), card(&request)]);
+        let less = Less { duration: Some("15m".parse().unwrap()), once: true, note: "look only".into() };
+        decide(&mut talk, &Order { less, ..order(Verdict::Approve) }, &hands).await.unwrap();
+        let (bytes, signature) = serving.await.unwrap().unwrap();
+        let bob = "bob".parse().unwrap();
+        let signed = SignedDecision::verify(bytes, &signature, &bob, &[public], "bastion-1", Timestamp::now()).unwrap();
+        assert_eq!(signed.document().requests, [Digest::of(&request.bytes())]);
+        assert_eq!(signed.document().terms.as_ref().map(|terms| (terms.for_us, terms.once)), Some((900_000_000, true)));
+        assert_eq!(signed.document().note, "look only");
+    }
+
+    #[tokio::test]
+    async fn a_request_that_changes_after_it_was_shown_is_not_signed() {
+        let mut changed = sample();
+        changed.login = "root".parse().unwrap();
+        assert!(refused(vec![card(&sample()), card(&changed)], order(Verdict::Approve)).await.contains("no longer what was shown"));
+        let withdrawn = Card { state: State::Withdrawn, ..card(&sample()) };
+        assert!(refused(vec![card(&sample()), withdrawn], order(Verdict::Deny)).await.contains("withdrawn"));
+    }
+
+    #[tokio::test]
+    async fn a_bastion_that_shows_one_thing_and_means_another_gets_no_signature() {
+        let other = RequestDocument { request: "ABCDEF".parse().unwrap(), ..sample() };
+        assert!(refused(vec![card(&other)], order(Verdict::Approve)).await.contains("ABCDEF"));
+        let renamed = Card { request: sample().request, ..card(&other) };
+        assert!(refused(vec![renamed], order(Verdict::Approve)).await.contains("ABCDEF"));
+        let lying = Card { digest: Digest([9; 32]), ..card(&sample()) };
+        assert!(refused(vec![lying], order(Verdict::Approve)).await.contains("digest"));
+        let elsewhere = RequestDocument { bastion: "bastion-2".into(), ..sample() };
+        assert!(refused(vec![card(&elsewhere)], order(Verdict::Approve)).await.contains("bastion-2"));
+        let spaced = Card { bytes: [b" ", &card(&sample()).bytes[..]].concat(), ..card(&sample()) };
+        let spaced = Card { digest: Digest::of(&spaced.bytes), ..spaced };
+        assert!(refused(vec![spaced], order(Verdict::Approve)).await.contains("canonical"));
+    }
+
+    #[tokio::test]
+    async fn a_wrong_code_and_more_than_was_asked_are_not_signed() {
+        let wrong = Order { code: Some("ZULU-00".into()), ..order(Verdict::Approve) };
+        assert!(refused(vec![card(&sample())], wrong).await.contains("ZULU-00"));
+        let less = Less { duration: Some("2h".parse().unwrap()), ..Less::default() };
+        assert!(refused(vec![card(&sample())], Order { less, ..order(Verdict::Approve) }).await.contains("30m was asked for"));
+    }
+}

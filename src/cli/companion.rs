@@ -1,0 +1,113 @@
+//! The companion: a verb to the bastion through the person's own `ssh`, and its answer to their screen.
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use tokio::io::{AsyncBufRead, AsyncWrite};
+
+use super::approve::{self, Hands, Order};
+use super::bastion::{Bastion, Heard, Settings, ThroughSsh, WireError};
+use super::{replay, say};
+use crate::access::decision::Verdict;
+use crate::console::Look;
+use crate::console::grammar::{Less, Verb};
+use crate::console::render::json;
+use crate::console::reply::Reply;
+use crate::console::text::{self, Reader, Voice};
+use crate::time::Timestamp;
+
+/// What the command line said besides the verb.
+#[derive(Debug)]
+pub struct Companion {
+    pub bastion: Option<String>,
+    pub json: bool,
+    pub key: Option<PathBuf>,
+    pub yes: bool,
+    pub look: Look,
+}
+
+impl Companion {
+    /// Runs one verb and returns the exit status.
+    pub async fn run(mut self, verb: Verb) -> anyhow::Result<u8> {
+        let path = Settings::path();
+        let settings = Settings::read(&path)?;
+        self.key = self.key.or(settings.key);
+        let name = self.bastion.clone().or(settings.bastion).ok_or(WireError::NoBastion(path))?;
+        let ssh = std::env::var("COUNTERSIGN_SSH").ok().or(settings.ssh).unwrap_or_else(|| "ssh".into());
+        let mut bastion = ThroughSsh::start(&name, &ssh)?;
+        self.verb(&mut bastion, verb).await
+    }
+
+    async fn verb<R: AsyncBufRead + Unpin, W: AsyncWrite + Unpin>(&self, bastion: &mut Bastion<R, W>, verb: Verb) -> anyhow::Result<u8> {
+        match verb {
+            Verb::Approve(args) => {
+                let order = Order { request: args.request, verdict: Verdict::Approve, code: args.code, less: args.less };
+                self.decide(bastion, &order).await
+            }
+            Verb::Deny { request, note } => {
+                let less = Less { note, ..Less::default() };
+                self.decide(bastion, &Order { request, verdict: Verdict::Deny, code: None, less }).await
+            }
+            Verb::Replay(args) => replay::run(bastion, args, self.look, self.json).await,
+            Verb::Submit { request, .. } => {
+                let signature = std::io::read_to_string(std::io::stdin().lock()).context("the signature on standard input cannot be read")?;
+                let verb = Verb::Submit { request, signature };
+                verb.check().map_err(anyhow::Error::msg)?;
+                self.follow(bastion, &verb).await
+            }
+            verb => self.follow(bastion, &verb).await,
+        }
+    }
+
+    async fn decide<R: AsyncBufRead + Unpin, W: AsyncWrite + Unpin>(&self, bastion: &mut Bastion<R, W>, order: &Order) -> anyhow::Result<u8> {
+        let hands = Hands {
+            key: self.key.clone(),
+            agent: std::env::var_os("SSH_AUTH_SOCK").filter(|socket| !socket.is_empty()).map(PathBuf::from),
+            default: std::env::home_dir().unwrap_or_default().join(".ssh/id_ed25519"),
+            yes: self.yes,
+            look: self.look,
+        };
+        let reply = approve::decide(bastion, order, &hands).await?;
+        self.show(&reply)
+    }
+
+    /// Asks and shows every answer, until the last.
+    async fn follow<R: AsyncBufRead + Unpin, W: AsyncWrite + Unpin>(&self, bastion: &mut Bastion<R, W>, verb: &Verb) -> anyhow::Result<u8> {
+        let watches = matches!(verb, Verb::Requests(args) if args.watch);
+        let waits = matches!(verb, Verb::Request(args) if args.wait);
+        bastion.send(verb).await?;
+        let mut heard = bastion.hear().await?;
+        loop {
+            match heard {
+                Heard::Result(reply) => return self.show(&reply),
+                Heard::Event(reply) if watches => {
+                    if self.look.width.is_some() && !self.json && say("\x1b[H\x1b[2J").is_err() {
+                        return Ok(0);
+                    }
+                    self.show(&reply)?;
+                }
+                Heard::Event(reply) if waits && !self.json => eprint!("{}", text::reply(&reply, &self.reader())),
+                Heard::Event(_) | Heard::Bytes(_) => {}
+            }
+            // A person waits as long as they like; Ctrl-C ends this, not what was asked.
+            heard = if watches || waits { bastion.hear_at_last().await? } else { bastion.hear().await? };
+        }
+    }
+
+    fn reader(&self) -> Reader<'static> {
+        Reader { look: self.look, now: Timestamp::now(), voice: Voice::Companion }
+    }
+
+    fn show(&self, reply: &Reply) -> anyhow::Result<u8> {
+        let status = u8::try_from(crate::console::status(reply)).unwrap_or(1);
+        let text = match reply {
+            reply if self.json => json(reply) + "\n",
+            Reply::Decision(issued) => {
+                eprint!("{}", text::beside_decision(issued, &self.reader()));
+                text::reply(reply, &self.reader())
+            }
+            reply => text::reply(reply, &self.reader()),
+        };
+        Ok(say(&text).err().unwrap_or(status))
+    }
+}

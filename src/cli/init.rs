@@ -1,0 +1,252 @@
+//! `countersign init DIR`: everything that a bastion needs to begin, and what to tell targets and laptops.
+
+use std::fs::{self, DirBuilder, OpenOptions};
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::Path;
+
+use anyhow::{Context as _, bail};
+use data_encoding::BASE32_NOPAD;
+use rand::TryRng as _;
+use russh::keys::ssh_key::private::Ed25519Keypair;
+use russh::keys::ssh_key::{LineEnding, PrivateKey};
+use zeroize::Zeroizing;
+
+/// What a new directory holds, besides keys.
+const STARTER: [(&str, &str); 7] = [
+    ("countersign.toml", include_str!("starter/countersign.toml")),
+    ("policies/people.toml", include_str!("starter/people.toml")),
+    ("policies/targets.toml", include_str!("starter/targets.toml")),
+    ("policies/access.cedar", include_str!("starter/access.cedar")),
+    ("policies/approvals.toml", include_str!("starter/approvals.toml")),
+    ("policies/retention.toml", include_str!("starter/retention.toml")),
+    ("policies/cases/starter.toml", include_str!("starter/cases.toml")),
+];
+const PORT: u16 = 2222;
+
+/// The keys of a bastion, by file name below `keys/`.
+pub const KEYS: [&str; 3] = ["host_ed25519", "user_ca", "host_ca"];
+
+/// Makes a new directory and prints what comes next. `host` is the name that people will use.
+pub fn run(dir: &Path, host: Option<&str>) -> anyhow::Result<()> {
+    let host = match host {
+        Some(host) => host.to_owned(),
+        None => own_name(),
+    };
+    if !crate::config::is_host(&host) {
+        bail!("{host:?} is not a host's name: give the one that people will write after @");
+    }
+    let made = make(dir, &host)?;
+    std::io::stdout().write_all(made.instructions(dir, &host).as_bytes()).context("printing what comes next")
+}
+
+/// The public halves of the new keys that others need, as their files hold them.
+#[derive(Debug)]
+pub(super) struct Made {
+    host_key: String,
+    user_ca: String,
+}
+
+/// Makes the directory and all that it holds.
+pub(super) fn make(dir: &Path, host: &str) -> anyhow::Result<Made> {
+    match fs::read_dir(dir) {
+        Ok(mut entries) => {
+            if entries.next().is_some() {
+                bail!("{} is not empty: give a new directory, or remove what a failed attempt left", dir.display());
+            }
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Err(error) => return Err(error).with_context(|| format!("reading {}", dir.display())),
+    }
+    DirBuilder::new().recursive(true).mode(0o700).create(dir).with_context(|| format!("making {}", dir.display()))?;
+    // One that was there already may be open to others.
+    fs::set_permissions(dir, fs::Permissions::from_mode(0o700)).with_context(|| format!("closing {} to others", dir.display()))?;
+    for below in ["keys", "policies", "policies/cases", "recordings", "state"] {
+        let path = dir.join(below);
+        DirBuilder::new().mode(0o700).create(&path).with_context(|| format!("making {}", path.display()))?;
+    }
+    let bastion = bastion_id()?;
+    for (name, text) in STARTER {
+        write(&dir.join(name), 0o644, text.replace("@BASTION@", &bastion).replace("@HOST@", host).as_bytes())?;
+    }
+    let mut public = Vec::new();
+    for name in KEYS {
+        public.push(make_key(&dir.join("keys").join(name), &format!("{name}@{bastion}"))?);
+    }
+    let mut public = public.into_iter();
+    match (public.next(), public.next()) {
+        (Some(host_key), Some(user_ca)) => Ok(Made { host_key, user_ca }),
+        _ => bail!("no keys were made"),
+    }
+}
+
+/// Draws an Ed25519 pair from the operating system's generator and writes both halves; returns the public one.
+fn make_key(path: &Path, comment: &str) -> anyhow::Result<String> {
+    let mut seed = Zeroizing::new([0u8; 32]);
+    rand::rngs::SysRng.try_fill_bytes(seed.as_mut_slice()).context("drawing random numbers")?;
+    let mut key = PrivateKey::from(Ed25519Keypair::from_seed(&seed));
+    key.set_comment(comment);
+    let private = key.to_openssh(LineEnding::LF).with_context(|| format!("encoding {}", path.display()))?;
+    let public = key.public_key().to_openssh().with_context(|| format!("encoding {}.pub", path.display()))?;
+    write(path, 0o600, private.as_bytes())?;
+    write(&path.with_extension("pub"), 0o644, format!("{public}\n").as_bytes())?;
+    Ok(public)
+}
+
+/// Writes a new file, durably; never over another.
+fn write(path: &Path, mode: u32, bytes: &[u8]) -> anyhow::Result<()> {
+    let write = || {
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
+        file.write_all(bytes)?;
+        file.sync_all()
+    };
+    write().with_context(|| format!("writing {}", path.display()))
+}
+
+/// 80 random bits: no two bastions ever share an id.
+fn bastion_id() -> anyhow::Result<String> {
+    let mut bits = [0u8; 10];
+    rand::rngs::SysRng.try_fill_bytes(&mut bits).context("drawing random numbers")?;
+    Ok(format!("b-{}", BASE32_NOPAD.encode(&bits).to_ascii_lowercase()))
+}
+
+/// What this machine calls itself.
+fn own_name() -> String {
+    let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    if crate::config::is_host(name.trim()) { name.trim().to_owned() } else { "bastion".to_owned() }
+}
+
+impl Made {
+    fn instructions(&self, dir: &Path, host: &str) -> String {
+        let dir = dir.display();
+        let Self { host_key, user_ca } = self;
+        let host_key = host_key.splitn(3, ' ').take(2).collect::<Vec<_>>().join(" ");
+        let known = if PORT == 22 { host.to_owned() } else { format!("[{host}]:{PORT}") };
+        format!(
+            "countersign: made {dir}: keys, countersign.toml, policies
+
+On each target, as root; TARGET is its name in targets.toml, and every LOGIN gets a file of its own:
+
+    echo '{user_ca}' > /etc/ssh/countersign_ca.pub
+    mkdir -p /etc/ssh/countersign_principals
+    echo 'LOGIN@TARGET' > /etc/ssh/countersign_principals/LOGIN
+
+    and in /etc/ssh/sshd_config, then reload sshd:
+
+    TrustedUserCAKeys /etc/ssh/countersign_ca.pub
+    AuthorizedPrincipalsFile /etc/ssh/countersign_principals/%u
+
+On each laptop, in ~/.ssh/config; PERSON is their name in people.toml:
+
+    Host bastion
+        HostName {host}
+        Port {PORT}
+        User PERSON
+        ProxyJump none
+        IdentitiesOnly yes
+        IdentityFile ~/.ssh/id_ed25519
+
+    and in ~/.ssh/known_hosts:
+
+    {known} {host_key}
+
+    Then: ssh deploy=web-1@bastion
+
+Next here: add people to {dir}/policies/people.toml and hosts to {dir}/policies/targets.toml, then
+
+    countersign check -c {dir}
+    countersign serve -c {dir}
+"
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+    use crate::config::{Directory, cases, key};
+
+    #[test]
+    fn a_new_directory_loads_as_made() {
+        let parent = tempfile::tempdir().unwrap();
+        let dir = parent.path().join("new");
+        run(&dir, Some("bastion.example.org")).unwrap();
+        let directory = Directory::load(&dir).unwrap_or_else(|problems| panic!("{problems:#?}"));
+        assert_eq!(directory.config.host, "bastion.example.org");
+        assert!(directory.config.bastion.len() >= 18);
+        assert_eq!(directory.warnings.len(), 1, "only that there is nobody yet: {:#?}", directory.warnings);
+        assert_eq!(cases::run(&directory), []);
+    }
+
+    #[test]
+    fn it_still_loads_when_its_comments_are_taken_at_their_word() {
+        let dir = tempfile::tempdir().unwrap();
+        let made = make(dir.path(), "bastion").unwrap();
+        let keys: Vec<String> = (0..4).map(|n| make_key(&dir.path().join(format!("k{n}")), "x").unwrap()).collect();
+        let mut keys = keys.iter();
+        for name in ["people.toml", "targets.toml", "cases/starter.toml"] {
+            let path = dir.path().join("policies").join(name);
+            let uncommented: Vec<String> = fs::read_to_string(&path)
+                .unwrap()
+                .lines()
+                .filter_map(|line| line.strip_prefix("# "))
+                .filter(|line| {
+                    line.starts_with('[')
+                        || line.split_once(" = ").is_some_and(|(key, _)| key.chars().all(|c| c.is_ascii_lowercase() || c == '_'))
+                })
+                .filter(|line| {
+                    !line.contains("SHA256:…")
+                        && !line.starts_with("[revoked]")
+                        && !line.starts_with("host_ca")
+                        && !line.starts_with("principal")
+                })
+                .map(|line| match line.split_once("ssh-ed25519 AAAA…") {
+                    Some((before, after)) => format!("{before}{}\"]{}", keys.next().unwrap(), after.split_once("\"]").unwrap().1),
+                    None => line.to_owned(),
+                })
+                .collect();
+            fs::write(&path, uncommented.join("\n")).unwrap();
+        }
+        let directory = Directory::load(dir.path()).unwrap_or_else(|problems| panic!("{problems:#?}"));
+        assert_eq!(directory.people.iter().count(), 3);
+        assert_eq!(directory.targets.iter().count(), 1);
+        // Support is an example that stands in comments only; staging has no host yet.
+        assert!(directory.warnings.iter().all(|warning| warning.what.contains("env=staging")), "{:#?}", directory.warnings);
+        assert_eq!(cases::run_counted(&directory), (vec![], 1));
+        assert!(!made.user_ca.is_empty());
+    }
+
+    #[test]
+    fn keys_are_openssh_keys_that_only_the_owner_reads() {
+        let dir = tempfile::tempdir().unwrap();
+        let made = make(dir.path(), "bastion").unwrap();
+        for name in KEYS {
+            let path = dir.path().join("keys").join(name);
+            assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+            let public = fs::read_to_string(path.with_extension("pub")).unwrap();
+            key::parse_public_key(&public).unwrap();
+            let says = Command::new("ssh-keygen").arg("-y").arg("-f").arg(&path).output().unwrap();
+            assert_eq!(String::from_utf8(says.stdout).unwrap().trim(), public.trim(), "ssh-keygen reads {name}");
+        }
+        assert_eq!(fs::metadata(dir.path()).unwrap().permissions().mode() & 0o777, 0o700);
+        let text = made.instructions(dir.path(), "bastion");
+        assert!(text.contains("AuthorizedPrincipalsFile /etc/ssh/countersign_principals/%u"));
+        assert!(text.contains("[bastion]:2222 ssh-ed25519 AAAA"));
+        assert!(!text.contains("PRIVATE"));
+    }
+
+    #[test]
+    fn nothing_is_ever_overwritten() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("mine"), "x").unwrap();
+        let refused = run(dir.path(), Some("bastion")).unwrap_err().to_string();
+        assert!(refused.contains("is not empty"), "{refused}");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+        let file = dir.path().join("mine");
+        assert!(run(&file, Some("bastion")).is_err());
+        assert!(run(&dir.path().join("new"), Some("-oProxyCommand=x")).is_err());
+        assert!(!dir.path().join("new").exists());
+    }
+}

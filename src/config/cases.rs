@@ -1,0 +1,272 @@
+//! `policies/cases/*.toml`: the policies' own tests. Each case is a question and the expected ruling.
+//!
+//! ```toml
+//! [[case]]
+//! person = "alice"
+//! action = "shell"            # shell exec sftp sftp-read sftp-write, or a console action
+//! target = "web-1"
+//! login  = "deploy"           # not for console actions
+//! expect = "hold:sre-lead"    # permit, deny, or hold:WORKFLOW[,WORKFLOW]
+//! by     = "prod-needs-a-lead"
+//! ```
+//! Optional: `command`, `at` (RFC 3339; else a Monday noon), `source`, `first_time`, `mfa`, `inner_auth`.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use toml::Spanned;
+
+use super::fields::{Fields, File};
+use super::problem::{Findings, Problem, Source};
+use super::{Directory, files};
+use crate::access::action::{Action, ConsoleAction};
+use crate::access::people::PersonEntry;
+use crate::access::policy::Question;
+use crate::access::ruling::{Denial, Ruling};
+use crate::access::target::Target;
+use crate::id::{Login, Person};
+use crate::time::Timestamp;
+
+/// Monday, 5 January 2026, noon UTC.
+const MONDAY_NOON: Timestamp = Timestamp::from_micros(1_767_614_400_000_000);
+
+/// Runs every case of a directory; returns what is wrong, and how many cases there were.
+pub fn run_counted(directory: &Directory) -> (Vec<Problem>, usize) {
+    let found = Findings::default();
+    let mut count = 0;
+    let dir = directory.root.join("policies/cases");
+    let mut paths: Vec<_> = match std::fs::read_dir(&dir) {
+        Ok(entries) => entries.flatten().map(|entry| entry.path()).collect(),
+        Err(_) => Vec::new(),
+    };
+    paths.sort();
+    for path in paths.iter().filter(|path| path.extension().is_some_and(|extension| extension == "toml")) {
+        match read(path) {
+            Ok(source) => count += File { source: &source, found: &found }.parse(|file, fields| run_file(directory, file, fields)),
+            Err(problem) => found.error(problem),
+        }
+    }
+    (found.into_sorted().0, count)
+}
+
+/// Runs every case of a directory; an empty list is a pass.
+pub fn run(directory: &Directory) -> Vec<Problem> {
+    run_counted(directory).0
+}
+
+fn read(path: &Path) -> Result<Source, Problem> {
+    let text = String::from_utf8(files::read(path)?).map_err(|_| Problem::whole(path, "it is not UTF-8", "save the file as UTF-8"))?;
+    Ok(Source { path: path.to_owned(), text })
+}
+
+fn run_file(directory: &Directory, file: File<'_>, mut fields: Fields<'_>) -> usize {
+    let cases = fields.list_of_tables("case");
+    fields.finish();
+    let count = cases.len();
+    for case in cases {
+        if let Some(case) = Case::read(directory, file, case) {
+            case.check(directory, file);
+        }
+    }
+    count
+}
+
+/// What a case asks about.
+#[derive(Clone, Copy)]
+enum Asks {
+    Open(&'static [Action]),
+    Console(ConsoleAction),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Expected {
+    Permit,
+    Deny,
+    Hold(BTreeSet<String>),
+}
+
+struct Case<'a> {
+    person: &'a PersonEntry,
+    asks: Asks,
+    target: Arc<Target>,
+    login: Option<Login>,
+    command: Option<String>,
+    now: Timestamp,
+    source: IpAddr,
+    first_time: bool,
+    mfa: bool,
+    inner_auth: bool,
+    expect: Spanned<Expected>,
+    by: Vec<Spanned<String>>,
+}
+
+impl<'a> Case<'a> {
+    fn read(directory: &'a Directory, file: File<'_>, mut fields: Fields<'_>) -> Option<Self> {
+        let person = fields.word::<Person>("person");
+        let person = fields.required("person", person, "\"alice\"").and_then(|name| {
+            let person = directory.people.named(name.get_ref());
+            if person.is_none() {
+                file.error(name.span().start, format!("there is no person {}", name.get_ref()), "use one of people.toml");
+            }
+            person
+        });
+        let asks = fields.string("action");
+        let asks = fields.required("action", asks, "\"shell\"").and_then(|action| asks_about(file, &action));
+        let target = fields.string("target");
+        let target = fields.required("target", target, "\"web-1\"").and_then(|name| {
+            let target = directory.targets.find(name.get_ref()).cloned();
+            if target.is_none() {
+                file.error(name.span().start, format!("there is no target {:?}", name.get_ref()), "use one of targets.toml");
+            }
+            target
+        });
+        let login = fields.word::<Login>("login").map(Spanned::into_inner);
+        let login = if matches!(asks, Some(Asks::Open(_))) { fields.required("login", login, "\"deploy\"") } else { login };
+        let expect = fields.string("expect");
+        let expect = fields.required("expect", expect, "\"permit\"").and_then(|text| expected(file, &text));
+        let by = if fields.is_list("by") { fields.strings("by") } else { fields.string("by").into_iter().collect() };
+        let by: Vec<Spanned<String>> = by.into_iter().map(|id| Spanned::new(id.span(), (*id.get_ref()).to_owned())).collect();
+        for id in by.iter().filter(|id| !directory.policy.ids().any(|known| known == id.get_ref())) {
+            file.error(id.span().start, format!("there is no policy with @id({:?})", id.get_ref()), "use one of access.cedar");
+        }
+        let case = Self {
+            command: fields.string("command").map(|text| (*text.get_ref()).to_owned()),
+            now: time(file, &mut fields),
+            source: fields.word("source").map_or(IpAddr::from([192, 0, 2, 1]), Spanned::into_inner),
+            first_time: fields.boolean("first_time").unwrap_or(false),
+            mfa: fields.boolean("mfa").unwrap_or(false),
+            inner_auth: fields.boolean("inner_auth").unwrap_or(true),
+            person: person?,
+            asks: asks?,
+            target: target?,
+            login,
+            expect: expect?,
+            by,
+        };
+        fields.finish();
+        Some(case)
+    }
+
+    /// Asks the policies and compares.
+    fn check(&self, directory: &Directory, file: File<'_>) {
+        let (is, by) = match self.asks {
+            Asks::Console(action) => {
+                let may = directory.policy.may(&self.person.name, &self.person.groups, action, &self.target, self.now);
+                (if may { Expected::Permit } else { Expected::Deny }, None)
+            }
+            Asks::Open(actions) => match actions.iter().filter_map(|action| self.rule(directory, *action)).reduce(Ruling::meet) {
+                Some(ruling) => judged(&ruling),
+                None => return,
+            },
+        };
+        let at = self.expect.span().start;
+        if is != *self.expect.get_ref() {
+            let reason =
+                by.as_ref().map(|by| by.join(", ")).filter(|by| !by.is_empty()).map(|by| format!(" (by {by})")).unwrap_or_default();
+            file.error(
+                at,
+                format!("expected {}, is {}{reason}", words(self.expect.get_ref()), words(&is)),
+                "correct the policies or the case",
+            );
+            return;
+        }
+        for id in &self.by {
+            match &by {
+                Some(by) if by.contains(id.get_ref()) => {}
+                Some(by) => {
+                    let why = if by.is_empty() { "no policy".to_owned() } else { by.join(", ") };
+                    file.error(
+                        id.span().start,
+                        format!("expected to be ruled by {}, is by {why}", id.get_ref()),
+                        "correct the policies or the case",
+                    );
+                }
+                None => file.error(id.span().start, "by has no meaning for a console action", "remove it"),
+            }
+        }
+    }
+
+    fn rule(&self, directory: &Directory, action: Action) -> Option<Ruling> {
+        Some(directory.policy.rule(&Question {
+            person: &self.person.name,
+            groups: &self.person.groups,
+            target: &self.target,
+            login: self.login.as_ref()?,
+            action,
+            command: self.command.as_deref(),
+            source: self.source,
+            now: self.now,
+            first_time: self.first_time,
+            mfa: self.mfa,
+            inner_auth: self.inner_auth,
+        }))
+    }
+}
+
+fn asks_about(file: File<'_>, action: &Spanned<&str>) -> Option<Asks> {
+    let opens: [(&str, &'static [Action]); 5] = [
+        ("shell", &[Action::Shell]),
+        ("exec", &[Action::Exec]),
+        ("sftp", &[Action::SftpRead, Action::SftpWrite]),
+        ("sftp-read", &[Action::SftpRead]),
+        ("sftp-write", &[Action::SftpWrite]),
+    ];
+    let open = opens.iter().find(|(name, _)| name == action.get_ref()).map(|(_, actions)| Asks::Open(actions));
+    let console = || ConsoleAction::ALL.into_iter().find(|console| console.as_str() == *action.get_ref()).map(Asks::Console);
+    let asks = open.or_else(console);
+    if asks.is_none() {
+        let known = opens.iter().map(|(name, _)| *name).chain(ConsoleAction::ALL.iter().map(|action| action.as_str()));
+        let known: Vec<&str> = known.collect();
+        file.error(action.span().start, format!("{:?} is not an action", action.get_ref()), format!("use {}", known.join(", ")));
+    }
+    asks
+}
+
+fn expected(file: File<'_>, text: &Spanned<&str>) -> Option<Spanned<Expected>> {
+    let expected = match *text.get_ref() {
+        "permit" => Expected::Permit,
+        "deny" => Expected::Deny,
+        other => match other.strip_prefix("hold:") {
+            Some(names) => Expected::Hold(names.split(',').map(|name| name.trim().to_owned()).collect()),
+            None => {
+                file.error(text.span().start, format!("{other:?} is not a ruling"), "use permit, deny or hold:WORKFLOW[,WORKFLOW]");
+                return None;
+            }
+        },
+    };
+    Some(Spanned::new(text.span(), expected))
+}
+
+fn time(file: File<'_>, fields: &mut Fields<'_>) -> Timestamp {
+    let Some(text) = fields.string("at") else { return MONDAY_NOON };
+    match chrono::DateTime::parse_from_rfc3339(text.get_ref()) {
+        Ok(at) => Timestamp::from_micros(at.timestamp_micros()),
+        Err(_) => {
+            file.error(text.span().start, format!("{:?} is not a time", text.get_ref()), "write \"2026-01-05T03:00:00Z\"");
+            MONDAY_NOON
+        }
+    }
+}
+
+/// The ruling in a case's words, and the policies that made it.
+fn judged(ruling: &Ruling) -> (Expected, Option<Vec<String>>) {
+    match ruling {
+        Ruling::Permit(terms) => (Expected::Permit, Some(terms.policies.iter().cloned().collect())),
+        Ruling::RequireApproval { terms, holds } => {
+            let workflows = holds.iter().map(|hold| hold.workflow.to_string()).collect();
+            (Expected::Hold(workflows), Some(terms.policies.iter().cloned().collect()))
+        }
+        Ruling::Deny(Denial::NoPermit) => (Expected::Deny, Some(Vec::new())),
+        Ruling::Deny(Denial::Forbidden { policy, .. } | Denial::Error { policy, .. }) => (Expected::Deny, Some(vec![policy.clone()])),
+    }
+}
+
+fn words(expected: &Expected) -> String {
+    match expected {
+        Expected::Permit => "permit".into(),
+        Expected::Deny => "deny".into(),
+        Expected::Hold(workflows) => format!("hold:{}", workflows.iter().map(String::as_str).collect::<Vec<_>>().join(",")),
+    }
+}

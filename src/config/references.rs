@@ -1,0 +1,126 @@
+//! What the files say of each other: names that policies mention, and approvals nobody could give.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr};
+
+use super::approvals::{Placed, members};
+use super::fields::File;
+use crate::access::action::{Action, ConsoleAction};
+use crate::access::people::{People, PersonEntry};
+use crate::access::policy::{Mentioned, PolicySet, Question};
+use crate::access::target::{Target, Targets};
+use crate::id::Person;
+use crate::time::Timestamp;
+
+/// Noon of a Monday and the night of a Sunday: what is asked about where a time is needed.
+const NOON: Timestamp = Timestamp::from_micros(1_767_614_400_000_000);
+const NIGHT: Timestamp = Timestamp::from_micros(1_767_495_600_000_000);
+
+/// Warns of names in the policies that match nobody and nothing: a hold on a misspelt label holds nobody.
+pub(super) fn mentioned(file: File<'_>, policy: &PolicySet, people: &People, targets: &Targets) {
+    let groups: BTreeSet<&str> = people.iter().flat_map(|person| &person.groups).map(|group| group.as_str()).collect();
+    let labels: BTreeSet<&str> = targets.iter().flat_map(|target| &target.labels).map(String::as_str).collect();
+    let (anybody, anything) = (people.iter().next().is_some(), targets.iter().next().is_some());
+    for mention in policy.mentions() {
+        let id = mention.id.as_str();
+        let (known, what, fix) = match mention.of {
+            Mentioned::Group => {
+                (!anybody || groups.contains(id), "nobody is in the group", "add it to somebody's groups in people.toml, or correct it")
+            }
+            Mentioned::Label => {
+                (!anything || labels.contains(id), "no target has the label", "add it to a target's labels in targets.toml, or correct it")
+            }
+            Mentioned::Person => (is_person(people, id), "there is no person", "add them to people.toml, or correct it"),
+            Mentioned::Target => (is_target_id(targets, id), "there is no target", "use the name in [targets.NAME], not an alias"),
+        };
+        if !known {
+            file.warning(mention.offset, format!("{what} {id:?}"), fix);
+        }
+    }
+}
+
+fn is_person(people: &People, id: &str) -> bool {
+    id.parse().is_ok_and(|name| people.named(&name).is_some())
+}
+
+fn is_target_id(targets: &Targets, id: &str) -> bool {
+    targets.find(id).is_some_and(|target| target.id.as_str() == id)
+}
+
+/// Reports workflows whose approvers are too few as soon as one of them asks: nobody decides on their
+/// own request. `file` is approvals.toml.
+pub(super) fn nobody_left(file: File<'_>, workflows: &[Placed], policy: &PolicySet, people: &People, targets: &Targets) {
+    for Placed { workflow, quorum_at } in workflows {
+        for stage in &workflow.stages {
+            let members = members(stage, people);
+            // With fewer, `approvals` has said so; with more, somebody is left.
+            if members.is_empty() || stage.quorum as usize != members.len() {
+                continue;
+            }
+            let asking = members.iter().filter_map(|member| people.named(member));
+            let held = asking.filter_map(|member| Some((member, held_by(workflow.name.as_str(), member, policy, targets)?)));
+            if let Some((member, place)) = { held }.next() {
+                let rest: Vec<&str> = members.iter().filter(|other| **other != member.name).map(Person::as_str).collect();
+                let rest = if rest.is_empty() { "nobody".to_owned() } else { rest.join(", ") };
+                let what = format!(
+                    "{} needs {} to agree, but {} may ask for {place} and nobody decides on their own request: that leaves {rest}",
+                    workflow.name, stage.quorum, member.name
+                );
+                file.error(*quorum_at, what, "add an approver or lower quorum");
+            }
+        }
+    }
+}
+
+/// Warns of workflows whose approvers policy lets approve nothing. `file` is approvals.toml.
+pub(super) fn may_approve(file: File<'_>, workflows: &[Placed], policy: &PolicySet, people: &People, targets: &Targets) {
+    let kinds = kinds(policy, targets);
+    for Placed { workflow, quorum_at } in workflows {
+        let members = workflow.stages.iter().flat_map(|stage| members(stage, people));
+        let members: Vec<&PersonEntry> = members.filter_map(|member| people.named(&member)).collect();
+        let may = |person: &PersonEntry, target: &Target| policy.may(&person.name, &person.groups, ConsoleAction::Approve, target, NOON);
+        if !members.is_empty() && !kinds.is_empty() && !members.iter().any(|person| kinds.iter().any(|target| may(person, target))) {
+            let what = format!("no approver of {} is permitted to approve anything", workflow.name);
+            file.warning(*quorum_at, what, "add a permit for action == Action::\"approve\" to access.cedar");
+        }
+    }
+}
+
+/// Finds something that this person may ask for and that this workflow holds: `deploy@web-1`.
+fn held_by(workflow: &str, person: &PersonEntry, policy: &PolicySet, targets: &Targets) -> Option<String> {
+    for target in kinds(policy, targets) {
+        for login in &target.logins {
+            for action in Action::ALL {
+                for now in [NOON, NIGHT] {
+                    let ruling = policy.rule(&Question {
+                        person: &person.name,
+                        groups: &person.groups,
+                        target,
+                        login,
+                        action,
+                        command: None,
+                        source: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
+                        now,
+                        first_time: false,
+                        mfa: true,
+                        inner_auth: true,
+                    });
+                    if ruling.workflows().iter().any(|name| name.as_str() == workflow) {
+                        return Some(format!("{login}@{}", target.id));
+                    }
+                }
+            }
+        }
+    }
+    None
+}
+
+/// One target of each kind: those with the same labels and logins are ruled alike unless a policy names one.
+fn kinds<'a>(policy: &PolicySet, targets: &'a Targets) -> Vec<&'a Target> {
+    let named = |target: &Target| policy.mentions().iter().any(|m| m.of == Mentioned::Target && m.id == target.id.as_str());
+    let mut kinds: BTreeMap<_, &Target> = BTreeMap::new();
+    for target in targets.iter() {
+        kinds.entry((&target.labels, &target.logins, named(target).then_some(&target.id))).or_insert(target);
+    }
+    kinds.into_values().collect()
+}

@@ -1,0 +1,157 @@
+//! A request as its approver reads it: from the bytes that are signed, never from columns.
+
+use super::render::{counted, visible, when};
+use super::reply::{Card, State};
+use super::text::Reader;
+use super::render::Tone;
+use crate::access::decision::GrantedTerms;
+use crate::access::request::{RequestDocument, matching_code};
+use crate::time::{Timestamp, short};
+
+/// Targets named one by one; beyond, the rest is counted and `--json` lists all.
+const TARGETS_SHOWN: usize = 20;
+
+/// Renders a card; bytes that are not what the card says are shown as nothing but that.
+pub fn card(card: &Card, reader: &Reader<'_>) -> String {
+    let document = match card.read() {
+        Ok(document) => document,
+        Err(bad) => return reader.look.tone(Tone::Bad, &visible(&format!("{}: {}", card.request, with_causes(&bad)))) + "\n",
+    };
+    let mut out = heading(card, reader);
+    for (head, text) in asked(&document, reader.now) {
+        out.push_str(&format!("  {head:<9} {}\n", visible(&text)));
+    }
+    for (head, text) in standing(card, reader.now) {
+        out.push_str(&format!("  {head:<9} {}\n", visible(&text)));
+    }
+    out.push_str(&format!("  {:<9} {}\n", "digest", card.digest));
+    if card.state.is_open() {
+        out.push_str(&format!("  {:<9} {}\n", "approving", visible(&opens(&document))));
+    }
+    out
+}
+
+fn heading(card: &Card, reader: &Reader<'_>) -> String {
+    let tone = tone(&card.state);
+    let code = match card.state {
+        State::NeedsReason => "its bytes are fixed, and somebody is asked, once a reason is given".to_owned(),
+        _ => format!("code {}", matching_code(&card.digest)),
+    };
+    format!("{}  {}  {}\n", reader.look.bold(card.request.as_str()), reader.look.tone(tone, card.state.word()), reader.look.bold(&code))
+}
+
+pub(super) fn tone(state: &State) -> Tone {
+    match state {
+        State::NeedsReason | State::Pending => Tone::Waiting,
+        State::Approved => Tone::Good,
+        State::Denied { .. } => Tone::Bad,
+        State::Withdrawn | State::Expired | State::Void => Tone::Past,
+    }
+}
+
+/// What the bytes say.
+fn asked(document: &RequestDocument, now: Timestamp) -> Vec<(&'static str, String)> {
+    let mut rows = vec![
+        ("who", format!("{}, from {}", document.person, document.source)),
+        ("key", document.key.clone()),
+        ("where", targets(document)),
+        ("as", document.login.to_string()),
+        ("what", document.scope.words()),
+    ];
+    rows.extend(document.commands.iter().map(|command| ("command", command.clone())));
+    let input = if document.stdin { "reaches it" } else { "closed" };
+    if !document.commands.is_empty() {
+        rows.push(("input", input.to_owned()));
+    }
+    if !document.env.is_empty() {
+        rows.push(("passes on", document.env.join(" ")));
+    }
+    rows.push(("how long", how_long(document.for_us, document.once)));
+    if let Some(start) = document.start_us {
+        let start = Timestamp::from_micros(i64::try_from(start).unwrap_or(i64::MAX));
+        rows.push(("not before", when(start, now)));
+    }
+    rows.push(("why", if document.reason.is_empty() { "no reason given".into() } else { document.reason.clone() }));
+    for needs in &document.needs {
+        let message = needs.message.as_ref().map(|message| format!(": {message}")).unwrap_or_default();
+        rows.push(("needs", format!("{} ({}{message})", needs.workflow, needs.policy)));
+    }
+    rows.push(("made", when(document.made(), now)));
+    rows.push(("decide by", when(document.not_after(), now)));
+    rows.push(("bastion", document.bastion.clone()));
+    rows
+}
+
+/// Where it stands: beside the bytes, so never mixed with them.
+fn standing(card: &Card, now: Timestamp) -> Vec<(&'static str, String)> {
+    let mut rows = Vec::new();
+    for track in &card.tracks {
+        let have = if track.have.is_empty() { "nobody yet".to_owned() } else { join(&track.have) };
+        let text = format!("{} of {} for {}, level {}: {have}", track.quorum, track.approvers.join(", "), track.workflow, track.level.as_str());
+        rows.push(("asks", text));
+    }
+    if card.state.is_open() && !card.asked.is_empty() {
+        rows.push(("asked", join(&card.asked)));
+    }
+    match &card.state {
+        State::Approved => {
+            let terms = card.granted.as_ref().map(|terms| format!(", {}", granted(terms))).unwrap_or_default();
+            rows.push(("approved", format!("by {}{terms}", join(&card.approvers))));
+        }
+        State::Denied { by, note } => rows.push(("denied", if note.is_empty() { format!("by {by}") } else { format!("by {by}: {note}") })),
+        State::NeedsReason | State::Pending | State::Withdrawn | State::Expired | State::Void => {}
+    }
+    if let Some(left) = card.left.filter(|_| card.state.is_open()) {
+        rows.push(("client", format!("left {} ago", counted(now.since(left)))));
+    } else if card.waiters > 0 {
+        rows.push(("client", "waits".into()));
+    }
+    rows
+}
+
+fn targets(document: &RequestDocument) -> String {
+    let mut names: Vec<String> = document.targets.iter().take(TARGETS_SHOWN).map(|target| target.id.to_string()).collect();
+    let more = document.targets.len().saturating_sub(TARGETS_SHOWN);
+    if more > 0 {
+        names.push(format!("and {more} more ({} in all; --json lists them)", document.targets.len()));
+    }
+    names.join(", ")
+}
+
+pub(super) fn how_long(for_us: u64, once: bool) -> String {
+    let span = short(std::time::Duration::from_micros(for_us));
+    if once { format!("{span} from first use, one session") } else { format!("{span} from first use") }
+}
+
+fn granted(terms: &GrantedTerms) -> String {
+    format!("{}, {}", terms.scope.words(), how_long(terms.for_us, terms.once))
+}
+
+/// What a yes does, in one sentence.
+fn opens(document: &RequestDocument) -> String {
+    let count = match document.targets.len() {
+        1 => targets(document),
+        n => format!("{n} targets"),
+    };
+    format!(
+        "lets {} open {} as {} on {count} for {}; each session is recorded",
+        document.person,
+        document.scope.words(),
+        document.login,
+        how_long(document.for_us, document.once)
+    )
+}
+
+pub(super) fn join<T: std::fmt::Display>(items: &[T]) -> String {
+    items.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+pub(super) fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(&format!(": {error}"));
+        cause = error.source();
+    }
+    text
+}

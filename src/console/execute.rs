@@ -1,0 +1,386 @@
+//! Authorize, do, audit: every verb of console and companion ends here.
+//!
+//! State changes are audited by the transaction that makes them; a refusal is a report event of its
+//! own; a replay is a gate event, written before the first byte leaves.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::ask::{Nothing, ahead};
+use super::card::with_causes;
+use super::decide::{Decider, document, terms};
+use super::grammar::{ApproveArgs, DecisionArgs, MineArgs, RequestArgs, RequestsArgs, Verb};
+use super::nearby::nearby;
+use super::reply::{Asked, Card, Decided, Issued, KeyLine, Listed, Next, OpenGrant, Refusal, RefusalKind, Reply, Whoami};
+use super::text::stock_path;
+use super::{Console, grammar, targets};
+use crate::access::Principal;
+use crate::access::decision::{BadDecision, Level, SignedDecision, Verdict};
+use crate::approvals::{
+    ApprovalError, Ask, GrantFilter, GrantView, Joined, RequestFilter, RequestState, RequestView, Said, SubmitError, Waiter,
+};
+use crate::audit::Event;
+use crate::config::Directory;
+use crate::id::{RequestId, TargetId};
+use crate::time::{Timestamp, short};
+
+/// Requests read for a listing; the newest come first.
+const READ: u32 = 2000;
+/// Requests that are over, in a listing.
+const OVER: usize = 50;
+
+/// One verb of one person, on one reading of the directory.
+pub(super) struct Act<'a> {
+    pub console: &'a Console,
+    pub who: &'a Principal,
+    pub directory: Arc<Directory>,
+    pub now: Timestamp,
+}
+
+impl Console {
+    /// Does what the verb says if this person may; every refusal is audited.
+    pub async fn execute(&self, who: &Principal, verb: &Verb, now: Timestamp) -> Result<Reply, Refusal> {
+        let act = self.act(who, now);
+        let result = act.run(verb).await;
+        if let Err(refusal) = &result
+            && refusal.kind == RefusalKind::Refused
+        {
+            let event = Event::refused(who.person(), who.source(), &format!("{} {}", verb.name(), refusal.what), &refusal.why);
+            if let Err(error) = self.store.report(event, now).await {
+                tracing::error!(person = %who.person(), verb = verb.name(), error = with_causes(&error), "a refusal could not be written down");
+            }
+        }
+        result
+    }
+
+    pub(super) fn act<'a>(&'a self, who: &'a Principal, now: Timestamp) -> Act<'a> {
+        Act { console: self, who, directory: self.directory.borrow().clone(), now }
+    }
+}
+
+impl Act<'_> {
+    async fn run(&self, verb: &Verb) -> Result<Reply, Refusal> {
+        match verb {
+            Verb::Request(args) => self.request(args).await,
+            Verb::Requests(args) => self.requests(args).await,
+            Verb::Show { request } => Ok(Reply::Request(Box::new(Card::of(&self.seen(*request).await?)))),
+            Verb::Approve(args) => self.approve(args).await,
+            Verb::Deny { request, note } => self.deny(*request, note).await,
+            Verb::Withdraw { request } => {
+                self.seen(*request).await?;
+                self.done(*request, self.console.approvals.withdraw(*request, self.who, self.now).await)?;
+                Ok(Reply::Withdrawn(*request))
+            }
+            Verb::Grants(args) => self.grants(args).await,
+            Verb::Revoke { request, reason } => {
+                self.seen(*request).await?;
+                self.done(*request, self.console.approvals.revoke(*request, self.who, reason, self.now).await)?;
+                Ok(Reply::Revoked(*request))
+            }
+            Verb::Targets => self.targets().await,
+            Verb::Sessions(args) => self.sessions(args).await,
+            Verb::Replay(args) => self.replay(&args.session).await,
+            Verb::Reason { request, words } => {
+                self.seen(*request).await?;
+                let reason = words.join(" ");
+                self.done(*request, self.console.approvals.give_reason(*request, self.who, &reason, self.now).await)?;
+                Ok(Reply::ReasonGiven(*request))
+            }
+            Verb::Decision(args) => self.decision(args).await,
+            Verb::Submit { request, signature } => self.submit(*request, signature).await,
+            Verb::Decide { document_b64, signature } => self.decide(document_b64, signature).await,
+            Verb::Whoami => Ok(Reply::Whoami(self.whoami())),
+            Verb::Help => Ok(Reply::Help(grammar::help())),
+        }
+    }
+
+    async fn request(&self, args: &RequestArgs) -> Result<Reply, Refusal> {
+        let named = args.targets.iter().filter_map(|named| self.directory.targets.find(&named.target)).map(|target| target.id.clone());
+        let mut known: BTreeSet<TargetId> = BTreeSet::new();
+        for target in named.collect::<BTreeSet<_>>() {
+            if self.console.store.has_opened(self.who.person(), &target).await.map_err(|error| self.down(&error))? {
+                known.insert(target);
+            }
+        }
+        let (directory, who, asked, now) = (self.directory.clone(), self.who.clone(), args.clone(), self.now);
+        let ruled = off_the_loop(move || ahead(&directory, &who, &asked, &|target| !known.contains(target), now)).await;
+        let ahead = match ruled.map_err(|error| self.down(&error))? {
+            Ok(ahead) => ahead,
+            Err(Nothing::Free) => return Ok(Reply::Free(args.targets.iter().map(ToString::to_string).collect())),
+            Err(Nothing::NotYours(named)) => return Err(self.not_yours(&named.to_string(), &named.target)),
+            Err(Nothing::Logins(one, other)) => {
+                let why = format!("has {one} as its login, another target {other}; name one: LOGIN@TARGET");
+                return Err(self.refusal(RefusalKind::Usage, "a target", &why));
+            }
+        };
+        let free = ahead.free;
+        let ask = Ask {
+            targets: ahead.targets,
+            login: ahead.login,
+            scope: ahead.scope,
+            holds: ahead.holds,
+            terms: ahead.terms,
+            commands: ahead.commands,
+            stdin: ahead.stdin,
+            duration: args.duration.map(|span| span.0),
+            once: args.once,
+            start: args.start.as_ref().map(|start| start.after(self.now)),
+            reason: args.reason.clone(),
+            waiter: Waiter::Nobody,
+        };
+        let (id, joined) = self.console.approvals.submit(self.who, ask, self.now).await.map_err(|error| self.not_submitted(&error))?;
+        let card = Card::of(&self.seen(id).await?);
+        Ok(Reply::Asked(Box::new(Asked { card, joined: joined == Joined::Existing, free, waited: false })))
+    }
+
+    async fn requests(&self, args: &RequestsArgs) -> Result<Reply, Refusal> {
+        let person = args.mine.then(|| self.who.person().clone());
+        let filter = RequestFilter { open_only: args.pending, person, limit: READ };
+        let mut views = self.console.approvals.requests(&filter, self.who, self.now).await.map_err(|error| self.not_done(None, &error))?;
+        // What waits first, the most urgent on top; then what is over, newest first.
+        views.sort_by_key(|view| match view.state.is_open() {
+            true => (0, view.due.micros()),
+            false => (1, -view.document.made().micros()),
+        });
+        let open = views.iter().filter(|view| view.state.is_open()).count();
+        views.truncate(open + OVER);
+        Ok(Reply::Requests(views.iter().map(Listed::of).collect()))
+    }
+
+    async fn approve(&self, args: &ApproveArgs) -> Result<Reply, Refusal> {
+        let view = self.seen(args.request).await?;
+        if view.level > Level::Connection {
+            return Err(self.needs_signature(&view, Verdict::Approve));
+        }
+        if args.code.is_none() {
+            let mut refusal = self.refusal(RefusalKind::Usage, view.id.as_str(), "needs the code on the requester's screen: ask them for it");
+            refusal.next = vec![Next::Verb(format!("show {}", view.id)), Next::Verb(format!("approve {} CODE", view.id))];
+            return Err(refusal);
+        }
+        self.on_connection(&view, Verdict::Approve, args.code.clone(), args).await
+    }
+
+    async fn deny(&self, request: RequestId, note: &str) -> Result<Reply, Refusal> {
+        let view = self.seen(request).await?;
+        let less = grammar::Less { note: note.to_owned(), ..grammar::Less::default() };
+        self.on_connection(&view, Verdict::Deny, None, &ApproveArgs { request, code: None, less }).await
+    }
+
+    async fn on_connection(&self, view: &RequestView, verdict: Verdict, code: Option<String>, args: &ApproveArgs) -> Result<Reply, Refusal> {
+        let said = Said::OnConnection {
+            request: view.id,
+            approver: self.who.clone(),
+            verdict,
+            code: code.map(|code| code.to_ascii_uppercase()),
+            terms: match verdict {
+                Verdict::Approve => Some(terms(&view.document, &args.less)),
+                Verdict::Deny => None,
+            },
+            note: args.less.note.clone(),
+        };
+        self.said(Some(view), verdict, said).await
+    }
+
+    async fn said(&self, view: Option<&RequestView>, verdict: Verdict, said: Said) -> Result<Reply, Refusal> {
+        let decided = self.console.approvals.decide(said, self.who, self.now).await.map_err(|error| match (&error, view) {
+            (ApprovalError::Level { .. }, Some(view)) => self.needs_signature(view, verdict),
+            _ => self.not_done(view.map(|view| view.id), &error),
+        })?;
+        Ok(Reply::Decided(Box::new(Decided { verdict, requests: decided.iter().map(Card::of).collect() })))
+    }
+
+    /// The bytes of a decision, for the key verified on this connection; kept until `submit`.
+    async fn decision(&self, args: &DecisionArgs) -> Result<Reply, Refusal> {
+        let view = self.seen(args.request).await?;
+        let card = Card::of(&view);
+        let request = match view.state {
+            RequestState::Pending => card.read().map_err(|error| self.down(&error))?,
+            ref over => {
+                let over = super::reply::State::of(over);
+                return Err(self.refusal(RefusalKind::Refused, view.id.as_str(), &format!("is {}: there is nothing to decide", over.word())));
+            }
+        };
+        let key = self.who.fingerprint();
+        let by = Decider { person: self.who.person(), key: &key, now: self.now };
+        let bytes = document(by, &request, card.digest, args.verdict, &args.less).bytes();
+        self.console.waiting.keep(self.who.person(), view.id, bytes.clone(), self.now);
+        Ok(Reply::Decision(Box::new(Issued { bytes, verdict: args.verdict, card })))
+    }
+
+    async fn submit(&self, request: RequestId, signature: &str) -> Result<Reply, Refusal> {
+        let view = self.seen(request).await?;
+        let Some(bytes) = self.console.waiting.printed(self.who.person(), request, self.now) else {
+            let mut refusal = self.refusal(RefusalKind::Refused, view.id.as_str(), "has no decision of yours that waits for a signature: print it and sign it within 2 min");
+            refusal.next = stock_path(&self.directory.config.host, request, "approve").map(Next::Shell).to_vec();
+            return Err(refusal);
+        };
+        let reply = self.signed(bytes, signature).await?;
+        self.console.waiting.done(self.who.person(), request);
+        Ok(reply)
+    }
+
+    async fn decide(&self, document_b64: &str, signature: &str) -> Result<Reply, Refusal> {
+        let bytes = data_encoding::BASE64
+            .decode(document_b64.as_bytes())
+            .map_err(|_| self.refusal(RefusalKind::Usage, "the decision", "is not base 64"))?;
+        self.signed(bytes, signature).await
+    }
+
+    /// Takes a decision with its signature; only the bytes and the key count, not who carried them here.
+    async fn signed(&self, bytes: Vec<u8>, signature: &str) -> Result<Reply, Refusal> {
+        let keys = self.directory.people.named(self.who.person()).map(|entry| entry.keys.clone()).unwrap_or_default();
+        let signed = SignedDecision::verify(bytes, signature, self.who.person(), &keys, &self.directory.config.bastion, self.now);
+        let signed = signed.map_err(|bad| self.bad_signature(&bad))?;
+        let verdict = signed.document().verdict;
+        self.said(None, verdict, Said::Signed(Box::new(signed))).await
+    }
+
+    async fn grants(&self, args: &MineArgs) -> Result<Reply, Refusal> {
+        let person = args.mine.then(|| self.who.person().clone());
+        let filter = GrantFilter { open_only: true, person, limit: READ };
+        let grants = self.console.approvals.grants(&filter, self.who, self.now).await.map_err(|error| self.not_done(None, &error))?;
+        let lines = grants.into_iter().map(|GrantView { request, grant }| OpenGrant {
+            request: grant.request,
+            person: grant.person,
+            login: grant.login,
+            targets: request.document.targets.iter().map(|target| target.id.clone()).collect(),
+            scope: grant.terms.scope.words(),
+            duration: short(std::time::Duration::from_micros(grant.terms.for_us)),
+            ends: grant.ends_at,
+            use_by: grant.use_by,
+            uses_left: grant.uses_left,
+            approvers: grant.approvers,
+        });
+        Ok(Reply::Grants(lines.collect()))
+    }
+
+    async fn targets(&self) -> Result<Reply, Refusal> {
+        let (directory, who, now) = (self.directory.clone(), self.who.clone(), self.now);
+        let lines = off_the_loop(move || targets::targets(&directory, &who, now)).await;
+        lines.map(Reply::Targets).map_err(|error| self.down(&error))
+    }
+
+    fn whoami(&self) -> Whoami {
+        let entry = self.directory.people.named(self.who.person());
+        let keys = entry.map(|entry| entry.keys.as_slice()).unwrap_or_default();
+        let hash = russh::keys::ssh_key::HashAlg::Sha256;
+        Whoami {
+            person: self.who.person().clone(),
+            groups: self.who.groups().to_vec(),
+            source: self.who.source().to_string(),
+            key: self.who.fingerprint(),
+            keys: keys
+                .iter()
+                .map(|key| KeyLine { fingerprint: key.fingerprint(hash).to_string(), algorithm: key.algorithm().to_string() })
+                .collect(),
+            bastion: self.directory.config.bastion.clone(),
+            host: self.directory.config.host.clone(),
+            now: self.now,
+        }
+    }
+
+    /// The request, if this person may see it; unknown and not-yours are one answer.
+    pub(super) async fn seen(&self, id: RequestId) -> Result<RequestView, Refusal> {
+        let view = self.console.approvals.view(id).await.map_err(|error| self.not_done(Some(id), &error))?;
+        view.filter(|view| self.console.approvals.may_see(view, self.who, self.now)).ok_or_else(|| self.unknown(id))
+    }
+
+    fn done(&self, id: RequestId, result: Result<(), ApprovalError>) -> Result<(), Refusal> {
+        result.map_err(|error| self.not_done(Some(id), &error))
+    }
+}
+
+/// Refusals: what, why, the next command.
+impl Act<'_> {
+    pub(super) fn refusal(&self, kind: RefusalKind, what: &str, why: &str) -> Refusal {
+        let console = format!("ssh {}@{}", self.who.person(), self.directory.config.host);
+        Refusal { kind, what: what.to_owned(), why: why.to_owned(), next: Vec::new(), console }
+    }
+
+    fn unknown(&self, id: RequestId) -> Refusal {
+        let mut refusal = self.refusal(RefusalKind::Refused, id.as_str(), "is unknown or not yours");
+        refusal.next = vec![Next::Verb("requests".into())];
+        refusal
+    }
+
+    /// `deploy@web1 is unknown or not yours. Yours nearby: web-1`
+    fn not_yours(&self, named: &str, target: &str) -> Refusal {
+        let near = nearby(&self.directory, self.who, target);
+        let why = match near.as_slice() {
+            [] => "is unknown or not yours".to_owned(),
+            near => format!("is unknown or not yours. Yours nearby: {}", super::card::join(near)),
+        };
+        let mut refusal = self.refusal(RefusalKind::Refused, named, &why);
+        refusal.next = vec![Next::Verb("targets".into())];
+        refusal
+    }
+
+    /// The state, or what lies under it, did not answer.
+    pub(super) fn down(&self, error: &dyn std::error::Error) -> Refusal {
+        tracing::error!(person = %self.who.person(), error = with_causes(error), "the console could not answer");
+        self.refusal(RefusalKind::Unavailable, "the bastion", "cannot answer now; nothing was changed as far as it knows. Look again, then retry")
+    }
+
+    fn needs_signature(&self, view: &RequestView, verdict: Verdict) -> Refusal {
+        let verb = match verdict {
+            Verdict::Approve => "approve",
+            Verdict::Deny => "deny",
+        };
+        let how = match view.level {
+            Level::Touch => "a decision signed with a hardware key",
+            Level::Key | Level::Connection => "a signed decision",
+        };
+        let mut refusal = self.refusal(RefusalKind::Refused, view.id.as_str(), &format!("needs {how}; with the companion, or with three lines:"));
+        refusal.next = vec![Next::Companion(format!("{verb} {}", view.id))];
+        refusal.next.extend(stock_path(&self.directory.config.host, view.id, verb).map(Next::Shell));
+        refusal
+    }
+
+    fn bad_signature(&self, bad: &BadDecision) -> Refusal {
+        let why = format!("is not taken: {}", with_causes(bad));
+        let mut refusal = self.refusal(RefusalKind::Refused, "the decision", &why);
+        if let BadDecision::Key = bad {
+            refusal.next = vec![Next::Verb("whoami".into())];
+        }
+        refusal
+    }
+
+    fn not_submitted(&self, error: &SubmitError) -> Refusal {
+        match error {
+            SubmitError::Store(error) => self.down(error),
+            SubmitError::TooManyOfYours(_) => {
+                let mut refusal = self.refusal(RefusalKind::Refused, "the request", &format!("is behind {error}"));
+                refusal.next = vec![Next::Verb("requests --mine --pending".into())];
+                refusal
+            }
+            SubmitError::TooMany(_) => self.refusal(RefusalKind::Refused, "the request", &format!("has to wait: {error}")),
+            _ => self.refusal(RefusalKind::Usage, "the request", &format!("was not made: {}", with_causes(error))),
+        }
+    }
+
+    fn not_done(&self, id: Option<RequestId>, error: &ApprovalError) -> Refusal {
+        let what = id.map_or_else(|| "the decision".to_owned(), |id| id.to_string());
+        let refuse = |why: &str, next: &[String]| {
+            let mut refusal = self.refusal(RefusalKind::Refused, &what, why);
+            refusal.next = next.iter().cloned().map(Next::Verb).collect();
+            refusal
+        };
+        match error {
+            ApprovalError::Store(_) | ApprovalError::Stored(_) => self.down(error),
+            ApprovalError::Unknown(id) => self.unknown(*id),
+            ApprovalError::Already(id, state) => refuse(&format!("is already {state}"), &[format!("show {id}")]),
+            ApprovalError::Own => refuse("is yours: nobody decides on their own request", &[format!("withdraw {what}")]),
+            ApprovalError::NotEligible(id) => refuse("is for others to decide", &[format!("show {id}")]),
+            ApprovalError::Code(id) => {
+                refuse("was not approved: the code is not the one that it shows. Compare it with the requester's screen", &[format!("show {id}")])
+            }
+            other => refuse(&format!("was not changed: {}", with_causes(other)), &[]),
+        }
+    }
+}
+
+/// Runs what takes the processor for long (policy over thousands of targets) beside the event loop.
+async fn off_the_loop<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, tokio::task::JoinError> {
+    tokio::task::spawn_blocking(work).await
+}
+

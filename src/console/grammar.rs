@@ -1,0 +1,601 @@
+//! The verbs that console and companion share: one grammar, which is also the wire's.
+//!
+//! A [`Verb`] comes from a console line, from the companion's arguments or as JSON from the wire; it
+//! is the same value each time, and `execute` is the only one who acts on it.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use serde::{Deserialize, Serialize};
+
+use super::words;
+use crate::access::decision::Verdict;
+use crate::access::request::{MAX_REASON, MAX_TARGETS};
+use crate::id::{Login, Person, RequestId};
+use crate::time::{parse_duration, short};
+
+/// One console line.
+#[derive(Debug, Parser)]
+#[command(name = "countersign", bin_name = "", no_binary_name = true, disable_version_flag = true, disable_help_subcommand = true)]
+#[command(about = "Hold, approve, record: the console of this bastion")]
+pub struct Line {
+    /// Answer as JSON
+    #[arg(long, global = true)]
+    pub json: bool,
+    #[command(subcommand)]
+    pub verb: Option<Verb>,
+}
+
+/// What a person can do besides opening sessions.
+#[derive(Debug, Clone, PartialEq, Subcommand, Serialize, Deserialize)]
+#[serde(tag = "verb", content = "args", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Verb {
+    /// Ask ahead of connecting
+    Request(RequestArgs),
+    /// What waits for a decision, and what was decided
+    Requests(RequestsArgs),
+    /// Exactly what is asked, read from the bytes that are signed
+    Show { request: RequestId },
+    /// Say yes
+    Approve(ApproveArgs),
+    /// Say no; final
+    Deny {
+        request: RequestId,
+        /// Why; the requester reads it
+        #[arg(long, default_value = "")]
+        #[serde(default)]
+        note: String,
+    },
+    /// Take a request of yours back
+    Withdraw { request: RequestId },
+    /// Approvals that are open now
+    Grants(MineArgs),
+    /// End an approval and every session on it
+    Revoke {
+        request: RequestId,
+        #[arg(long, default_value = "")]
+        #[serde(default)]
+        reason: String,
+    },
+    /// What I may ask for
+    Targets,
+    /// What was recorded
+    Sessions(SessionsArgs),
+    /// Play a recording
+    Replay(ReplayArgs),
+    /// Give the reason that a request waits for
+    Reason {
+        request: RequestId,
+        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        words: Vec<String>,
+    },
+    /// Print the bytes of a decision, to be signed with ssh-keygen
+    Decision(DecisionArgs),
+    /// Bring the signature of the decision printed last, on standard input
+    Submit {
+        request: RequestId,
+        /// From standard input: SSHSIG, PEM.
+        #[arg(skip)]
+        #[serde(default)]
+        signature: String,
+    },
+    /// Who I am here, and my keys
+    Whoami,
+    /// These lines
+    Help,
+    /// A decision with its signature: the companion's own `approve` and `deny`.
+    #[command(skip)]
+    Decide { document_b64: String, signature: String },
+}
+
+#[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RequestArgs {
+    /// LOGIN@TARGET, several with the same login
+    #[arg(required = true, value_name = "LOGIN@TARGET")]
+    pub targets: Vec<Destination>,
+    /// How long, from first use
+    #[arg(long = "for", value_name = "30m")]
+    #[serde(rename = "for", default, skip_serializing_if = "Option::is_none")]
+    pub duration: Option<Span>,
+    /// Why; may take the rest of the line
+    #[arg(long)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Ask for exactly this command
+    #[arg(long, value_name = "COMMAND")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exec: Option<String>,
+    /// For one session only
+    #[arg(long)]
+    #[serde(default)]
+    pub once: bool,
+    /// Not before (22:00, UTC, or RFC 3339)
+    #[arg(long, value_name = "22:00")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start: Option<Start>,
+    /// Wait for the decision
+    #[arg(long)]
+    #[serde(default)]
+    pub wait: bool,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Args, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RequestsArgs {
+    /// Only what waits for a decision
+    #[arg(long)]
+    pub pending: bool,
+    /// Only what I asked for
+    #[arg(long)]
+    pub mine: bool,
+    /// Stay, and list again whenever something changes
+    #[arg(long)]
+    pub watch: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ApproveArgs {
+    pub request: RequestId,
+    /// The code on the requester's screen, needed where the decision is not signed
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
+    #[command(flatten)]
+    #[serde(default)]
+    pub less: Less,
+}
+
+/// How an approval may grant less than was asked.
+#[derive(Debug, Clone, Default, PartialEq, Args, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Less {
+    /// Grant at most this long
+    #[arg(long = "for", value_name = "15m")]
+    #[serde(rename = "for", skip_serializing_if = "Option::is_none")]
+    pub duration: Option<Span>,
+    /// Grant one session only
+    #[arg(long)]
+    pub once: bool,
+    /// For the requester and the record; may take the rest of the line
+    #[arg(long, default_value = "")]
+    pub note: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DecisionArgs {
+    pub request: RequestId,
+    #[arg(value_parser = verdict, value_name = "approve|deny")]
+    pub verdict: Verdict,
+    #[command(flatten)]
+    #[serde(default)]
+    pub less: Less,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Args, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct MineArgs {
+    /// Only mine
+    #[arg(long)]
+    pub mine: bool,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Args, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SessionsArgs {
+    /// Only what is running
+    #[arg(long)]
+    pub live: bool,
+    #[arg(long)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub person: Option<Person>,
+    #[arg(long, value_name = "TARGET")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
+    /// Only what began within this long
+    #[arg(long, value_name = "1d")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<Span>,
+    #[arg(long)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request: Option<RequestId>,
+}
+
+#[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReplayArgs {
+    /// A session, the beginning of one, a request, or `last`
+    pub session: SessionWord,
+    /// Times as fast
+    #[arg(long, default_value_t = 1.0, value_parser = speed)]
+    #[serde(default = "as_it_was")]
+    pub speed: f64,
+    /// Cut pauses to this
+    #[arg(long, value_name = "2s")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle: Option<Span>,
+    /// Begin here
+    #[arg(long, value_name = "1m20s")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<Span>,
+}
+
+fn as_it_was() -> f64 {
+    1.0
+}
+
+fn speed(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(speed) if (0.01..=1000.0).contains(&speed) => Ok(speed),
+        Ok(_) | Err(_) => Err(format!("{text:?} is not a speed: write a number from 0.01 to 1000")),
+    }
+}
+
+fn verdict(text: &str) -> Result<Verdict, String> {
+    match text {
+        "approve" => Ok(Verdict::Approve),
+        "deny" => Ok(Verdict::Deny),
+        _ => Err("write approve or deny".into()),
+    }
+}
+
+/// `LOGIN@TARGET`, split at its last `@`, `=` or `%` (**D names**); the target is only looked up later.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Destination {
+    /// `None`: the target's default, else the person's own name.
+    pub login: Option<Login>,
+    pub target: String,
+}
+
+impl FromStr for Destination {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (login, target) = match text.rsplit_once(['@', '=', '%']) {
+            Some((login, target)) => (Some(login.parse().map_err(|bad: crate::id::NotAWord| bad.to_string())?), target),
+            None => (None, text),
+        };
+        if target == "-" {
+            return Err("a list on standard input is not read yet: name the targets".into());
+        }
+        if target.is_empty() || target.len() > 255 {
+            return Err("write LOGIN@TARGET, such as deploy@web-1".into());
+        }
+        Ok(Self { login, target: target.to_owned() })
+    }
+}
+
+impl std::fmt::Display for Destination {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.login {
+            Some(login) => write!(f, "{login}@{}", self.target),
+            None => f.write_str(&self.target),
+        }
+    }
+}
+
+impl TryFrom<String> for Destination {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<Destination> for String {
+    fn from(destination: Destination) -> String {
+        destination.to_string()
+    }
+}
+
+/// A duration as people write it: `30m`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Span(pub Duration);
+
+impl FromStr for Span {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        parse_duration(text).map(Self)
+    }
+}
+
+impl TryFrom<String> for Span {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<Span> for String {
+    fn from(span: Span) -> String {
+        match span.0.subsec_nanos() {
+            0 => short(span.0),
+            _ => humantime::format_duration(span.0).to_string(),
+        }
+    }
+}
+
+/// When a request's window opens: the next time it is `22:00` UTC, or a whole RFC 3339 time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Start {
+    Clock(chrono::NaiveTime),
+    At(chrono::DateTime<chrono::Utc>),
+}
+
+impl FromStr for Start {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Ok(time) = chrono::NaiveTime::parse_from_str(text.trim_end_matches('Z'), "%H:%M") {
+            return Ok(Self::Clock(time));
+        }
+        chrono::DateTime::parse_from_rfc3339(text)
+            .map(|at| Self::At(at.to_utc()))
+            .map_err(|_| format!("{text:?} is not a time: write 22:00 (UTC) or 2026-11-21T22:00:00Z"))
+    }
+}
+
+impl Start {
+    /// The moment that is meant, given when it was said.
+    pub fn after(&self, now: crate::time::Timestamp) -> crate::time::Timestamp {
+        let at = match self {
+            Start::At(at) => *at,
+            Start::Clock(time) => {
+                let today = now.utc().date_naive().and_time(*time).and_utc();
+                if today < now.utc() { today + chrono::Days::new(1) } else { today }
+            }
+        };
+        crate::time::Timestamp::from_micros(at.timestamp_micros())
+    }
+}
+
+impl TryFrom<String> for Start {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<Start> for String {
+    fn from(start: Start) -> String {
+        match start {
+            Start::Clock(time) => time.format("%H:%MZ").to_string(),
+            Start::At(at) => at.to_rfc3339(),
+        }
+    }
+}
+
+/// How people name a session: its id, the beginning of it, its request's id, or `last`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum SessionWord {
+    Last,
+    /// Upper case; at most 26 characters of Crockford's base 32. Six of them may be a request's id.
+    Begins(String),
+}
+
+impl FromStr for SessionWord {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "last" {
+            return Ok(Self::Last);
+        }
+        let fits = (1..=26).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric());
+        if fits { Ok(Self::Begins(text.to_ascii_uppercase())) } else { Err("write a session's id or its beginning, a request's id, or last".into()) }
+    }
+}
+
+impl std::fmt::Display for SessionWord {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            SessionWord::Last => f.write_str("last"),
+            SessionWord::Begins(text) => f.write_str(text),
+        }
+    }
+}
+
+impl TryFrom<String> for SessionWord {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<SessionWord> for String {
+    fn from(word: SessionWord) -> String {
+        word.to_string()
+    }
+}
+
+/// What is wrong with a console line, or the help that was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NotAVerb {
+    Help(String),
+    Usage(String),
+}
+
+/// Reads a console line; an empty one is no verb.
+pub fn parse(line: &str) -> Result<Line, NotAVerb> {
+    let words = words::split(line).map_err(|bad| NotAVerb::Usage(bad.to_string()))?;
+    let parsed = Line::try_parse_from(words).map_err(|error| match error.kind() {
+        clap::error::ErrorKind::DisplayHelp | clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            NotAVerb::Help(error.to_string())
+        }
+        _ => NotAVerb::Usage(error.to_string()),
+    })?;
+    if let Some(verb) = &parsed.verb {
+        verb.check().map_err(NotAVerb::Usage)?;
+    }
+    Ok(parsed)
+}
+
+impl Verb {
+    /// Checks what the types cannot say; also for what comes over the wire.
+    pub fn check(&self) -> Result<(), String> {
+        let fits = |what: &str, text: &str, most: usize| {
+            if text.len() > most { Err(format!("the {what} is {} bytes long, at most {most} fit", text.len())) } else { Ok(()) }
+        };
+        match self {
+            Verb::Request(args) => {
+                if args.targets.len() > MAX_TARGETS || args.targets.is_empty() {
+                    return Err(format!("a request names 1 to {MAX_TARGETS} targets, not {}", args.targets.len()));
+                }
+                fits("reason", args.reason.as_deref().unwrap_or(""), MAX_REASON)?;
+                fits("command", args.exec.as_deref().unwrap_or(""), 32 * 1024)?;
+                if args.exec.as_deref().is_some_and(|command| command.is_empty() || command.contains('\0')) {
+                    return Err("the command is empty or holds a NUL".into());
+                }
+                if args.targets.windows(2).any(|pair| matches!(pair, [a, b] if a.login != b.login)) {
+                    return Err("all targets of one request have the same login; make one request each".into());
+                }
+                Ok(())
+            }
+            Verb::Reason { words, .. } => fits("reason", &words.join(" "), MAX_REASON),
+            Verb::Deny { note, .. } | Verb::Revoke { reason: note, .. } => fits("note", note, MAX_REASON),
+            Verb::Approve(args) => fits("note", &args.less.note, MAX_REASON),
+            Verb::Decision(args) => fits("note", &args.less.note, MAX_REASON),
+            Verb::Submit { signature, .. } => fits("signature", signature, crate::access::decision::MAX_SIGNATURE),
+            Verb::Decide { document_b64, signature } => {
+                fits("decision", document_b64, 2 * crate::access::canonical::MAX_BYTES)?;
+                fits("signature", signature, crate::access::decision::MAX_SIGNATURE)
+            }
+            Verb::Replay(args) => speed(&args.speed.to_string()).map(|_| ()),
+            Verb::Requests(_)
+            | Verb::Show { .. }
+            | Verb::Withdraw { .. }
+            | Verb::Grants(_)
+            | Verb::Targets
+            | Verb::Sessions(_)
+            | Verb::Whoami
+            | Verb::Help => Ok(()),
+        }
+    }
+
+    /// The verb's name, as typed.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Verb::Request(_) => "request",
+            Verb::Requests(_) => "requests",
+            Verb::Show { .. } => "show",
+            Verb::Approve(_) => "approve",
+            Verb::Deny { .. } => "deny",
+            Verb::Withdraw { .. } => "withdraw",
+            Verb::Grants(_) => "grants",
+            Verb::Revoke { .. } => "revoke",
+            Verb::Targets => "targets",
+            Verb::Sessions(_) => "sessions",
+            Verb::Replay(_) => "replay",
+            Verb::Reason { .. } => "reason",
+            Verb::Decision(_) => "decision",
+            Verb::Submit { .. } => "submit",
+            Verb::Whoami => "whoami",
+            Verb::Help => "help",
+            Verb::Decide { .. } => "decide",
+        }
+    }
+}
+
+/// The console's help, every verb with its one line.
+pub fn help() -> String {
+    use clap::CommandFactory;
+    let mut text = String::new();
+    for verb in Line::command().get_subcommands() {
+        let about = verb.get_about().map(ToString::to_string).unwrap_or_default();
+        text.push_str(&format!("  {:<10} {about}\n", verb.get_name()));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn verb(line: &str) -> Verb {
+        parse(line).unwrap().verb.unwrap()
+    }
+
+    #[test]
+    fn a_request_reads_as_the_contract_writes_it() {
+        let Verb::Request(args) =
+            verb("request deploy@web-1 --for 30m --reason \"INC-42\" --exec 'systemctl restart nginx' --once --start 22:00 --wait")
+        else {
+            panic!()
+        };
+        assert_eq!(args.targets, ["deploy@web-1".parse().unwrap()]);
+        assert_eq!(args.duration, Some(Span(Duration::from_secs(1800))));
+        assert_eq!(args.exec.as_deref(), Some("systemctl restart nginx"));
+        assert!(args.once && args.wait && args.reason.as_deref() == Some("INC-42"));
+    }
+
+    #[test]
+    fn approve_takes_the_code_and_less() {
+        let Verb::Approve(args) = verb("approve k7q3fm BRAVO-41 --for 15m --once --note only to look") else { panic!() };
+        assert_eq!((args.request.as_str(), args.code.as_deref()), ("K7Q3FM", Some("BRAVO-41")));
+        assert_eq!(args.less, Less { duration: Some(Span(Duration::from_secs(900))), once: true, note: "only to look".into() });
+    }
+
+    #[test]
+    fn a_reason_is_the_rest_of_the_line() {
+        assert_eq!(
+            verb("reason K7Q3FM INC-42 disk full --really"),
+            Verb::Reason { request: "K7Q3FM".parse().unwrap(), words: ["INC-42", "disk", "full", "--really"].map(String::from).to_vec() }
+        );
+    }
+
+    #[test]
+    fn every_listing_takes_json() {
+        for line in ["requests --json", "--json grants", "targets --json", "sessions --json --live", "show K7Q3FM --json"] {
+            assert!(parse(line).unwrap().json, "{line}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        let usage = |line: &str| match parse(line) {
+            Err(NotAVerb::Usage(text)) => text,
+            other => panic!("{line}: {other:?}"),
+        };
+        assert!(usage("approve K7").contains("request id"));
+        assert!(usage("frobnicate").contains("frobnicate"));
+        assert!(usage("request deploy@web-1 admin@web-2").contains("same login"));
+        assert!(usage("request deploy@-").contains("standard input"));
+        assert!(usage("replay 01J9 --speed NaN").contains("speed"));
+        assert!(usage("decide x y").contains("decide"), "the wire's own verb is none of the console's");
+        assert!(parse("").unwrap().verb.is_none());
+        assert!(matches!(parse("--help"), Err(NotAVerb::Help(_))));
+    }
+
+    #[test]
+    fn the_next_ten_oclock_may_be_tomorrow() {
+        let now = crate::time::Timestamp::from_micros(1_700_000_000_000_000); // 22:13:20Z
+        let start: Start = "22:00".parse().unwrap();
+        assert_eq!(start.after(now).since(now).as_secs(), 86_400 - 800);
+    }
+
+    #[test]
+    fn the_wire_reads_what_it_writes() {
+        for line in ["approve K7Q3FM --for 15m", "requests --mine", "replay last --idle 1500ms", "targets", "request a@b --start 22:00", "help"] {
+            let verb = verb(line);
+            let json = serde_json::to_value(&verb).unwrap();
+            assert_eq!(serde_json::from_value::<Verb>(json.clone()).unwrap(), verb, "{json}");
+        }
+        assert!(serde_json::from_str::<Verb>(r#"{"verb":"show","args":{"request":"K7Q3FM","also":1}}"#).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn no_line_panics(line in "\\PC{0,60}") {
+            let _ = parse(&line);
+        }
+
+        #[test]
+        fn no_argument_panics(verb in 0usize..16, rest in "[ a-zA-Z0-9@=%'\"\\-.#\u{202e}\u{1b}]{0,40}") {
+            let names = ["request", "requests", "show", "approve", "deny", "withdraw", "grants", "revoke", "targets", "sessions", "replay",
+                "reason", "decision", "submit", "whoami", "help"];
+            let _ = parse(&format!("{} {rest}", names[verb]));
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! Names close to one that was mistyped, among what the person may ask for anyway: tells nothing else.
+
+use std::collections::BTreeSet;
+
+use crate::access::policy::Question;
+use crate::access::{Action, Principal, Ruling, Target};
+use crate::config::Directory;
+use crate::id::{Login, TargetId};
+use crate::time::Timestamp;
+
+/// Names shown at most.
+const MOST: usize = 3;
+
+/// Returns the names that `name` may have been meant to be, nearest first, from the person's own
+/// targets only: those where policy rules some action other than a denial for some login.
+pub fn nearby(directory: &Directory, who: &Principal, name: &str) -> Vec<String> {
+    // Hostile names may be long; no target's is.
+    let name = name.chars().take(128).collect::<String>().to_ascii_lowercase();
+    let mut near: BTreeSet<(usize, TargetId)> = BTreeSet::new();
+    for target in directory.targets.iter() {
+        for known in std::iter::once(&target.id).chain(&target.aliases) {
+            let distance = distance(&name, known.as_str());
+            let allowed = if name.chars().count() < 4 { 1 } else { 2 };
+            if distance <= allowed && is_own(directory, who, target, Timestamp::now()) {
+                near.insert((distance, known.clone()));
+            }
+        }
+    }
+    near.into_iter().map(|(_, name)| name.to_string()).take(MOST).collect()
+}
+
+/// Whether the person may ask for anything on this target now.
+pub fn is_own(directory: &Directory, who: &Principal, target: &Target, now: Timestamp) -> bool {
+    logins(target, who).iter().any(|login| {
+        Action::ALL.into_iter().any(|action| match directory.policy.rule(&question(who, target, login, action, None, false, now)) {
+            Ruling::Permit(_) | Ruling::RequireApproval { .. } => true,
+            Ruling::Deny(_) => false,
+        })
+    })
+}
+
+/// The accounts that this person may name on this target.
+pub(super) fn logins(target: &Target, who: &Principal) -> Vec<Login> {
+    if target.logins.is_empty() { who.person().as_str().parse().into_iter().collect() } else { target.logins.clone() }
+}
+
+pub(super) fn question<'a>(
+    who: &'a Principal,
+    target: &'a Target,
+    login: &'a Login,
+    action: Action,
+    command: Option<&'a str>,
+    first_time: bool,
+    now: Timestamp,
+) -> Question<'a> {
+    Question {
+        person: who.person(),
+        groups: who.groups(),
+        target,
+        login,
+        action,
+        command,
+        source: who.source(),
+        now,
+        first_time,
+        mfa: false,
+        inner_auth: true,
+    }
+}
+
+/// Insertions, deletions, changes and swaps of neighbours that make one name the other (optimal
+/// string alignment); anything beyond 2 is only "far".
+fn distance(a: &str, b: &str) -> usize {
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+    if a.len().abs_diff(b.len()) > 2 {
+        return usize::MAX;
+    }
+    let mut before: Vec<usize> = Vec::new();
+    let mut last: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.iter().enumerate() {
+        let mut row = vec![i + 1];
+        for (j, y) in b.iter().enumerate() {
+            let at = |row: &[usize], j: usize| row.get(j).copied().unwrap_or(usize::MAX - 1);
+            let mut least = (at(&last, j) + usize::from(x != y)).min(at(&last, j + 1) + 1).min(at(&row, j) + 1);
+            let swapped = i > 0 && j > 0 && a.get(i - 1) == Some(y) && b.get(j - 1) == Some(x);
+            if swapped {
+                least = least.min(at(&before, j - 1) + 1);
+            }
+            row.push(least);
+        }
+        before = std::mem::replace(&mut last, row);
+    }
+    last.last().copied().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_slips_are_near_and_other_names_are_not() {
+        assert_eq!(distance("web1", "web-1"), 1);
+        assert_eq!(distance("wbe-1", "web-1"), 1);
+        assert_eq!(distance("web-1", "web-1"), 0);
+        assert_eq!(distance("", "ab"), 2);
+        assert!(distance("web-1", "db-1") == 2, "{}", distance("web-1", "db-1"));
+        assert!(distance("web-1", "mail-3") > 2);
+    }
+}

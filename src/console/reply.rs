@@ -1,0 +1,416 @@
+//! What the console answers: typed values that serialise to stable JSON and render to text.
+//!
+//! The companion receives the same values over the wire and renders them itself; what it shows of a
+//! request before signing comes from `document_b64` alone.
+
+use serde::{Deserialize, Serialize};
+
+use crate::access::canonical;
+use crate::access::decision::{GrantedTerms, Level, Verdict};
+use crate::access::request::{BadRequest, RequestDocument};
+use crate::approvals::{RequestState, RequestView};
+use crate::id::{Digest, Login, Person, RequestId, SessionId, TargetId, WorkflowName};
+use crate::time::Timestamp;
+
+/// An answer to one verb.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reply {
+    Requests(Vec<Listed>),
+    Request(Box<Card>),
+    /// A request was made, joined, or decided while its maker waited.
+    Asked(Box<Asked>),
+    /// Policy asks nobody: nothing was made.
+    Free(Vec<String>),
+    Decided(Box<Decided>),
+    Withdrawn(RequestId),
+    Revoked(RequestId),
+    ReasonGiven(RequestId),
+    Grants(Vec<OpenGrant>),
+    Targets(Vec<TargetLine>),
+    Sessions(Vec<SessionLine>),
+    Decision(Box<Issued>),
+    Recording(RecordingLine),
+    Whoami(Whoami),
+    Help(String),
+}
+
+/// A request in one line; the matching code is not in listings.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Listed {
+    pub request: RequestId,
+    pub state: State,
+    pub person: Person,
+    pub source: String,
+    pub login: Login,
+    pub targets: Vec<TargetId>,
+    pub scope: String,
+    #[serde(rename = "for")]
+    pub duration: String,
+    pub once: bool,
+    pub reason: String,
+    #[serde(with = "moment")]
+    pub made: Timestamp,
+    #[serde(with = "moment")]
+    pub expires: Timestamp,
+    pub asked: Vec<Person>,
+    pub approvers: Vec<Person>,
+    pub waiters: u32,
+    #[serde(with = "maybe_moment")]
+    pub left: Option<Timestamp>,
+}
+
+/// A request with the bytes that are signed over.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Card {
+    pub request: RequestId,
+    pub state: State,
+    /// RFC 8785 JSON; all that is shown of the request is read from here.
+    #[serde(with = "canonical::b64", rename = "document_b64")]
+    pub bytes: Vec<u8>,
+    /// The same for whoever reads JSON; never read back.
+    #[serde(skip_deserializing)]
+    pub document: serde_json::Value,
+    pub digest: Digest,
+    pub code: String,
+    pub level: Level,
+    pub tracks: Vec<Track>,
+    pub asked: Vec<Person>,
+    pub granted: Option<GrantedTerms>,
+    pub approvers: Vec<Person>,
+    pub waiters: u32,
+    #[serde(with = "maybe_moment")]
+    pub left: Option<Timestamp>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Track {
+    pub workflow: WorkflowName,
+    pub approvers: Vec<String>,
+    pub have: Vec<Person>,
+    pub quorum: u32,
+    pub level: Level,
+}
+
+/// Where a request stands, as a word and what belongs to it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    NeedsReason,
+    Pending,
+    Approved,
+    Denied { by: Person, note: String },
+    Withdrawn,
+    Expired,
+    Void,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Asked {
+    pub card: Card,
+    /// It was there already, asked for by a connection or another call.
+    pub joined: bool,
+    /// Targets that were named but need nobody's yes.
+    pub free: Vec<TargetId>,
+    /// Whether this answer came after waiting for the decision.
+    pub waited: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Decided {
+    pub verdict: Verdict,
+    pub requests: Vec<Card>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct OpenGrant {
+    pub request: RequestId,
+    pub person: Person,
+    pub login: Login,
+    pub targets: Vec<TargetId>,
+    pub scope: String,
+    #[serde(rename = "for")]
+    pub duration: String,
+    /// `None` until it is used for the first time.
+    #[serde(with = "maybe_moment")]
+    pub ends: Option<Timestamp>,
+    /// It lapses when nobody uses it by then.
+    #[serde(with = "moment")]
+    pub use_by: Timestamp,
+    /// `None`: as many as fit into the window.
+    pub uses_left: Option<u32>,
+    pub approvers: Vec<Person>,
+}
+
+/// A target that the person may ask for, and what policy says of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TargetLine {
+    pub target: TargetId,
+    pub aliases: Vec<TargetId>,
+    pub labels: Vec<String>,
+    pub login: Login,
+    /// Actions that nobody has to agree to.
+    pub free: Vec<String>,
+    /// Actions that wait for these workflows.
+    pub held: Vec<String>,
+    pub workflows: Vec<WorkflowName>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SessionLine {
+    pub session: SessionId,
+    pub request: Option<RequestId>,
+    pub person: Person,
+    pub target: TargetId,
+    pub login: Login,
+    pub kind: String,
+    pub source: String,
+    pub serial: u64,
+    pub record: String,
+    #[serde(with = "moment")]
+    pub started: Timestamp,
+    #[serde(with = "maybe_moment")]
+    pub ended: Option<Timestamp>,
+    pub outcome: Option<String>,
+    pub sealed: Option<RecordingLine>,
+}
+
+/// A sealed recording.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RecordingLine {
+    pub session: SessionId,
+    pub sha256: Digest,
+    pub bytes: u64,
+    /// Below the recordings' directory of the bastion.
+    pub file: String,
+}
+
+/// A decision's bytes, issued to be signed, and the card they are about.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Issued {
+    #[serde(with = "canonical::b64", rename = "decision_b64")]
+    pub bytes: Vec<u8>,
+    pub verdict: Verdict,
+    pub card: Card,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Whoami {
+    pub person: Person,
+    pub groups: Vec<crate::id::Group>,
+    pub source: String,
+    /// The key verified on this connection.
+    pub key: String,
+    pub keys: Vec<KeyLine>,
+    /// The bastion's id in signed documents.
+    pub bastion: String,
+    pub host: String,
+    #[serde(with = "moment")]
+    pub now: Timestamp,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct KeyLine {
+    pub fingerprint: String,
+    pub algorithm: String,
+}
+
+/// Why something was not done: what, why, and the exact next command.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{what} {why}")]
+pub struct Refusal {
+    pub kind: RefusalKind,
+    /// What was to be done, or to what: `deploy@web1`, `K7Q3FM`.
+    pub what: String,
+    /// Continues the sentence: `is unknown or not yours. Yours nearby: web-1`.
+    pub why: String,
+    pub next: Vec<Next>,
+    /// Where to look: `ssh alice@bastion`.
+    pub console: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RefusalKind {
+    Usage,
+    Refused,
+    Undecided,
+    Unavailable,
+}
+
+impl RefusalKind {
+    /// Exit statuses of section 2.3 of the contract.
+    pub fn status(self) -> u32 {
+        match self {
+            RefusalKind::Usage => 64,
+            RefusalKind::Refused => 77,
+            RefusalKind::Undecided => 75,
+            RefusalKind::Unavailable => 69,
+        }
+    }
+}
+
+/// A command to type next.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Next {
+    /// A verb with its arguments, for the console and for the companion.
+    Verb(String),
+    /// A verb that only the companion can do.
+    Companion(String),
+    /// A whole line for the person's shell.
+    Shell(String),
+}
+
+impl Card {
+    pub fn of(view: &RequestView) -> Self {
+        // Before the reason is known nothing is fixed: what is shown is only what they would be.
+        let (bytes, code) = match view.state {
+            RequestState::NeedsReason => (view.document.bytes(), String::new()),
+            _ => (view.bytes.clone(), view.code.clone()),
+        };
+        Self {
+            request: view.id,
+            state: State::of(&view.state),
+            digest: Digest::of(&bytes),
+            bytes,
+            document: serde_json::to_value(&view.document).unwrap_or_default(),
+            code,
+            level: view.level,
+            tracks: view
+                .tracks
+                .iter()
+                .map(|track| Track {
+                    workflow: track.workflow.clone(),
+                    approvers: track.approvers.clone(),
+                    have: track.have.clone(),
+                    quorum: track.quorum,
+                    level: track.level,
+                })
+                .collect(),
+            asked: view.asked.clone(),
+            granted: view.granted.clone(),
+            approvers: view.approvers.clone(),
+            waiters: view.waiters,
+            left: view.left_at,
+        }
+    }
+
+    /// Reads what is asked from the bytes; they must be a request, canonical, and this one.
+    pub fn read(&self) -> Result<RequestDocument, BadCard> {
+        if Digest::of(&self.bytes) != self.digest {
+            return Err(BadCard::Digest(self.request));
+        }
+        let document = RequestDocument::read(&self.bytes)?;
+        if document.request != self.request {
+            return Err(BadCard::Other { shown: document.request, asked: self.request });
+        }
+        Ok(document)
+    }
+}
+
+/// A card whose bytes are not what the card says.
+#[derive(Debug, thiserror::Error)]
+pub enum BadCard {
+    #[error("the bytes of {0} do not have the digest that the bastion names")]
+    Digest(RequestId),
+    #[error("the bytes are those of {shown}, not of {asked}")]
+    Other { shown: RequestId, asked: RequestId },
+    #[error("the bytes cannot be read as a request")]
+    Form(#[from] BadRequest),
+}
+
+impl Listed {
+    pub fn of(view: &RequestView) -> Self {
+        let document = &view.document;
+        Self {
+            request: view.id,
+            state: State::of(&view.state),
+            person: document.person.clone(),
+            source: document.source.clone(),
+            login: document.login.clone(),
+            targets: document.targets.iter().map(|target| target.id.clone()).collect(),
+            scope: document.scope.words(),
+            duration: crate::time::short(document.duration()),
+            once: document.once,
+            reason: document.reason.clone(),
+            made: document.made(),
+            expires: view.due,
+            asked: view.asked.clone(),
+            approvers: view.approvers.clone(),
+            waiters: view.waiters,
+            left: view.left_at,
+        }
+    }
+}
+
+impl State {
+    pub fn of(state: &RequestState) -> Self {
+        match state {
+            RequestState::NeedsReason => State::NeedsReason,
+            RequestState::Pending => State::Pending,
+            RequestState::Approved => State::Approved,
+            RequestState::Denied { by, note } => State::Denied { by: by.clone(), note: note.clone() },
+            RequestState::Withdrawn => State::Withdrawn,
+            RequestState::Expired => State::Expired,
+            RequestState::Void => State::Void,
+        }
+    }
+
+    /// Whether somebody can still decide.
+    pub fn is_open(&self) -> bool {
+        match self {
+            State::NeedsReason | State::Pending => true,
+            State::Approved | State::Denied { .. } | State::Withdrawn | State::Expired | State::Void => false,
+        }
+    }
+
+    pub fn word(&self) -> &'static str {
+        match self {
+            State::NeedsReason => "needs reason",
+            State::Pending => "pending",
+            State::Approved => "approved",
+            State::Denied { .. } => "denied",
+            State::Withdrawn => "withdrawn",
+            State::Expired => "expired",
+            State::Void => "void",
+        }
+    }
+}
+
+/// Moments in answers: RFC 3339 with microseconds, in UTC.
+mod moment {
+    use chrono::{DateTime, SecondsFormat};
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use crate::time::Timestamp;
+
+    pub fn serialize<S: Serializer>(at: &Timestamp, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&at.utc().to_rfc3339_opts(SecondsFormat::Micros, true))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Timestamp, D::Error> {
+        let text = String::deserialize(from)?;
+        let at = DateTime::parse_from_rfc3339(&text).map_err(serde::de::Error::custom)?;
+        Ok(Timestamp::from_micros(at.timestamp_micros()))
+    }
+}
+
+mod maybe_moment {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use crate::time::Timestamp;
+
+    pub fn serialize<S: Serializer>(at: &Option<Timestamp>, to: S) -> Result<S::Ok, S::Error> {
+        match at {
+            Some(at) => super::moment::serialize(at, to),
+            None => to.serialize_none(),
+        }
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Timestamp>, D::Error> {
+        #[derive(Deserialize)]
+        struct Held(#[serde(with = "super::moment")] Timestamp);
+        Ok(Option::<Held>::deserialize(from)?.map(|Held(at)| at))
+    }
+}

@@ -1,0 +1,276 @@
+//! The console of the stock client: one line in, text or JSON out, an exit status.
+
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::card::with_causes;
+use super::grammar::{self, NotAVerb, ReplayArgs, RequestsArgs, Verb};
+use super::play::{PlayError, play};
+use super::render::{Look, json, prefixed};
+use super::reply::{Asked, Card, Next, Refusal, RefusalKind, Reply, State};
+use super::streams::{Keys, Text};
+use super::text::{self, Reader, Voice};
+use super::{Console, Terminal};
+use crate::access::Principal;
+use crate::access::decision::MAX_SIGNATURE;
+use crate::id::RequestId;
+use crate::time::Timestamp;
+
+/// A signature may take a touch and a passphrase on its way.
+const SIGNATURE_WITHIN: Duration = Duration::from_secs(120);
+/// A hint may be lost; the row is read again at least this often.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
+/// The sweep says soon after its time that a request is over.
+const SWEPT_WITHIN: Duration = Duration::from_secs(30);
+
+/// One console line of one person, with where its answer goes.
+struct Call<'a, I, O, E> {
+    console: &'a Console,
+    who: &'a Principal,
+    host: String,
+    json: bool,
+    keys: Keys<I>,
+    out: Text<O>,
+    err: Text<E>,
+    look: Look,
+}
+
+pub(super) async fn run<I, O, E>(
+    console: &Console,
+    who: &Principal,
+    command: &str,
+    terminal: Option<Terminal>,
+    io: (I, O, E),
+) -> std::io::Result<u32>
+where
+    I: AsyncRead + Unpin + Send,
+    O: AsyncWrite + Unpin + Send,
+    E: AsyncWrite + Unpin + Send,
+{
+    let (input, out, err) = io;
+    let raw_terminal = terminal.is_some();
+    let look = terminal.map_or(Look::default(), |terminal| Look {
+        colour: terminal.colour,
+        width: usize::try_from(terminal.cols).ok().filter(|cols| *cols > 0),
+    });
+    let mut call = Call {
+        console,
+        who,
+        host: console.directory.borrow().config.host.clone(),
+        json: false,
+        keys: Keys::new(input),
+        out: Text::new(out, raw_terminal),
+        err: Text::new(err, raw_terminal),
+        look,
+    };
+    match grammar::parse(command) {
+        Ok(line) => {
+            call.json = line.json;
+            call.verb(line.verb, terminal).await
+        }
+        Err(NotAVerb::Help(help)) => {
+            call.out.say(&help).await?;
+            Ok(0)
+        }
+        Err(NotAVerb::Usage(why)) => {
+            call.err.say(&prefixed(why.trim_start_matches("error: "))).await?;
+            call.err.say(&format!("countersign: console: ssh {}@{} help\n", who.person(), call.host)).await?;
+            Ok(RefusalKind::Usage.status())
+        }
+    }
+}
+
+impl<I, O, E> Call<'_, I, O, E>
+where
+    I: AsyncRead + Unpin + Send,
+    O: AsyncWrite + Unpin + Send,
+    E: AsyncWrite + Unpin + Send,
+{
+    async fn verb(&mut self, verb: Option<Verb>, terminal: Option<Terminal>) -> std::io::Result<u32> {
+        match verb {
+            None => self.welcome().await,
+            Some(Verb::Requests(args)) if args.watch => self.watch(&args, terminal.is_some()).await,
+            Some(Verb::Submit { request, .. }) => self.submit(request).await,
+            Some(Verb::Replay(args)) => self.replay(args, terminal).await,
+            Some(verb) => {
+                let waits = matches!(&verb, Verb::Request(args) if args.wait);
+                match self.console.execute(self.who, &verb, Timestamp::now()).await {
+                    Ok(Reply::Asked(asked)) if waits => self.wait(asked).await,
+                    Ok(reply) => self.answer(&reply).await,
+                    Err(refusal) => self.refuse(&refusal).await,
+                }
+            }
+        }
+    }
+
+    /// No command: help, and what waits for this person.
+    async fn welcome(&mut self) -> std::io::Result<u32> {
+        self.out.say(&grammar::help()).await?;
+        let pending = Verb::Requests(RequestsArgs { pending: true, ..RequestsArgs::default() });
+        match self.console.execute(self.who, &pending, Timestamp::now()).await {
+            Ok(Reply::Requests(listed)) if listed.is_empty() && !self.json => {
+                self.out.say("countersign: nothing waits for you\n").await?;
+                Ok(0)
+            }
+            Ok(reply) => self.answer(&reply).await,
+            Err(refusal) => self.refuse(&refusal).await,
+        }
+    }
+
+    async fn answer(&mut self, reply: &Reply) -> std::io::Result<u32> {
+        if self.json {
+            self.out.say(&(json(reply) + "\n")).await?;
+        } else if let Reply::Decision(issued) = reply {
+            // The bytes to sign, and nothing else, go where `>d` leads; what they mean stays readable.
+            let beside = text::beside_decision(issued, &self.reader());
+            self.err.say(&beside).await?;
+            self.out.bytes(&issued.bytes).await?;
+        } else {
+            let text = text::reply(reply, &self.reader());
+            self.out.say(&text).await?;
+        }
+        Ok(status(reply))
+    }
+
+    async fn refuse(&mut self, refusal: &Refusal) -> std::io::Result<u32> {
+        if self.json {
+            self.out.say(&(json(&serde_json::json!({ "error": refusal })) + "\n")).await?;
+        }
+        let text = text::refusal(refusal, self.voice());
+        self.err.say(&text).await?;
+        Ok(refusal.kind.status())
+    }
+
+    fn voice(&self) -> Voice<'_> {
+        Voice::Console { host: &self.host }
+    }
+
+    fn reader(&self) -> Reader<'_> {
+        Reader { look: self.look, now: Timestamp::now(), voice: self.voice() }
+    }
+
+    /// Says what was asked, waits, says what came of it. Leaving takes nothing back.
+    async fn wait(&mut self, asked: Box<Asked>) -> std::io::Result<u32> {
+        if !self.json {
+            let text = text::reply(&Reply::Asked(asked.clone()), &self.reader());
+            self.err.say(&text).await?;
+        }
+        let (console, who, id) = (self.console, self.who, asked.card.request);
+        let decided = tokio::select! {
+            decided = console.decided(who, id) => decided,
+            () = self.keys.interrupted() => {
+                let text = format!("countersign: {id} stays; take it back with ssh {} withdraw {id}\n", self.host);
+                self.err.say(&text).await?;
+                return Ok(RefusalKind::Undecided.status());
+            }
+        };
+        match decided {
+            Ok(card) => self.answer(&Reply::Asked(Box::new(Asked { card, waited: true, ..*asked }))).await,
+            Err(refusal) => self.refuse(&refusal).await,
+        }
+    }
+
+    async fn watch(&mut self, args: &RequestsArgs, screen: bool) -> std::io::Result<u32> {
+        let mut hints = self.console.approvals.hints();
+        let verb = Verb::Requests(args.clone());
+        let mut last = None;
+        loop {
+            match self.console.execute(self.who, &verb, Timestamp::now()).await {
+                // Times go on by themselves on a screen; a stream gets what changed.
+                Ok(reply) if screen || last.as_ref() != Some(&reply) => {
+                    if screen && !self.json {
+                        self.out.say("\x1b[H\x1b[2J").await?;
+                    }
+                    self.answer(&reply).await?;
+                    last = Some(reply);
+                }
+                Ok(_) => {}
+                Err(refusal) => return self.refuse(&refusal).await,
+            }
+            tokio::select! {
+                () = changed(&mut hints) => {}
+                () = self.keys.interrupted() => return Ok(0),
+            }
+        }
+    }
+
+    async fn submit(&mut self, request: RequestId) -> std::io::Result<u32> {
+        let read = tokio::time::timeout(SIGNATURE_WITHIN, self.keys.all(MAX_SIGNATURE)).await;
+        let why = match read.map(|read| read.map(String::from_utf8)) {
+            Ok(Ok(Ok(signature))) if signature.trim().is_empty() => "came without a signature on standard input",
+            Ok(Ok(Ok(signature))) if signature.len() <= MAX_SIGNATURE => {
+                return match self.console.execute(self.who, &Verb::Submit { request, signature }, Timestamp::now()).await {
+                    Ok(reply) => self.answer(&reply).await,
+                    Err(refusal) => self.refuse(&refusal).await,
+                };
+            }
+            Ok(Ok(_)) => "came with something on standard input that is no SSHSIG",
+            Ok(Err(_)) | Err(_) => "came without the end of its signature on standard input",
+        };
+        let mut refusal = self.console.act(self.who, Timestamp::now()).refusal(RefusalKind::Usage, "submit", why);
+        refusal.next = text::stock_path(&self.host, request, "approve").map(Next::Shell).to_vec();
+        self.refuse(&refusal).await
+    }
+}
+
+impl<I, O, E> Call<'_, I, O, E>
+where
+    I: AsyncRead + Unpin + Send,
+    O: AsyncWrite + Unpin + Send,
+    E: AsyncWrite + Unpin + Send,
+{
+    async fn replay(&mut self, args: ReplayArgs, terminal: Option<Terminal>) -> std::io::Result<u32> {
+        let verb = Verb::Replay(args.clone());
+        let recording = match self.console.execute(self.who, &verb, Timestamp::now()).await {
+            Ok(Reply::Recording(recording)) if !self.json => recording,
+            Ok(reply) => return self.answer(&reply).await,
+            Err(refusal) => return self.refuse(&refusal).await,
+        };
+        let played = match self.console.recordings.body(&recording.file) {
+            Ok(body) => play(body, &args, terminal.map(|size| (size.cols, size.rows)), &mut self.keys, &mut self.out).await,
+            Err(error) => Err(PlayError::Replay(error.into())),
+        };
+        match played {
+            Ok(_) => Ok(0),
+            Err(PlayError::Write(error)) => Err(error),
+            Err(error) => {
+                let why = format!("cannot be played: {}", with_causes(&error));
+                let refusal = self.console.act(self.who, Timestamp::now()).refusal(RefusalKind::Unavailable, &recording.session.to_string(), &why);
+                self.refuse(&refusal).await
+            }
+        }
+    }
+}
+
+/// The exit status that an answer means.
+pub fn status(reply: &Reply) -> u32 {
+    match reply {
+        Reply::Asked(asked) if asked.waited => match asked.card.state {
+            State::Approved => 0,
+            State::Denied { .. } | State::Withdrawn | State::Void => RefusalKind::Refused.status(),
+            State::Expired | State::Pending | State::NeedsReason => RefusalKind::Undecided.status(),
+        },
+        _ => 0,
+    }
+}
+
+impl Console {
+    /// Waits until a request is not open any more, at most until nobody may decide it.
+    pub(super) async fn decided(&self, who: &Principal, id: RequestId) -> Result<Card, Refusal> {
+        let mut hints = self.approvals.hints();
+        loop {
+            let now = Timestamp::now();
+            let view = self.act(who, now).seen(id).await?;
+            if !view.state.is_open() || now > view.document.not_after().plus(SWEPT_WITHIN) {
+                return Ok(Card::of(&view));
+            }
+            changed(&mut hints).await;
+        }
+    }
+}
+
+/// Returns when something may have changed. A missed hint is a hint too.
+pub(super) async fn changed(hints: &mut tokio::sync::broadcast::Receiver<RequestId>) {
+    tokio::time::timeout(LOOK_AGAIN, hints.recv()).await.ok();
+}

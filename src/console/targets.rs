@@ -1,0 +1,45 @@
+//! What a person may ask for: today's rulings over every target and login. Pure, and slow with
+//! thousands of targets: called off the event loop.
+
+use std::collections::BTreeSet;
+
+use super::nearby::{logins, question};
+use super::reply::TargetLine;
+use crate::access::{Action, Principal, Ruling, Target};
+use crate::config::Directory;
+use crate::id::{Login, WorkflowName};
+use crate::time::Timestamp;
+
+/// Lists the targets and logins on which policy rules some action other than a denial.
+pub fn targets(directory: &Directory, who: &Principal, now: Timestamp) -> Vec<TargetLine> {
+    let mut lines = Vec::new();
+    for target in directory.targets.iter() {
+        lines.extend(logins(target, who).into_iter().filter_map(|login| line(directory, who, target, login, now)));
+    }
+    lines
+}
+
+fn line(directory: &Directory, who: &Principal, target: &Target, login: Login, now: Timestamp) -> Option<TargetLine> {
+    let (mut free, mut held) = (Vec::new(), Vec::new());
+    let mut workflows: BTreeSet<WorkflowName> = BTreeSet::new();
+    for action in Action::ALL {
+        match directory.policy.rule(&question(who, target, &login, action, None, false, now)) {
+            Ruling::Deny(_) => {}
+            Ruling::Permit(_) => free.push(action.as_str().to_owned()),
+            Ruling::RequireApproval { holds, .. } => {
+                held.push(action.as_str().to_owned());
+                workflows.extend(holds.into_iter().map(|hold| hold.workflow));
+            }
+        }
+    }
+    let any = !free.is_empty() || !held.is_empty();
+    any.then(|| TargetLine {
+        target: target.id.clone(),
+        aliases: target.aliases.iter().cloned().collect(),
+        labels: target.labels.iter().cloned().collect(),
+        login,
+        free,
+        held,
+        workflows: workflows.into_iter().collect(),
+    })
+}

@@ -1,0 +1,281 @@
+//! Answers and refusals as text, in the words of `users.md`.
+
+pub use super::card::card;
+use super::card::{how_long, join, tone};
+use super::render::{Listing, Look, Tone, counted, prefixed, visible, when};
+use super::reply::{Asked, Card, Decided, Listed, Next, OpenGrant, Refusal, RefusalKind, Reply, SessionLine, State, TargetLine, Whoami};
+use crate::access::decision::Verdict;
+use crate::time::{Timestamp, about};
+
+/// Who reads, where, when, and with which program.
+#[derive(Debug, Clone, Copy)]
+pub struct Reader<'a> {
+    pub look: Look,
+    pub now: Timestamp,
+    pub voice: Voice<'a>,
+}
+
+/// With which program the reader types the next command.
+#[derive(Debug, Clone, Copy)]
+pub enum Voice<'a> {
+    /// `ssh HOST verb`
+    Console { host: &'a str },
+    /// `countersign verb`
+    Companion,
+}
+
+impl Voice<'_> {
+    pub fn command(self, verb: &str) -> String {
+        match self {
+            Voice::Console { host } => format!("ssh {host} {verb}"),
+            Voice::Companion => format!("countersign {verb}"),
+        }
+    }
+}
+
+/// Renders an answer. Listings and cards stand for themselves; what happened begins `countersign: `.
+pub fn reply(reply: &Reply, reader: &Reader<'_>) -> String {
+    match reply {
+        Reply::Requests(listed) => requests(listed, reader),
+        Reply::Request(request) => card(request, reader),
+        Reply::Asked(asked) => said(&outcome(asked, reader)),
+        Reply::Free(targets) => said(&format!("{} needs nobody's approval: connect", targets.join(", "))),
+        Reply::Decided(done) => decided(done, reader),
+        Reply::Withdrawn(id) => said(&format!("withdrew {id}")),
+        Reply::Revoked(id) => said(&format!("revoked {id}; its sessions end now")),
+        Reply::ReasonGiven(id) => said(&format!("{id} has its reason; somebody is asked now")),
+        Reply::Grants(grants) => open_grants(grants, reader),
+        Reply::Targets(targets) => target_lines(targets, reader),
+        Reply::Sessions(sessions) => session_lines(sessions, reader),
+        Reply::Decision(issued) => String::from_utf8_lossy(&issued.bytes).into_owned(),
+        Reply::Recording(recording) => {
+            said(&format!("{}: {} bytes sealed, SHA-256 {}", recording.session, recording.bytes, recording.sha256))
+        }
+        Reply::Whoami(me) => whoami(me),
+        Reply::Help(text) => text.clone(),
+    }
+}
+
+/// Renders a refusal: what, why, the next command, and where the console is.
+pub fn refusal(refusal: &Refusal, voice: Voice<'_>) -> String {
+    let how = match refusal.kind {
+        RefusalKind::Refused => "refused: ",
+        RefusalKind::Usage | RefusalKind::Undecided | RefusalKind::Unavailable => "",
+    };
+    let mut out = said(&format!("{how}{refusal}"));
+    for next in &refusal.next {
+        let line = match next {
+            Next::Verb(verb) => voice.command(verb),
+            Next::Companion(verb) => Voice::Companion.command(verb),
+            Next::Shell(line) => line.clone(),
+        };
+        out.push_str(&format!("countersign:   {}\n", visible(&line)));
+    }
+    if matches!(voice, Voice::Console { .. }) {
+        out.push_str(&format!("countersign: console: {}\n", visible(&refusal.console)));
+    }
+    out
+}
+
+fn said(text: &str) -> String {
+    prefixed(&visible(text))
+}
+
+fn requests(listed: &[Listed], reader: &Reader<'_>) -> String {
+    if listed.is_empty() {
+        return said("nothing waits, and nothing was asked lately");
+    }
+    let mut table = Listing::new(&["REQUEST", "STATE", "WHO", "WHERE", "WHAT", "FOR", "WHEN", "WHY"]);
+    for one in listed {
+        let span = if one.once { format!("{} once", one.duration) } else { one.duration.clone() };
+        let why = if one.reason.is_empty() { String::new() } else { format!("\"{}\"", one.reason) };
+        table.row(
+            tone(&one.state),
+            [
+                one.request.to_string(),
+                one.state.word().to_owned(),
+                one.person.to_string(),
+                place(one.login.as_str(), &one.targets),
+                one.scope.clone(),
+                span,
+                standing(one, reader.now),
+                why,
+            ],
+        );
+    }
+    table.render(reader.look)
+}
+
+fn place<T: std::fmt::Display>(login: &str, targets: &[T]) -> String {
+    match targets {
+        [only] => format!("{login}@{only}"),
+        [first, rest @ ..] => format!("{login}@{first} +{}", rest.len()),
+        [] => login.to_owned(),
+    }
+}
+
+/// The one time that matters in a listing.
+fn standing(one: &Listed, now: Timestamp) -> String {
+    match &one.state {
+        State::NeedsReason | State::Pending => match one.left {
+            Some(left) => format!("client left {} ago", counted(now.since(left))),
+            None => format!("ends {}", when(one.expires, now)),
+        },
+        State::Approved => format!("by {}", join(&one.approvers)),
+        State::Denied { by, note } if note.is_empty() => format!("by {by}"),
+        State::Denied { by, note } => format!("by {by}: {note}"),
+        State::Withdrawn | State::Expired | State::Void => format!("made {}", when(one.made, now)),
+    }
+}
+
+fn outcome(asked: &Asked, reader: &Reader<'_>) -> String {
+    let card = &asked.card;
+    let id = card.request;
+    let free = if asked.free.is_empty() { String::new() } else { format!("\n{} needs nobody's approval", join(&asked.free)) };
+    let text = match &card.state {
+        State::NeedsReason => format!("{id} waits for your reason: {}", reader.voice.command(&format!("reason {id} 'INC-42 …'"))),
+        State::Pending if asked.waited => format!("nobody decided {id} in time"),
+        State::Pending => {
+            let decide_by = card.read().map(|document| format!(" · expires {}", when(document.not_after(), reader.now))).unwrap_or_default();
+            let how = if asked.joined { "was asked already" } else { "is asked" };
+            format!("{id} {how} · code {} · asked {}{decide_by}", card.code, join(&card.asked))
+        }
+        State::Approved => {
+            let terms = card.granted.as_ref().map(|terms| format!(" for {}", how_long(terms.for_us, terms.once))).unwrap_or_default();
+            format!("{id} approved by {}{terms}", join(&card.approvers))
+        }
+        State::Denied { by, note } if note.is_empty() => format!("{id} denied by {by}"),
+        State::Denied { by, note } => format!("{id} denied by {by}: {note}"),
+        State::Withdrawn => format!("{id} was withdrawn"),
+        State::Expired => format!("nobody decided {id} in time"),
+        State::Void => format!("{id} is void"),
+    };
+    format!("{text}{free}")
+}
+
+fn decided(done: &Decided, reader: &Reader<'_>) -> String {
+    done.requests.iter().map(|card| said(&decision_line(card, done.verdict, reader))).collect()
+}
+
+/// `approved K7Q3FM for 30m. Wrong one? countersign revoke K7Q3FM`
+fn decision_line(card: &Card, verdict: Verdict, reader: &Reader<'_>) -> String {
+    let id = card.request;
+    match (verdict, &card.state) {
+        (Verdict::Deny, _) => format!("denied {id}"),
+        (Verdict::Approve, State::Approved) => {
+            let span = card.granted.as_ref().map(|terms| crate::time::short(std::time::Duration::from_micros(terms.for_us)));
+            let once = if card.granted.as_ref().is_some_and(|terms| terms.once) { ", one session" } else { "" };
+            let undo = reader.voice.command(&format!("revoke {id}"));
+            format!("approved {id} for {}{once}. Wrong one? {undo}", span.unwrap_or_else(|| "as asked".into()))
+        }
+        (Verdict::Approve, _) => {
+            let missing = card
+                .tracks
+                .iter()
+                .map(|track| format!("{} of {} of {}", track.have.len(), track.quorum, track.approvers.join(", ")))
+                .collect::<Vec<_>>();
+            format!("your yes to {id} is kept; it has {}", missing.join(" and "))
+        }
+    }
+}
+
+fn open_grants(grants: &[OpenGrant], reader: &Reader<'_>) -> String {
+    if grants.is_empty() {
+        return said("no approval is open");
+    }
+    let mut table = Listing::new(&["REQUEST", "WHO", "WHERE", "WHAT", "ENDS", "USES", "APPROVED BY"]);
+    for one in grants {
+        let ends = match one.ends {
+            Some(ends) => when(ends, reader.now),
+            None => format!("{} from first use, unused {}", one.duration, when(one.use_by, reader.now)),
+        };
+        let uses = one.uses_left.map_or_else(|| "any".to_owned(), |n| n.to_string());
+        let cells = [
+            one.request.to_string(),
+            one.person.to_string(),
+            place(one.login.as_str(), &one.targets),
+            one.scope.clone(),
+            ends,
+            uses,
+            join(&one.approvers),
+        ];
+        table.row(Tone::Good, cells);
+    }
+    table.render(reader.look)
+}
+
+fn target_lines(targets: &[TargetLine], reader: &Reader<'_>) -> String {
+    if targets.is_empty() {
+        return said("policy lets you ask for no target");
+    }
+    let mut table = Listing::new(&["TARGET", "LOGIN", "WITHOUT ASKING", "WITH APPROVAL", "OF", "LABELS"]);
+    for one in targets {
+        let tone = if one.held.is_empty() { Tone::Good } else { Tone::Plain };
+        let cells = [
+            one.target.to_string(),
+            one.login.to_string(),
+            one.free.join(" "),
+            one.held.join(" "),
+            join(&one.workflows),
+            one.labels.join(" "),
+        ];
+        table.row(tone, cells);
+    }
+    table.render(reader.look)
+}
+
+fn session_lines(sessions: &[SessionLine], reader: &Reader<'_>) -> String {
+    if sessions.is_empty() {
+        return said("no session that you may see");
+    }
+    let mut table = Listing::new(&["SESSION", "WHO", "WHERE", "KIND", "BEGAN", "LASTED", "REQUEST", "END"]);
+    for one in sessions {
+        let (lasted, tone) = match one.ended {
+            Some(ended) => (about(ended.since(one.started)), Tone::Plain),
+            None => (format!("{}, live", about(reader.now.since(one.started))), Tone::Good),
+        };
+        let cells = [
+            one.session.to_string(),
+            one.person.to_string(),
+            format!("{}@{}", one.login, one.target),
+            one.kind.clone(),
+            when(one.started, reader.now),
+            lasted,
+            one.request.map_or_else(|| "none".to_owned(), |id| id.to_string()),
+            one.outcome.clone().unwrap_or_default(),
+        ];
+        table.row(tone, cells);
+    }
+    table.render(reader.look)
+}
+
+fn whoami(me: &Whoami) -> String {
+    let mut out = format!("{}  in {}, from {}, at {} ({})\n", me.person, join(&me.groups), visible(&me.source), visible(&me.host), visible(&me.bastion));
+    for key in &me.keys {
+        let here = if key.fingerprint == me.key { "  this connection" } else { "" };
+        out.push_str(&format!("  {} {}{here}\n", visible(&key.fingerprint), visible(&key.algorithm)));
+    }
+    out
+}
+
+/// What `decision` says on standard error while its bytes go to standard output: the card, and the
+/// line that signs.
+pub fn beside_decision(issued: &super::reply::Issued, reader: &Reader<'_>) -> String {
+    let what = match issued.verdict {
+        Verdict::Approve => "approve",
+        Verdict::Deny => "deny",
+    };
+    let mut out = card(&issued.card, reader);
+    out.push_str(&said(&format!("the bytes to sign say: {what} {}; bring the signature within 2 min", issued.card.request)));
+    out
+}
+
+/// The three lines that decide with nothing but stock tools (`users.md` 5).
+pub fn stock_path(host: &str, id: crate::id::RequestId, verdict: &str) -> [String; 3] {
+    let namespace = crate::access::decision::NAMESPACE;
+    [
+        format!("ssh {host} decision {id} {verdict} >d"),
+        "less d".to_owned(),
+        format!("ssh-keygen -Y sign -n {namespace} -f KEY d && ssh {host} submit {id} <d.sig"),
+    ]
+}

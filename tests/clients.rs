@@ -1,0 +1,65 @@
+//! The story with clients of three families, and the file tools that people use.
+
+use std::process::Command;
+
+use crate::harness::{Bastion, Client, login, public, python};
+
+fn scripted(bastion: &Bastion, library: &str, target: &str, command: &str) -> Command {
+    let script = format!("{}/tests/clients/{library}_exec.py", env!("CARGO_MANIFEST_DIR"));
+    let host_key = public(&bastion.dir().join("bastion/keys/host_ed25519"));
+    let mut python = Command::new(python());
+    python.arg(script).args(["127.0.0.1", &bastion.port.to_string(), &format!("{}={target}", login())]);
+    python.arg(bastion.key_of("alice")).args([&host_key, "INC-42 disk full", command]);
+    python
+}
+
+/// Held, approved, run; then a denial.
+fn story(library: &str) {
+    let bastion = Bastion::start();
+    let client = Client::start(scripted(&bastion, library, "web-1", "echo out; echo err >&2; exit 9"));
+    let request = client.request();
+    bastion.approve(&request, &["--once"]);
+    let seen = client.ends();
+    assert_eq!((seen.status, seen.out().as_str()), (9, "out\n"), "{seen:?}");
+    assert!(seen.err.contains("err\n"), "{seen:?}");
+
+    let denied = Client::start(scripted(&bastion, library, "web-1", "echo no"));
+    let request = denied.request();
+    bastion.says("bob", &["deny", &request, "--note", "no"]).well();
+    let seen = denied.ends();
+    assert_eq!((seen.status, seen.out().as_str()), (77, ""), "{seen:?}");
+
+    let bulk = Client::start(scripted(&bastion, library, "dev-1", "head -c 30000000 /dev/zero")).ends();
+    assert_eq!((bulk.status, bulk.out.len()), (0, 30_000_000), "{}", bulk.err);
+}
+
+#[test]
+fn paramiko_is_held_approved_and_denied() {
+    story("paramiko");
+}
+
+#[test]
+fn asyncssh_is_held_approved_and_denied() {
+    story("asyncssh");
+}
+
+/// sftp, both kinds of scp, and rsync, there and back.
+#[test]
+fn the_file_tools_work() {
+    let bastion = Bastion::start();
+    bastion.open_grant(&[]);
+    let script = r#"set -e
+        head -c 5000000 /dev/urandom > here
+        same() { cmp here "$T"; cmp here back; rm "$T" back; echo "$1"; }
+        printf 'put here %s\nget %s back\n' "$T" "$T" | sftp -q -b - $F "$TO"; same sftp
+        scp -q $F here "$TO:$T"; scp -q $F "$TO:$T" back; same scp
+        scp -q -O $F here "$TO:$T"; scp -q -O $F "$TO:$T" back; same scp-O
+        scp -q $F -J bastion here "$JUMP:$T"; scp -q $F -J bastion "$JUMP:$T" back; same scp-J
+        rsync -e "ssh $F" here "$TO:$T"; rsync -e "ssh $F" "$TO:$T" back; same rsync"#;
+    let mut tools = bastion.sh("alice", script);
+    tools.env("F", format!("-F {}", bastion.dir().join("people/alice.conf").display())).env("T", bastion.dir().join("there"));
+    tools.env("TO", format!("{}=web-1@bastion", login())).env("JUMP", format!("{}@web-1", login()));
+    let seen = Client::start(tools).ends_within(crate::harness::LONG);
+    assert_eq!(seen.out().lines().collect::<Vec<_>>(), ["sftp", "scp", "scp-O", "scp-J", "rsync"], "{seen:?}");
+    assert!(bastion.sessions().iter().any(|session| session["kind"] == "sftp"));
+}

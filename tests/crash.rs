@@ -1,0 +1,119 @@
+//! `kill -9` in the middle of sessions, and a disk that is full: what was seen is in the recording.
+
+use std::path::Path;
+use std::time::Duration;
+
+use crate::harness::{Bastion, Client, Dice, Plan, SOON, Terminal, login, until, until_some};
+
+const KILLS: usize = 50;
+
+#[test]
+fn what_a_client_saw_survives_a_kill() {
+    let mut bastion = Bastion::start();
+    bastion.open_grant(&["--for", "1h"]);
+    let mut dice = Dice::new(9);
+    for kill in 0..KILLS {
+        let known = bastion.sessions().len();
+        let to = format!("{}=web-1@bastion", login());
+        // A command's output, and a terminal's on every fifth turn.
+        let command = Client::start(bastion.ssh("alice", &[to.clone(), "while :; do echo line $((n+=1)); done".into()]));
+        let terminal = (kill % 5 == 0)
+            .then(|| Terminal::start(&bastion.ssh("alice", &["-tt".into(), to, "while :; do echo turn $((n+=1)); done".into()])));
+        if let Some(terminal) = &terminal {
+            terminal.sees("turn 9");
+        }
+        let enough = 1 + dice.below(400_000) as usize;
+        command.gets_bytes(enough, SOON);
+
+        bastion.dies();
+
+        let seen = command.ends();
+        assert_ne!(seen.status, 0);
+        let screen = terminal.map(|terminal| (terminal.screen(), terminal.ends()));
+        bastion.serve();
+        let sessions = bastion.sessions();
+        assert_eq!(sessions.len(), known + 1 + usize::from(screen.is_some()), "kill {kill}");
+        let mut outputs: Vec<Vec<u8>> = sessions[known..].iter().map(|session| interrupted(&bastion, session)).collect();
+        holds(&mut outputs, &seen.out, kill);
+        if let Some((screen, _)) = screen {
+            holds(&mut outputs, screen.split("Connection ").next().unwrap_or_default().as_bytes(), kill);
+        }
+    }
+}
+
+/// One of the recordings begins with all that was seen; it is taken away.
+fn holds(outputs: &mut Vec<Vec<u8>>, seen: &[u8], kill: usize) {
+    let at = outputs.iter().position(|output| output.starts_with(seen));
+    let at = at.unwrap_or_else(|| {
+        let lengths: Vec<usize> = outputs.iter().map(Vec::len).collect();
+        let tail = String::from_utf8_lossy(&seen[seen.len().saturating_sub(60)..]).into_owned();
+        panic!("kill {kill}: {} bytes were seen (…{tail:?}), the recordings have {lengths:?}", seen.len())
+    });
+    outputs.remove(at);
+}
+
+/// The output of a session that recovery has sealed as interrupted.
+fn interrupted(bastion: &Bastion, session: &serde_json::Value) -> Vec<u8> {
+    assert!(session["outcome"].as_str().is_some_and(|outcome| outcome.contains("interrupted")), "{session}");
+    let file = session["sealed"]["file"].as_str().unwrap_or_else(|| panic!("not sealed: {session}"));
+    output_of(&bastion.recordings().join(file))
+}
+
+/// Rebuilds standard output from a sealed recording with stock parts: zstd, then asciicast v2 lines.
+fn output_of(file: &Path) -> Vec<u8> {
+    let packed = std::fs::read(file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+    let text = String::from_utf8(zstd::stream::decode_all(&packed[..]).expect("a whole .zst")).expect("asciicast is UTF-8");
+    let mut lines = text.lines();
+    let header: serde_json::Value = serde_json::from_str(lines.next().expect("a header")).unwrap();
+    assert_eq!(header["version"], 2);
+    let mut output = Vec::new();
+    for line in lines {
+        let event: serde_json::Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        if event[1] == "o" {
+            output.extend(event[2].as_str().expect("text").as_bytes());
+        }
+    }
+    output
+}
+
+#[test]
+fn a_full_disk_ends_sessions_with_a_message() {
+    let bastion = Bastion::with(Plan { tmpfs: Some(160), ..Plan::default() });
+    let to = format!("{}=dev-1@bastion", login());
+    let command =
+        Client::start(bastion.ssh("alice", &[to.clone(), "echo before; while :; do head -c 100000 /dev/urandom | base64; done".into()]));
+    let terminal = Terminal::start(
+        &bastion.ssh("alice", &["-tt".into(), to.clone(), "echo before; while :; do head -c 10000 /dev/urandom | base64; done".into()]),
+    );
+    command.gets("before");
+    terminal.sees("before");
+
+    fill(&bastion.recordings().join("ballast"));
+
+    let seen = command.ends_within(Duration::from_secs(60));
+    assert!(seen.ends(70).lines().any(|line| line.starts_with("countersign: ")), "{}", seen.err);
+    terminal.sees_within("countersign: ", Duration::from_secs(60));
+    assert_eq!(terminal.ends(), 70);
+    let refused = bastion.run("alice", &[to.clone(), "true".into()]);
+    assert_eq!(refused.status, 70, "no recording, no session: {refused:?}");
+
+    std::fs::remove_file(bastion.recordings().join("ballast")).unwrap();
+    until("there is room again", SOON, || bastion.run("alice", &[to.clone(), "true".into()]).status == 0);
+    // What came through before is there to be replayed.
+    let first = until_some("the ended session is sealed", SOON, || {
+        bastion.sessions().into_iter().find(|session| session["kind"] == "exec" && !session["sealed"].is_null())
+    });
+    let recorded = output_of(&bastion.recordings().join(first["sealed"]["file"].as_str().unwrap()));
+    let shorter = recorded.len().min(seen.out.len());
+    assert!(shorter > 0 && recorded[..shorter] == seen.out[..shorter]);
+}
+
+/// Takes all the room that is left.
+fn fill(ballast: &Path) {
+    use std::io::Write;
+    let mut file = std::fs::File::create(ballast).unwrap();
+    for size in [1 << 20, 4096, 1] {
+        let block = vec![0; size];
+        while file.write_all(&block).and_then(|()| file.flush()).is_ok() {}
+    }
+}

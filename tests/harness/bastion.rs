@@ -1,0 +1,342 @@
+//! The real binary, serving an installation of its own.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use super::client::{until, until_some};
+use super::installation::{self, Host, Installation, Plan};
+use super::{Client, SOON, Seen, Sshd, login, program};
+
+/// The reason that clients of the tests give.
+pub const REASON: &str = "INC-42 disk full";
+
+/// How a client reaches a target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// `ssh LOGIN=web-1@bastion`
+    Named,
+    /// `ssh -J bastion LOGIN@web-1`
+    Jump,
+}
+
+impl Way {
+    pub const BOTH: [Way; 2] = [Way::Named, Way::Jump];
+
+    /// The words for `ssh` before the command.
+    pub fn to(self, target: &str) -> Vec<String> {
+        match self {
+            Way::Named => vec![format!("{}={target}@bastion", login())],
+            Way::Jump => vec!["-J".into(), "bastion".into(), format!("{}@{target}", login())],
+        }
+    }
+}
+
+/// A bastion with its targets: web-1 needs an approval, quick-1 one within two seconds, dev-1 none;
+/// never-1 is forbidden; db-1 is at web-1's address, changed-1 has another key than was pinned.
+pub struct Bastion {
+    home: tempfile::TempDir,
+    installation: Installation,
+    plan: Plan,
+    serve: Option<Child>,
+    pub port: u16,
+    pub target: Sshd,
+}
+
+const TARGETS: [&str; 6] = ["web-1", "quick-1", "dev-1", "never-1", "db-1", "changed-1"];
+
+impl Bastion {
+    pub fn start() -> Self {
+        Self::with(Plan::default())
+    }
+
+    pub fn with(plan: Plan) -> Self {
+        let home = tempfile::Builder::new().prefix("countersign-test-").tempdir().unwrap();
+        let installation = installation::prepare(home.path());
+        let target = Sshd::start(&home.path().join("target"), "web-1", &installation.user_ca());
+        for other in ["quick-1", "dev-1", "never-1", "changed-1"] {
+            target.also_is(other);
+        }
+        let labels = [
+            ("web-1", "\"env=prod\""),
+            ("quick-1", "\"quick\""),
+            ("dev-1", ""),
+            ("never-1", "\"never\""),
+            ("db-1", "\"env=prod\""),
+            ("changed-1", ""),
+        ];
+        let stranger = home.path().join("stranger");
+        super::keygen(&stranger);
+        let hosts: Vec<Host<'_>> = labels
+            .iter()
+            .map(|(id, labels)| {
+                let host_key = if *id == "changed-1" { super::public(&stranger) } else { target.host_key() };
+                Host { id, labels, port: target.port, host_key }
+            })
+            .collect();
+        installation.write(&plan, &hosts);
+        let mut bastion = Self { home, installation, plan, serve: None, port: 0, target };
+        bastion.serve();
+        bastion
+    }
+
+    /// Starts the server (again); returns when it accepts.
+    pub fn serve(&mut self) {
+        let listening = self.state().join("listening");
+        if self.plan.tmpfs.is_none() {
+            let _ = std::fs::remove_file(&listening);
+        }
+        let log = std::fs::File::options().create(true).append(true).open(self.home.path().join("bastion.log")).unwrap();
+        let mut command = self.serve_command();
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().expect("the bastion starts");
+        let pid = child.id();
+        self.serve = Some(child);
+        let listening = self.seen_by(pid, &listening);
+        self.port = until_some("the bastion listens", SOON, || {
+            let status = self.serve.as_mut().and_then(|child| child.try_wait().ok()).flatten();
+            assert!(status.is_none(), "the bastion ended with {status:?}: {}", self.log());
+            let text = std::fs::read_to_string(&listening).ok()?;
+            text.strip_suffix('\n')?.lines().next()?.rsplit(':').next()?.parse().ok()
+        });
+        self.installation.write_laptops(self.port, &TARGETS);
+    }
+
+    fn serve_command(&self) -> Command {
+        let root = self.installation.root();
+        let binary = env!("CARGO_BIN_EXE_countersign");
+        let mut command = match self.plan.tmpfs {
+            None => Command::new(binary),
+            Some(megabytes) => {
+                // A mount of its own needs root, or a name space in which it is root.
+                let as_root = if login() == "root" { "-m" } else { "-rm" };
+                let script = format!("mount -t tmpfs -o size={megabytes}m none \"$1\" && shift && exec \"$@\"");
+                let mut command = Command::new(program("unshare"));
+                command.args([as_root, "sh", "-c", &script, "sh"]).arg(root.join("var")).arg(binary);
+                command
+            }
+        };
+        command.args(["serve", "-c"]).arg(&root).env("RUST_LOG", "info");
+        command
+    }
+
+    /// Where the bastion's own file system shows a path to us.
+    fn seen_by(&self, pid: u32, path: &Path) -> PathBuf {
+        match self.plan.tmpfs {
+            None => path.to_owned(),
+            Some(_) => PathBuf::from(format!("/proc/{pid}/root{}", path.display())),
+        }
+    }
+
+    pub fn state(&self) -> PathBuf {
+        self.installation.root().join("var/state")
+    }
+
+    /// The recordings' directory, as this process sees it.
+    pub fn recordings(&self) -> PathBuf {
+        self.seen_by(self.pid(), &self.installation.root().join("var/recordings"))
+    }
+
+    /// The server's process; also its name space's.
+    pub fn pid(&self) -> u32 {
+        self.serve.as_ref().expect("it serves").id()
+    }
+
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.home.path().join("bastion.log")).unwrap_or_default()
+    }
+
+    pub fn dir(&self) -> &Path {
+        self.home.path()
+    }
+
+    /// `kill -9`
+    pub fn dies(&mut self) {
+        let mut serve = self.serve.take().expect("it serves");
+        serve.kill().unwrap();
+        serve.wait().unwrap();
+    }
+
+    /// The most memory that it has held so far, in bytes (VmHWM).
+    pub fn peak_memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
+    }
+
+    // ---- what people do ----
+
+    pub fn key_of(&self, person: &str) -> PathBuf {
+        self.installation.key_of(person)
+    }
+
+    /// `ssh` as a person's laptop has it, with a reason in the environment.
+    pub fn ssh(&self, person: &str, words: &[impl AsRef<str>]) -> Command {
+        let mut command = self.ssh_without_reason(person, words);
+        command.env("LC_COUNTERSIGN_REASON", REASON);
+        command
+    }
+
+    pub fn ssh_without_reason(&self, person: &str, words: &[impl AsRef<str>]) -> Command {
+        let mut command = Command::new(program("ssh"));
+        command.arg("-F").arg(self.installation.config_of(person)).args(["-o", "SendEnv=LC_COUNTERSIGN_REASON"]);
+        command.args(words.iter().map(AsRef::as_ref));
+        command
+    }
+
+    /// The same `ssh` for a shell's command line, as `$SSH`.
+    pub fn sh(&self, person: &str, script: &str) -> Command {
+        let ssh = format!("{} -F {}", program("ssh").display(), self.installation.config_of(person).display());
+        let mut command = Command::new("bash");
+        command.args(["-o", "pipefail", "-c", script]).env("SSH", ssh).current_dir(self.dir());
+        command
+    }
+
+    /// Connects and waits for the end.
+    #[track_caller]
+    pub fn run(&self, person: &str, words: &[impl AsRef<str>]) -> Seen {
+        Client::start(self.ssh(person, words)).ends()
+    }
+
+    /// The companion, with the person's key file.
+    pub fn companion(&self, person: &str, words: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_countersign"));
+        let ssh = format!("{} -F {}", program("ssh").display(), self.installation.config_of(person).display());
+        command.args(words).env("COUNTERSIGN_BASTION", "bastion").env("COUNTERSIGN_SSH", ssh);
+        command.env("COUNTERSIGN_KEY", self.key_of(person)).env("NO_COLOR", "1").env_remove("SSH_AUTH_SOCK");
+        command
+    }
+
+    /// Runs a verb of the companion to its end.
+    #[track_caller]
+    pub fn says(&self, person: &str, words: &[&str]) -> Seen {
+        Client::start(self.companion(person, words)).ends()
+    }
+
+    /// A verb's answer as JSON.
+    #[track_caller]
+    pub fn json(&self, person: &str, words: &[&str]) -> serde_json::Value {
+        let mut all = words.to_vec();
+        all.push("--json");
+        let seen = self.says(person, &all);
+        assert_eq!(seen.status, 0, "{words:?}: {seen:?}");
+        seen.json()
+    }
+
+    /// bob signs.
+    #[track_caller]
+    pub fn approve(&self, request: &str, more: &[&str]) -> Seen {
+        let mut words = vec!["approve", request];
+        words.extend(more);
+        let seen = self.says("bob", &words);
+        assert_eq!(seen.status, 0, "bob cannot approve {request}: {seen:?}");
+        seen
+    }
+
+    /// Gives alice an open grant on web-1: made ahead, signed by bob. Returns its id.
+    #[track_caller]
+    pub fn open_grant(&self, terms: &[&str]) -> String {
+        let to = format!("{}@web-1", login());
+        let mut words = vec!["request", &to, "--reason", REASON];
+        words.extend(terms);
+        let made = self.says("alice", &words);
+        assert_eq!(made.status, 0, "{made:?}");
+        let said = format!("{}{}", made.out(), made.err);
+        let known = self.json("alice", &["requests", "--mine"]);
+        let request = ids(&known).into_iter().find(|id| said.contains(id.as_str())).unwrap_or_else(|| panic!("no id of {known} in {said}"));
+        self.approve(&request, &[]);
+        request
+    }
+
+    /// Where a request stands, as its requester reads it.
+    #[track_caller]
+    pub fn state_of(&self, person: &str, request: &str) -> String {
+        let card = self.json(person, &["show", request]);
+        let state = find(&card, "state").unwrap_or_else(|| panic!("no state in {card}"));
+        match state {
+            serde_json::Value::String(word) => word.clone(),
+            serde_json::Value::Object(map) => map.keys().next().cloned().unwrap_or_default(),
+            other => panic!("a state is a word: {other}"),
+        }
+    }
+
+    #[track_caller]
+    pub fn comes_to(&self, person: &str, request: &str, state: &str) {
+        until(&format!("{request} is {state}"), SOON, || self.state_of(person, request) == state);
+    }
+
+    /// The sessions of the log, newest last.
+    #[track_caller]
+    pub fn sessions(&self) -> Vec<serde_json::Value> {
+        let said = self.json("carol", &["sessions"]);
+        let mut sessions = find(&said, "sessions").unwrap_or(&said).as_array().cloned().unwrap_or_else(|| panic!("no list: {said}"));
+        sessions.sort_by_key(|session| session["session"].as_str().unwrap_or_default().to_owned());
+        sessions
+    }
+
+    /// Waits until the newest session is sealed; returns it.
+    #[track_caller]
+    pub fn sealed(&self) -> serde_json::Value {
+        until_some("the last session is sealed", SOON, || self.sessions().pop().filter(|session| !session["sealed"].is_null()))
+    }
+
+    /// The rows of the audit log so far: name and facts.
+    pub fn audit(&self) -> Vec<(String, serde_json::Value)> {
+        let script = "import sqlite3,sys,json\nfor r in sqlite3.connect('file:'+sys.argv[1]+'?mode=ro',uri=True).execute('select name,facts from audit order by seq'):print(json.dumps(r))";
+        let output = Command::new(program("python3")).args(["-c", script]).arg(self.state().join("countersign.db")).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let rows = String::from_utf8(output.stdout).unwrap();
+        rows.lines()
+            .map(|row| {
+                let (name, facts): (String, String) = serde_json::from_str(row).unwrap();
+                (name, serde_json::from_str(&facts).unwrap())
+            })
+            .collect()
+    }
+
+    /// Waits for a row of this name that mentions `word`.
+    #[track_caller]
+    pub fn audited(&self, name: &str, word: &str) {
+        until(&format!("{name} with {word} in the audit log"), SOON, || {
+            self.audit().iter().any(|(row, facts)| row == name && facts.to_string().contains(word))
+        });
+    }
+}
+
+impl Drop for Bastion {
+    fn drop(&mut self) {
+        if let Some(mut serve) = self.serve.take() {
+            let _ = serve.kill();
+            let _ = serve.wait();
+        }
+        if std::thread::panicking() {
+            let tail: Vec<String> = self.log().lines().rev().take(40).map(str::to_owned).collect();
+            eprintln!("---- the bastion's log, its last lines ----\n{}", tail.into_iter().rev().collect::<Vec<_>>().join("\n"));
+        }
+    }
+}
+
+/// Every request id in an answer.
+fn ids(value: &serde_json::Value) -> Vec<String> {
+    match value {
+        serde_json::Value::Object(map) => {
+            let own = map.get("request").and_then(|id| id.as_str()).map(str::to_owned);
+            own.into_iter().chain(map.values().flat_map(ids)).collect()
+        }
+        serde_json::Value::Array(list) => list.iter().flat_map(ids).collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// The first value under `key`, however deep: answers may be wrapped in their kind.
+fn find<'a>(value: &'a serde_json::Value, key: &str) -> Option<&'a serde_json::Value> {
+    match value {
+        serde_json::Value::Object(map) => map.get(key).or_else(|| map.values().find_map(|inner| find(inner, key))),
+        serde_json::Value::Array(list) => list.iter().find_map(|inner| find(inner, key)),
+        _ => None,
+    }
+}
+
+/// A wait that is part of the act, not of the test: a client that thinks, a reader that sleeps.
+pub fn pause(how_long: Duration) {
+    std::thread::sleep(how_long);
+}

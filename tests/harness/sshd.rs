@@ -1,0 +1,110 @@
+//! A real OpenSSH server on loopback, enrolled as `ca enroll` would.
+
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use super::client::until;
+use super::{SOON, keygen, login, program, public};
+
+pub struct Sshd {
+    dir: PathBuf,
+    pub port: u16,
+    child: Child,
+}
+
+impl Sshd {
+    /// Starts one that is `target` and trusts `user_ca` (a `.pub` file) for `LOGIN@target` only.
+    pub fn start(dir: &Path, target: &str, user_ca: &Path) -> Self {
+        let dir = dir.to_owned();
+        std::fs::create_dir_all(dir.join("principals")).unwrap();
+        keygen(&dir.join("host_key"));
+        std::fs::write(dir.join("principals").join(login()), format!("{}@{target}\n", login())).unwrap();
+        // Where sshd separates its privileges; it does not make the directory itself.
+        if login() == "root" {
+            std::fs::create_dir_all("/run/sshd").unwrap();
+        }
+        let port = free_port();
+        std::fs::write(dir.join("sshd_config"), config(&dir, port, user_ca)).unwrap();
+        let log = std::fs::File::create(dir.join("log")).unwrap();
+        let child = Command::new(program("sshd"))
+            .args(["-D", "-e", "-f"])
+            .arg(dir.join("sshd_config"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .expect("sshd starts");
+        let sshd = Self { dir, port, child };
+        until("sshd listens", SOON, || {
+            let there = TcpStream::connect(("127.0.0.1", port)).is_ok();
+            assert!(there || !sshd.log().contains("fatal"), "sshd: {}", sshd.log());
+            there
+        });
+        sshd
+    }
+
+    /// Lets `LOGIN@target` in as well: one machine plays several.
+    pub fn also_is(&self, target: &str) {
+        let file = self.dir.join("principals").join(login());
+        let mut principals = std::fs::read_to_string(&file).unwrap();
+        principals.push_str(&format!("{}@{target}\n", login()));
+        std::fs::write(file, principals).unwrap();
+    }
+
+    pub fn host_key(&self) -> String {
+        public(&self.dir.join("host_key"))
+    }
+
+    /// Stops listening; what runs on it goes on.
+    pub fn stops(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// What it has said so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.dir.join("log")).unwrap_or_default()
+    }
+}
+
+impl Drop for Sshd {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn config(dir: &Path, port: u16, user_ca: &Path) -> String {
+    let at = dir.display();
+    let ca = user_ca.display();
+    format!(
+        "ListenAddress 127.0.0.1:{port}
+HostKey {at}/host_key
+PidFile none
+TrustedUserCAKeys {ca}
+AuthorizedPrincipalsFile {at}/principals/%u
+AuthorizedKeysFile none
+AuthenticationMethods publickey
+PasswordAuthentication no
+KbdInteractiveAuthentication no
+PermitRootLogin prohibit-password
+UsePAM no
+StrictModes no
+UseDNS no
+PrintMotd no
+PrintLastLog no
+LogLevel DEBUG1
+ExposeAuthInfo yes
+MaxStartups 500
+MaxSessions 100
+AcceptEnv LANG LC_* COLORTERM GIT_PROTOCOL
+Subsystem sftp internal-sftp
+"
+    )
+}
+
+/// A port that was free a moment ago; sshd cannot be asked which one it took.
+pub fn free_port() -> u16 {
+    TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
+}

@@ -1,0 +1,126 @@
+//! While somebody is waited for: text flows, keys and gigabytes are taken, a hang-up is seen at once.
+
+use std::time::{Duration, Instant};
+
+use crate::harness::{Bastion, Client, Terminal, Way, login, pause, until};
+
+/// What a bastion may hold at its peak while a gigabyte is piped into a held command.
+const PEAK: u64 = 120 << 20;
+
+#[test]
+fn text_flows_while_keys_are_typed() {
+    let bastion = Bastion::start();
+    let terminal = Terminal::start(&bastion.ssh("alice", &[format!("{}=web-1@bastion", login())]));
+    let request = terminal.request();
+    for _ in 0..200 {
+        terminal.types("k");
+        pause(Duration::from_millis(10));
+    }
+    terminal.sees("waiting 00:04");
+    terminal.sees("waiting 00:06");
+    bastion.approve(&request, &[]);
+    terminal.sees("approved by bob");
+    terminal.types("exit 0\r");
+    assert_eq!(terminal.ends(), 0, "{}", terminal_text(&bastion));
+}
+
+fn terminal_text(bastion: &Bastion) -> String {
+    bastion.log()
+}
+
+#[test]
+fn text_flows_while_a_gigabyte_is_piped_in() {
+    for way in Way::BOTH {
+        let bastion = Bastion::start();
+        let mut command = bastion.sh("alice", "head -c 1000000000 /dev/zero | $SSH -o SendEnv=LC_COUNTERSIGN_REASON $TO 'wc -c'");
+        command.env("TO", way.to("web-1").join(" ")).env("LC_COUNTERSIGN_REASON", "INC-42");
+        let client = Client::start(command);
+        let request = client.request();
+        client.reads_within("still waiting 0:08", Duration::from_secs(12));
+        client.reads_within("still waiting 0:16", Duration::from_secs(12));
+        let peak = bastion.peak_memory();
+        assert!(peak < PEAK, "{way:?}: {} MB at the peak", peak >> 20);
+        bastion.approve(&request, &[]);
+        let seen = client.ends_within(crate::harness::LONG);
+        assert_eq!(seen.well().trim(), "1000000000", "{way:?}");
+    }
+}
+
+#[test]
+fn keep_alives_are_answered() {
+    for way in Way::BOTH {
+        let bastion = Bastion::start();
+        let mut words: Vec<String> = ["-o", "ServerAliveInterval=1", "-o", "ServerAliveCountMax=3"].map(String::from).into();
+        words.extend(way.to("web-1"));
+        words.push("echo alive".into());
+        let mut client = Client::start(bastion.ssh("alice", &words));
+        let request = client.request();
+        pause(Duration::from_secs(10));
+        assert!(client.is_running(), "{way:?}: {}", client.err());
+        bastion.approve(&request, &[]);
+        assert_eq!(client.ends().well(), "alive\n", "{way:?}");
+    }
+}
+
+#[test]
+fn a_hang_up_is_seen_at_once() {
+    for way in Way::BOTH {
+        let bastion = Bastion::start();
+        let mut words = way.to("web-1");
+        words.push("true".into());
+        let client = Client::start(bastion.ssh("alice", &words));
+        let request = client.request();
+        let waiters = || bastion.json("alice", &["show", &request]).to_string().contains("\"waiters\":1");
+        assert!(waiters());
+        client.hangs_up();
+        let left = Instant::now();
+        until("nobody waits any more", Duration::from_secs(5), || !waiters());
+        assert!(left.elapsed() < Duration::from_secs(3), "{way:?}: {:?}", left.elapsed());
+    }
+}
+
+#[test]
+fn a_hang_up_in_the_middle_of_a_gigabyte_is_seen_too() {
+    let bastion = Bastion::start();
+    let mut client = Client::start(bastion.ssh("alice", &[format!("{}=web-1@bastion", login()), "wc -c".into()]));
+    let request = client.request();
+    // More than every window and queue on the way.
+    let typing = std::thread::spawn(move || {
+        for _ in 0..64 {
+            client.types(&[b'x'; 1 << 16]);
+        }
+        client.hangs_up();
+    });
+    typing.join().unwrap();
+    until("nobody waits any more", Duration::from_secs(5), || {
+        bastion.json("alice", &["show", &request]).to_string().contains("\"waiters\":0")
+    });
+}
+
+#[test]
+fn what_was_typed_at_a_held_command_arrives() {
+    let bastion = Bastion::start();
+    let mut client = Client::start(bastion.ssh("alice", &[format!("{}=web-1@bastion", login()), "cat".into()]));
+    let request = client.request();
+    client.types(b"\x03 is data here\n");
+    client.closes_input();
+    bastion.approve(&request, &[]);
+    assert_eq!(client.ends().well(), "\u{3} is data here\n");
+}
+
+/// The thirty-third waits in turn instead of being refused.
+#[test]
+fn several_are_held_on_one_connection() {
+    let bastion = Bastion::start();
+    let path = bastion.dir().join("cm").display().to_string();
+    let to = format!("{}=web-1@bastion", login());
+    let _master = Client::start(bastion.ssh("alice", &["-M", "-N", "-S", &path, &to]));
+    until("the shared connection is there", Duration::from_secs(10), || std::path::Path::new(&path).exists());
+    let clients: Vec<Client> = (0..5).map(|n| Client::start(bastion.ssh("alice", &["-S", &path, &to, &format!("echo {n}")]))).collect();
+    let requests: Vec<String> = clients.iter().map(Client::request).collect();
+    assert!(requests.iter().all(|request| *request == requests[0]), "equal power is asked once: {requests:?}");
+    bastion.approve(&requests[0], &[]);
+    for (n, client) in clients.into_iter().enumerate() {
+        assert_eq!(client.ends().well(), format!("{n}\n"));
+    }
+}
