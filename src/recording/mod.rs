@@ -85,14 +85,8 @@ impl Recordings {
         let lock = layout.lock()?;
         let pool = writers::Pool::start(settings.writers)
             .map_err(|source| RecordError::io("could not start the writers of", &settings.dir, source))?;
-        let node = Node {
-            layout,
-            pool,
-            seals: Arc::new(Semaphore::new(PARALLEL_SEALS)),
-            live: layout::Live::default(),
-            _lock: lock,
-            settings,
-        };
+        let node =
+            Node { layout, pool, seals: Arc::new(Semaphore::new(PARALLEL_SEALS)), live: layout::Live::default(), _lock: lock, settings };
         Ok(Self { node: Arc::new(node) })
     }
 

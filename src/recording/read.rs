@@ -102,7 +102,11 @@ impl<R: Read> SpoolReader<R> {
         loop {
             if !self.fill(needed)? {
                 let left = self.to - self.from;
-                return Ok(Frame::Bad(if left == 0 { "there is no end record".into() } else { format!("a record is torn after {left} bytes") }));
+                return Ok(Frame::Bad(if left == 0 {
+                    "there is no end record".into()
+                } else {
+                    format!("a record is torn after {left} bytes")
+                }));
             }
             match self.frames.read(self.buffer.get(self.from..self.to).unwrap_or_default()) {
                 Step::Frame { place, size, .. } => {
