@@ -152,7 +152,8 @@ impl Played {
 
 /// The id that the waiting text names.
 fn request_in(text: &str) -> Option<RequestId> {
-    text.match_indices("request ").find_map(|(at, word)| text.get(at + word.len()..)?.split(|c: char| !c.is_ascii_alphanumeric()).next()?.parse().ok())
+    text.match_indices("request ")
+        .find_map(|(at, word)| text.get(at + word.len()..)?.split(|c: char| !c.is_ascii_alphanumeric()).next()?.parse().ok())
 }
 
 fn heading(text: &str) -> anyhow::Result<()> {

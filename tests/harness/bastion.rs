@@ -115,7 +115,7 @@ impl Bastion {
                 command
             }
         };
-        command.args(["serve", "-c"]).arg(&root).env("RUST_LOG", "info");
+        command.args(["serve", "-c"]).arg(&root).env("COUNTERSIGN_LOG", "countersign=info");
         command
     }
 
@@ -201,8 +201,9 @@ impl Bastion {
     pub fn companion(&self, person: &str, words: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_countersign"));
         let ssh = format!("{} -F {}", program("ssh").display(), self.installation.config_of(person).display());
-        command.args(words).env("COUNTERSIGN_BASTION", "bastion").env("COUNTERSIGN_SSH", ssh);
-        command.env("COUNTERSIGN_KEY", self.key_of(person)).env("NO_COLOR", "1").env_remove("SSH_AUTH_SOCK");
+        command.args(["--yes", "--key"]).arg(self.key_of(person)).args(words);
+        command.env("COUNTERSIGN_BASTION", "bastion").env("COUNTERSIGN_SSH", ssh).env("NO_COLOR", "1");
+        command.env_remove("SSH_AUTH_SOCK").env("XDG_CONFIG_HOME", self.dir());
         command
     }
 
