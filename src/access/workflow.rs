@@ -213,7 +213,6 @@ mod tests {
         }
     }
 
-
     #[test]
     fn a_quorum_of_two_is_not_filled_by_one_person_with_two_keys() {
         let pair = workflow("pair", &["leads"], &[], 2, Level::Key);

@@ -29,7 +29,8 @@ use crate::store::{Store, StoreError};
 use crate::time::Timestamp;
 
 pub use crate::store::grants::{GrantFilter, GrantRow, GrantState};
-pub use crate::store::requests::{RequestFilter, RequestState, Waiter};
+pub use crate::store::requests::{RequestFilter, RequestState};
+pub use crate::store::waiters::Waiter;
 pub use view::{GrantView, RequestView};
 pub use wait::Waiting;
 

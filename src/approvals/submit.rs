@@ -15,7 +15,8 @@ use crate::access::{Principal, Scope};
 use crate::audit::Event;
 use crate::config::{Directory, Limits};
 use crate::id::{Digest, Person, RequestId};
-use crate::store::requests::{NewRequest, RequestState, Waiter};
+use crate::store::requests::{NewRequest, RequestState};
+use crate::store::waiters::Waiter;
 use crate::store::{StoreError, Tx};
 use crate::time::{Timestamp, short};
 
@@ -135,7 +136,7 @@ async fn join_or_insert(
 ) -> Result<(RequestId, Joined), SubmitError> {
     if let Some(row) = tx.open_request_joining(document.joins()).await? {
         if row.due > now {
-            tx.set_waiter(&row, new.waiter).await?;
+            tx.waiter_joins(&row, new.waiter, no_waiter_yet(new.waiter, row.linger, row.not_after, now)).await?;
             let facts = serde_json::json!({ "key": document.key, "source": document.source });
             if row.state == RequestState::NeedsReason && new.state == RequestState::Pending {
                 let mut fixed = RequestDocument::read(&row.bytes)?;

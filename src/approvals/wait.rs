@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::{ApprovalError, Approvals};
 use crate::id::RequestId;
 use crate::store::Store;
-use crate::store::requests::Waiter;
+use crate::store::waiters::Waiter;
 use crate::time::Timestamp;
 
 /// How long a request outlives the last prompt that waited for it.

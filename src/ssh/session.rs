@@ -24,6 +24,7 @@ use crate::transcript::{Event, Outcome};
 /// Runs one session channel. The client has been told that its requests succeeded; whatever is refused
 /// from here on is said on standard error, then an exit status, then the close.
 pub async fn run(bastion: Arc<Bastion>, principal: Principal, user: String, role: Role, client: ClientChannel) {
+    let _alive = bastion.live.enter();
     let Some(mut opening) = Opening::read(&client.inbox).await else { return client.close().await };
     client.has_terminal(opening.pty.is_some());
     let stop = match destination(&bastion, &principal, &user, &role) {

@@ -11,6 +11,7 @@ pub mod grants;
 pub mod requests;
 mod schema;
 pub mod sessions;
+pub mod waiters;
 mod wake;
 mod writer;
 

@@ -192,20 +192,6 @@ impl Store {
         Ok(found(rows.iter().map(|row| word(row, "id")).collect::<Result<_, _>>()?))
     }
 
-    /// Sessions whose recording is sealed: their spools may go.
-    pub async fn sealed_sessions(&self) -> Result<HashSet<SessionId>, StoreError> {
-        let rows = sqlx::query("select id from sessions where file is not null").fetch_all(&self.readers).await?;
-        rows.iter().map(|row| word(row, "id")).collect()
-    }
-
-    /// At start: ends the sessions of the last boot that left no recording to end them.
-    pub async fn end_lost_sessions(&self, now: Timestamp) -> Result<(), StoreError> {
-        for lost in self.sessions(&SessionFilter { live_only: true, limit: u32::MAX, ..SessionFilter::default() }).await? {
-            self.session_ended(lost.id, &crate::transcript::Outcome::Interrupted.to_string(), now).await?;
-        }
-        Ok(())
-    }
-
     /// Whether this person has ever opened this target.
     pub async fn has_opened(&self, person: &Person, target: &TargetId) -> Result<bool, StoreError> {
         let row = sqlx::query("select 1 from sessions where person = $1 and target = $2 limit 1")

@@ -178,9 +178,9 @@ async fn a_denial_wins_over_a_concurrent_approval() {
         let ask = Ask { duration: Some(Duration::from_secs(60 + round)), ..scene.ask(&["lead"]) };
         let id = scene.submit("alice", ask).await;
         let mut race = tokio::task::JoinSet::new();
-        for (name, verdict) in
-            [("bob", Verdict::Approve), ("carol", Verdict::Deny), ("dave", Verdict::Approve), ("frank", Verdict::Approve)]
-        {
+        let mut decided = [("bob", Verdict::Approve), ("carol", Verdict::Deny), ("dave", Verdict::Approve), ("frank", Verdict::Approve)];
+        decided.rotate_left(round as usize % 4);
+        for (name, verdict) in decided {
             let said = scene.signed(name, &[id], verdict, None).await;
             let (approvals, who) = (scene.approvals.clone(), scene.who(name));
             race.spawn(async move { (verdict, approvals.decide(said, &who, NOW).await) });

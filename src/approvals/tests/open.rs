@@ -178,6 +178,15 @@ async fn a_database_that_was_meddled_with_opens_nothing_more() {
         assert!(matches!(scene.open(id, NOW).await, Err(OpenError::Unusable(..))), "{what}");
         assert_eq!(scene.names().await.last().unwrap(), "grant.void", "{what}");
     }
+    // Another request under the same approval, its digest right.
+    let scene = Scene::new().await;
+    let id = scene.approved(scene.ask(&["lead"])).await;
+    let mut other = scene.view(id).await.document;
+    other.for_us *= 2;
+    let hex = |bytes: &[u8]| data_encoding::HEXLOWER.encode(bytes);
+    let (bytes, digest) = (hex(&other.bytes()), Digest::of(&other.bytes()));
+    scene.store().meddle(&format!("update requests set bytes = x'{bytes}', digest = x'{digest}'")).await;
+    assert!(matches!(scene.open(id, NOW).await, Err(OpenError::Unusable(_, "has approvals that no longer stand"))));
     // Wider terms in a column are worth what was signed.
     let scene = Scene::new().await;
     let narrow = GrantedTerms { for_us: 60_000_000, once: false, scope: Scope([Class::Shell].into()) };

@@ -84,6 +84,19 @@ async fn a_connection_that_dies_before_it_waits_leaves_nothing_behind() {
 }
 
 #[tokio::test]
+async fn a_connect_in_the_last_moment_finds_the_request_alive() {
+    let scene = Scene::new().await;
+    let (id, waiting) = held(&scene, Waiter::Shell).await;
+    waiting.leave(at(100)).await.unwrap();
+    let again = Ask { waiter: Waiter::Shell, ..scene.ask(&["lead"]) };
+    assert_eq!(scene.approvals.submit(&scene.who("alice"), again, at(109)).await.unwrap(), (id, Joined::Existing));
+    assert_eq!(swept(&scene, id, at(111)).await, RequestState::Pending, "its wait is about to begin");
+    let _waiting = scene.approvals.wait(id, Waiter::Shell, at(112)).await.unwrap();
+    assert_eq!(swept(&scene, id, at(899)).await, RequestState::Pending);
+    assert_eq!(swept(&scene, id, at(900)).await, RequestState::Expired);
+}
+
+#[tokio::test]
 async fn a_waiter_that_is_dropped_has_left() {
     let scene = Scene::new().await;
     let mut hints = scene.approvals.hints();

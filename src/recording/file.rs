@@ -1,0 +1,154 @@
+//! A spool's file: written at the end of its good part only, and never without room for the end record.
+//!
+//! Always true: the first `good` bytes are whole records whose write has returned; where the file system
+//! can allocate ahead, [`END_ROOM`] bytes behind them are allocated too. Nobody else writes a spool.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::path::Path;
+use std::sync::Arc;
+
+use rustix::fs::FallocateFlags;
+use rustix::io::Errno;
+
+use crate::transcript::record::{self, Ending};
+use crate::transcript::spool::{FrameWriter, MAGIC, Place};
+
+/// Space for the end record; an [`Ending`] is shortened to fit.
+const END_ROOM: u64 = 16 * 1024;
+
+/// Allocated ahead, so that a full disk shows before the last bytes are needed.
+const AHEAD: u64 = 256 * 1024;
+
+#[derive(Debug)]
+pub(super) struct SpoolFile {
+    file: Arc<File>,
+    good: u64,
+    frames: FrameWriter,
+    /// Bytes allocated, or nothing where the file system cannot: there a full disk shows at the write.
+    allocated: Option<u64>,
+}
+
+/// Records that are written together.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    bytes: Vec<u8>,
+    frames: FrameWriter,
+}
+
+impl Batch {
+    /// Appends one record.
+    pub(super) fn record(&mut self, payload: impl FnOnce(&mut Vec<u8>)) {
+        self.frames.frame(Place::Inside, &mut self.bytes, payload);
+    }
+}
+
+impl SpoolFile {
+    /// Creates the file with its header record; durable when it returns, the directory entry apart.
+    pub(super) fn create(path: &Path, header: &[u8]) -> io::Result<Self> {
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+        let mut spool = Self::over(file);
+        let mut batch = Batch::default();
+        batch.bytes.extend_from_slice(&MAGIC);
+        batch.record(|to| to.extend_from_slice(header));
+        spool.append(&batch)?;
+        spool.file.sync_data()?;
+        Ok(spool)
+    }
+
+    fn over(file: File) -> Self {
+        Self { file: Arc::new(file), good: 0, frames: FrameWriter::default(), allocated: Some(0) }
+    }
+
+    /// The same file, to be synced while this one is being written.
+    pub(super) fn handle(&self) -> Arc<File> {
+        Arc::clone(&self.file)
+    }
+
+    /// Makes `batch` empty and ready to number on from here; keeps its memory.
+    pub(super) fn open_batch(&self, batch: &mut Batch) {
+        batch.bytes.clear();
+        batch.frames = self.frames;
+    }
+
+    /// Writes a batch in one go. After an error nothing of it counts, and only [`SpoolFile::end`] may
+    /// follow, which writes over what was torn.
+    pub(super) fn append(&mut self, batch: &Batch) -> io::Result<()> {
+        let length = batch.bytes.len() as u64;
+        self.allocate(length)?;
+        // Positioned; a short write goes on with the very same remaining bytes, EINTR is tried again.
+        self.file.write_all_at(&batch.bytes, self.good)?;
+        self.good += length;
+        self.frames = batch.frames;
+        Ok(())
+    }
+
+    /// Writes the end record into the space kept for it, cuts the file behind it, makes all durable.
+    pub(super) fn end(&mut self, ending: &Ending) -> io::Result<()> {
+        let mut bytes = Vec::new();
+        self.frames.frame(Place::Last, &mut bytes, |to| record::encode_end(ending, to));
+        self.file.write_all_at(&bytes, self.good)?;
+        self.good += bytes.len() as u64;
+        self.file.set_len(self.good)?;
+        self.file.sync_data()
+    }
+
+    fn allocate(&mut self, length: u64) -> io::Result<()> {
+        let Some(allocated) = self.allocated else { return Ok(()) };
+        if self.good + length + END_ROOM <= allocated {
+            return Ok(());
+        }
+        let upto = self.good + length + AHEAD;
+        loop {
+            match rustix::fs::fallocate(&self.file, FallocateFlags::KEEP_SIZE, allocated, upto - allocated) {
+                Ok(()) => {
+                    self.allocated = Some(upto);
+                    return Ok(());
+                }
+                Err(Errno::INTR) => {}
+                Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::NODEV | Errno::SPIPE) => {
+                    self.allocated = None;
+                    return Ok(());
+                }
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_without_allocation_shows_at_the_write() {
+        let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let mut spool = SpoolFile::over(full);
+        let mut batch = Batch::default();
+        spool.open_batch(&mut batch);
+        batch.record(|to| to.push(1));
+        let refused = spool.append(&batch).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::StorageFull);
+        assert_eq!((spool.good, spool.allocated), (0, None));
+    }
+
+    #[test]
+    fn space_for_the_end_is_allocated_ahead_without_growing_the_file() {
+        use std::os::unix::fs::MetadataExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let mut spool = SpoolFile::create(&dir.path().join("a.spool"), b"{}").unwrap();
+        if spool.allocated.is_none() {
+            panic!("{} cannot allocate ahead; set TMPDIR to a file system that can", dir.path().display());
+        }
+        let mut batch = Batch::default();
+        for _ in 0..100 {
+            spool.open_batch(&mut batch);
+            batch.record(|to| to.resize(to.len() + 10_000, 7));
+            spool.append(&batch).unwrap();
+            let meta = spool.file.metadata().unwrap();
+            assert_eq!(meta.len(), spool.good);
+            assert!(meta.blocks() * 512 >= spool.good + END_ROOM, "{} of {}", meta.blocks() * 512, spool.good);
+        }
+    }
+}
