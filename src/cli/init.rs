@@ -42,13 +42,13 @@ pub fn run(dir: &Path, host: Option<&str>) -> anyhow::Result<()> {
 
 /// The public halves of the new keys that others need, as their files hold them.
 #[derive(Debug)]
-pub struct Made {
+pub(crate) struct Made {
     host_key: String,
     user_ca: String,
 }
 
 /// Makes the directory and all that it holds.
-pub fn make(dir: &Path, host: &str) -> anyhow::Result<Made> {
+pub(crate) fn make(dir: &Path, host: &str) -> anyhow::Result<Made> {
     match fs::read_dir(dir) {
         Ok(mut entries) => {
             if entries.next().is_some() {
