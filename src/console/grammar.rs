@@ -383,7 +383,11 @@ impl FromStr for SessionWord {
             return Ok(Self::Last);
         }
         let fits = (1..=26).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric());
-        if fits { Ok(Self::Begins(text.to_ascii_uppercase())) } else { Err("write a session's id or its beginning, a request's id, or last".into()) }
+        if fits {
+            Ok(Self::Begins(text.to_ascii_uppercase()))
+        } else {
+            Err("write a session's id or its beginning, a request's id, or last".into())
+        }
     }
 }
 
@@ -577,7 +581,9 @@ mod tests {
 
     #[test]
     fn the_wire_reads_what_it_writes() {
-        for line in ["approve K7Q3FM --for 15m", "requests --mine", "replay last --idle 1500ms", "targets", "request a@b --start 22:00", "help"] {
+        for line in
+            ["approve K7Q3FM --for 15m", "requests --mine", "replay last --idle 1500ms", "targets", "request a@b --start 22:00", "help"]
+        {
             let verb = verb(line);
             let json = serde_json::to_value(&verb).unwrap();
             assert_eq!(serde_json::from_value::<Verb>(json.clone()).unwrap(), verb, "{json}");

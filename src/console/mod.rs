@@ -22,6 +22,11 @@ pub mod text;
 pub mod wire;
 mod words;
 
+#[cfg(test)]
+mod scene;
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
 use tokio::io::{AsyncRead, AsyncWrite};

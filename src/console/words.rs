@@ -119,7 +119,10 @@ mod tests {
     #[test]
     fn free_text_takes_the_words_to_the_next_option() {
         assert_eq!(words("deny K7Q3FM --note freeze until 06:00"), ["deny", "K7Q3FM", "--note=freeze until 06:00"]);
-        assert_eq!(words("request a@b --reason INC-42 disk full --for 30m"), ["request", "a@b", "--reason=INC-42 disk full", "--for", "30m"]);
+        assert_eq!(
+            words("request a@b --reason INC-42 disk full --for 30m"),
+            ["request", "a@b", "--reason=INC-42 disk full", "--for", "30m"]
+        );
         assert_eq!(words("deny K7Q3FM --note=not now -x"), ["deny", "K7Q3FM", "--note=not now -x"]);
         assert_eq!(words("deny K7Q3FM --note"), ["deny", "K7Q3FM", "--note"]);
     }
