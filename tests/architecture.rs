@@ -46,7 +46,20 @@ fn sources() -> Vec<Source> {
     let mut files = Vec::new();
     collect(&root, &mut files);
     assert!(files.len() > 20, "where are the sources? found {}", files.len());
-    files.iter().filter_map(|file| read(&root, file)).collect()
+    let for_tests: Vec<PathBuf> = files.iter().flat_map(|file| test_modules(file)).collect();
+    files.iter().filter(|file| !for_tests.iter().any(|module| file.starts_with(module))).map(|file| read(&root, file)).collect()
+}
+
+/// The files and directories of modules that a file declares for its unit tests alone.
+fn test_modules(file: &Path) -> Vec<PathBuf> {
+    let text = std::fs::read_to_string(file).unwrap();
+    let dir = if file.file_name().is_some_and(|name| name == "mod.rs") { file.with_file_name("") } else { file.with_extension("") };
+    let declared = text.split("#[cfg(test)]").skip(1).filter_map(|rest| {
+        let line = rest.trim_start().lines().next()?.trim().strip_suffix(';')?;
+        let (_, name) = line.rsplit_once("mod ")?;
+        Some(name.to_owned())
+    });
+    declared.flat_map(|name| [dir.join(format!("{name}.rs")), dir.join(name)]).collect()
 }
 
 fn collect(dir: &Path, files: &mut Vec<PathBuf>) {
@@ -60,16 +73,15 @@ fn collect(dir: &Path, files: &mut Vec<PathBuf>) {
     }
 }
 
-fn read(root: &Path, file: &Path) -> Option<Source> {
+fn read(root: &Path, file: &Path) -> Source {
     let path = file.strip_prefix(root).unwrap().to_str().unwrap().to_owned();
-    if path.ends_with("/tests.rs") || path.contains("/tests/") {
-        return None;
-    }
     let whole = std::fs::read_to_string(file).unwrap();
-    let production = whole.split("#[cfg(test)]").next().unwrap_or_default();
+    // Unit tests stand last, in a block of their own; a test module in another file is not one.
+    let block = |(at, mark): &(usize, &str)| whole[at + mark.len()..].trim_start().lines().next().is_some_and(|line| line.ends_with('{'));
+    let production = whole.match_indices("#[cfg(test)]").find(block).map_or(&whole[..], |(at, _)| &whole[..at]);
     let code = production.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n");
     let module = path.trim_end_matches(".rs").trim_end_matches("/mod").replace('/', "::");
-    Some(Source { path, module, whole, code })
+    Source { path, module, whole, code }
 }
 
 fn layer_of(module: &str) -> Option<usize> {
