@@ -114,8 +114,14 @@ where
         eprintln!("countersign: touch the key {fingerprint}");
     }
     let signature = signer.sign(&bytes).await?;
-    let signed =
-        SignedDecision::verify(bytes, &signature, &me.person, std::slice::from_ref(signer.key()), &shown.document.bastion, Timestamp::now());
+    let signed = SignedDecision::verify(
+        bytes,
+        &signature,
+        &me.person,
+        std::slice::from_ref(signer.key()),
+        &shown.document.bastion,
+        Timestamp::now(),
+    );
     let signed = signed.map_err(NotSigned::Own)?;
     let sent = Verb::Decide { document_b64: data_encoding::BASE64.encode(signed.bytes()), signature };
     Ok(bastion.ask(&sent).await?)
@@ -163,7 +169,8 @@ impl Shown {
 
 fn confirm(order: &Order, shown: &Shown, signer: &Signer) -> Result<(), NotSigned> {
     let code = matching_code(&shown.digest);
-    let prompt = format!("countersign: code {code} on their screen too? Sign the yes to {} with {}? [y/N] ", order.request, signer.fingerprint());
+    let prompt =
+        format!("countersign: code {code} on their screen too? Sign the yes to {} with {}? [y/N] ", order.request, signer.fingerprint());
     match terminal::ask(&prompt) {
         Ok(answer) if matches!(answer.trim(), "y" | "Y" | "yes") => Ok(()),
         Ok(_) => Err(NotSigned::Declined),

@@ -50,7 +50,8 @@ impl Companion {
             }
             Verb::Replay(args) => replay::run(bastion, args, self.look, self.json).await,
             Verb::Submit { request, .. } => {
-                let signature = std::io::read_to_string(std::io::stdin().lock()).context("the signature on standard input cannot be read")?;
+                let signature =
+                    std::io::read_to_string(std::io::stdin().lock()).context("the signature on standard input cannot be read")?;
                 let verb = Verb::Submit { request, signature };
                 verb.check().map_err(anyhow::Error::msg)?;
                 self.follow(bastion, &verb).await
@@ -59,7 +60,11 @@ impl Companion {
         }
     }
 
-    async fn decide<R: AsyncBufRead + Unpin, W: AsyncWrite + Unpin>(&self, bastion: &mut Bastion<R, W>, order: &Order) -> anyhow::Result<u8> {
+    async fn decide<R: AsyncBufRead + Unpin, W: AsyncWrite + Unpin>(
+        &self,
+        bastion: &mut Bastion<R, W>,
+        order: &Order,
+    ) -> anyhow::Result<u8> {
         let hands = Hands {
             key: self.key.clone(),
             agent: std::env::var_os("SSH_AUTH_SOCK").filter(|socket| !socket.is_empty()).map(PathBuf::from),

@@ -138,7 +138,9 @@ async fn run(cli: Cli) -> anyhow::Result<u8> {
             Ok(say(&Cli::command().render_help().to_string()).err().unwrap_or(0))
         }
         Command::Verb(verb) => {
-            companion::Companion { bastion: cli.bastion, json: cli.json, key: cli.key, yes: cli.yes, look: terminal::look() }.run(verb).await
+            companion::Companion { bastion: cli.bastion, json: cli.json, key: cli.key, yes: cli.yes, look: terminal::look() }
+                .run(verb)
+                .await
         }
     }
 }
@@ -202,7 +204,9 @@ mod tests {
         for line in ["countersign requests --json", "countersign -b bastion approve K7Q3FM --for 15m --yes", "countersign whoami -b b"] {
             assert!(matches!(parsed(line).unwrap().command, Command::Verb(_)), "{line}");
         }
-        let Command::Verb(Verb::Deny { note, .. }) = parsed("countersign deny K7Q3FM --note not before 06:00").unwrap().command else { panic!() };
+        let Command::Verb(Verb::Deny { note, .. }) = parsed("countersign deny K7Q3FM --note not before 06:00").unwrap().command else {
+            panic!()
+        };
         assert_eq!(note, "not before 06:00");
     }
 

@@ -62,7 +62,11 @@ where
         }
     }
     if length != recording.bytes || Digest(sum.finalize().into()) != recording.sha256 {
-        bail!("the recording {} is not the one that was sealed: {length} of {} bytes, or another SHA-256", recording.session, recording.bytes);
+        bail!(
+            "the recording {} is not the one that was sealed: {length} of {} bytes, or another SHA-256",
+            recording.session,
+            recording.bytes
+        );
     }
     body.rewind().context("the recording cannot be read back")?;
     Ok((recording, body))
@@ -75,12 +79,8 @@ mod tests {
     use std::io::Read;
 
     async fn fetched(announced: u64, sent: &[u8], digest: Digest) -> anyhow::Result<Vec<u8>> {
-        let recording = RecordingLine {
-            session: "01ARZ3NDEKTSV4RRFFQ69G5FAV".parse().unwrap(),
-            sha256: digest,
-            bytes: announced,
-            file: "f".into(),
-        };
+        let recording =
+            RecordingLine { session: "01ARZ3NDEKTSV4RRFFQ69G5FAV".parse().unwrap(), sha256: digest, bytes: announced, file: "f".into() };
         let mut wire = Vec::new();
         put(&mut wire, Some(1), Said::Event(Reply::Recording(recording.clone()))).await.unwrap();
         say_bytes(&mut wire, 1, sent).await.unwrap();

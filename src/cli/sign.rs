@@ -250,7 +250,8 @@ mod tests {
         }
 
         fn add(&self, key: &Path) {
-            let added = Command::new("ssh-add").arg("-q").arg(key).env("SSH_AUTH_SOCK", &self.socket).stdin(Stdio::null()).status().unwrap();
+            let added =
+                Command::new("ssh-add").arg("-q").arg(key).env("SSH_AUTH_SOCK", &self.socket).stdin(Stdio::null()).status().unwrap();
             assert!(added.success());
         }
     }

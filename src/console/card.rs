@@ -1,9 +1,9 @@
 //! A request as its approver reads it: from the bytes that are signed, never from columns.
 
+use super::render::Tone;
 use super::render::{counted, visible, when};
 use super::reply::{Card, State};
 use super::text::Reader;
-use super::render::Tone;
 use crate::access::decision::GrantedTerms;
 use crate::access::request::{RequestDocument, matching_code};
 use crate::time::{Timestamp, short};
@@ -87,7 +87,8 @@ fn standing(card: &Card, now: Timestamp) -> Vec<(&'static str, String)> {
     let mut rows = Vec::new();
     for track in &card.tracks {
         let have = if track.have.is_empty() { "nobody yet".to_owned() } else { join(&track.have) };
-        let text = format!("{} of {} for {}, level {}: {have}", track.quorum, track.approvers.join(", "), track.workflow, track.level.as_str());
+        let text =
+            format!("{} of {} for {}, level {}: {have}", track.quorum, track.approvers.join(", "), track.workflow, track.level.as_str());
         rows.push(("asks", text));
     }
     if card.state.is_open() && !card.asked.is_empty() {

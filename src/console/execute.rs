@@ -153,7 +153,8 @@ impl Act<'_> {
             return Err(self.needs_signature(&view, Verdict::Approve));
         }
         if args.code.is_none() {
-            let mut refusal = self.refusal(RefusalKind::Usage, view.id.as_str(), "needs the code on the requester's screen: ask them for it");
+            let mut refusal =
+                self.refusal(RefusalKind::Usage, view.id.as_str(), "needs the code on the requester's screen: ask them for it");
             refusal.next = vec![Next::Verb(format!("show {}", view.id)), Next::Verb(format!("approve {} CODE", view.id))];
             return Err(refusal);
         }
@@ -166,7 +167,13 @@ impl Act<'_> {
         self.on_connection(&view, Verdict::Deny, None, &ApproveArgs { request, code: None, less }).await
     }
 
-    async fn on_connection(&self, view: &RequestView, verdict: Verdict, code: Option<String>, args: &ApproveArgs) -> Result<Reply, Refusal> {
+    async fn on_connection(
+        &self,
+        view: &RequestView,
+        verdict: Verdict,
+        code: Option<String>,
+        args: &ApproveArgs,
+    ) -> Result<Reply, Refusal> {
         let said = Said::OnConnection {
             request: view.id,
             approver: self.who.clone(),
@@ -197,7 +204,11 @@ impl Act<'_> {
             RequestState::Pending => card.read().map_err(|error| self.down(&error))?,
             ref over => {
                 let over = super::reply::State::of(over);
-                return Err(self.refusal(RefusalKind::Refused, view.id.as_str(), &format!("is {}: there is nothing to decide", over.word())));
+                return Err(self.refusal(
+                    RefusalKind::Refused,
+                    view.id.as_str(),
+                    &format!("is {}: there is nothing to decide", over.word()),
+                ));
             }
         };
         let key = self.who.fingerprint();
@@ -210,7 +221,11 @@ impl Act<'_> {
     async fn submit(&self, request: RequestId, signature: &str) -> Result<Reply, Refusal> {
         let view = self.seen(request).await?;
         let Some(bytes) = self.console.waiting.printed(self.who.person(), request, self.now) else {
-            let mut refusal = self.refusal(RefusalKind::Refused, view.id.as_str(), "has no decision of yours that waits for a signature: print it and sign it within 2 min");
+            let mut refusal = self.refusal(
+                RefusalKind::Refused,
+                view.id.as_str(),
+                "has no decision of yours that waits for a signature: print it and sign it within 2 min",
+            );
             refusal.next = stock_path(&self.directory.config.host, request, "approve").map(Next::Shell).to_vec();
             return Err(refusal);
         };
@@ -263,7 +278,6 @@ impl Act<'_> {
     fn whoami(&self) -> Whoami {
         let entry = self.directory.people.named(self.who.person());
         let keys = entry.map(|entry| entry.keys.as_slice()).unwrap_or_default();
-        let hash = russh::keys::ssh_key::HashAlg::Sha256;
         Whoami {
             person: self.who.person().clone(),
             groups: self.who.groups().to_vec(),
@@ -271,7 +285,8 @@ impl Act<'_> {
             key: self.who.fingerprint(),
             keys: keys
                 .iter()
-                .map(|key| KeyLine { fingerprint: key.fingerprint(hash).to_string(), algorithm: key.algorithm().to_string() })
+                // The default is SHA-256, as OpenSSH prints it.
+                .map(|key| KeyLine { fingerprint: key.fingerprint(Default::default()).to_string(), algorithm: key.algorithm().to_string() })
                 .collect(),
             bastion: self.directory.config.bastion.clone(),
             host: self.directory.config.host.clone(),
@@ -318,7 +333,11 @@ impl Act<'_> {
     /// The state, or what lies under it, did not answer.
     pub(super) fn down(&self, error: &dyn std::error::Error) -> Refusal {
         tracing::error!(person = %self.who.person(), error = with_causes(error), "the console could not answer");
-        self.refusal(RefusalKind::Unavailable, "the bastion", "cannot answer now; nothing was changed as far as it knows. Look again, then retry")
+        self.refusal(
+            RefusalKind::Unavailable,
+            "the bastion",
+            "cannot answer now; nothing was changed as far as it knows. Look again, then retry",
+        )
     }
 
     fn needs_signature(&self, view: &RequestView, verdict: Verdict) -> Refusal {
@@ -330,7 +349,8 @@ impl Act<'_> {
             Level::Touch => "a decision signed with a hardware key",
             Level::Key | Level::Connection => "a signed decision",
         };
-        let mut refusal = self.refusal(RefusalKind::Refused, view.id.as_str(), &format!("needs {how}; with the companion, or with three lines:"));
+        let mut refusal =
+            self.refusal(RefusalKind::Refused, view.id.as_str(), &format!("needs {how}; with the companion, or with three lines:"));
         refusal.next = vec![Next::Companion(format!("{verb} {}", view.id))];
         refusal.next.extend(stock_path(&self.directory.config.host, view.id, verb).map(Next::Shell));
         refusal
@@ -371,9 +391,10 @@ impl Act<'_> {
             ApprovalError::Already(id, state) => refuse(&format!("is already {state}"), &[format!("show {id}")]),
             ApprovalError::Own => refuse("is yours: nobody decides on their own request", &[format!("withdraw {what}")]),
             ApprovalError::NotEligible(id) => refuse("is for others to decide", &[format!("show {id}")]),
-            ApprovalError::Code(id) => {
-                refuse("was not approved: the code is not the one that it shows. Compare it with the requester's screen", &[format!("show {id}")])
-            }
+            ApprovalError::Code(id) => refuse(
+                "was not approved: the code is not the one that it shows. Compare it with the requester's screen",
+                &[format!("show {id}")],
+            ),
             other => refuse(&format!("was not changed: {}", with_causes(other)), &[]),
         }
     }
@@ -383,4 +404,3 @@ impl Act<'_> {
 async fn off_the_loop<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, tokio::task::JoinError> {
     tokio::task::spawn_blocking(work).await
 }
-

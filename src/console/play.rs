@@ -100,13 +100,7 @@ fn read(body: File, schedule: Schedule, from: Option<Duration>, terminal: Option
     }
 }
 
-fn read_all(
-    body: File,
-    schedule: Schedule,
-    from: Option<Duration>,
-    terminal: Option<(u32, u32)>,
-    tell: &Tell,
-) -> Result<(), ReplayError> {
+fn read_all(body: File, schedule: Schedule, from: Option<Duration>, terminal: Option<(u32, u32)>, tell: &Tell) -> Result<(), ReplayError> {
     let replay = Replay::over(body)?;
     if terminal.is_none()
         && let Some((cols, rows, _)) = replay.header().terminal.clone()

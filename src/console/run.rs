@@ -236,7 +236,8 @@ where
             Err(PlayError::Write(error)) => Err(error),
             Err(error) => {
                 let why = format!("cannot be played: {}", with_causes(&error));
-                let refusal = self.console.act(self.who, Timestamp::now()).refusal(RefusalKind::Unavailable, &recording.session.to_string(), &why);
+                let refusal =
+                    self.console.act(self.who, Timestamp::now()).refusal(RefusalKind::Unavailable, &recording.session.to_string(), &why);
                 self.refuse(&refusal).await
             }
         }

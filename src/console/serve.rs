@@ -72,7 +72,9 @@ async fn answer<R: AsyncBufRead + Unpin + Send>(
         return watch(console, who, id, args, lines, out).await;
     }
     match console.execute(who, verb, Timestamp::now()).await {
-        Ok(Reply::Asked(asked)) if matches!(verb, Verb::Request(args) if args.wait) => return wait(console, who, id, asked, lines, out).await,
+        Ok(Reply::Asked(asked)) if matches!(verb, Verb::Request(args) if args.wait) => {
+            return wait(console, who, id, asked, lines, out).await;
+        }
         Ok(Reply::Recording(recording)) => hand_over(console, who, id, recording, out).await?,
         Ok(reply) => say(out, Some(id), Said::Result(reply)).await?,
         Err(refusal) => say(out, Some(id), Said::Error(refusal)).await?,

@@ -78,7 +78,8 @@ impl Act<'_> {
             mine.extend(row.filter(|row| self.audits(&row.target)));
         }
         if mine.len() > 1 {
-            let mut refusal = self.refusal(RefusalKind::Usage, &word.to_string(), "is the beginning of several, or a request with several sessions");
+            let mut refusal =
+                self.refusal(RefusalKind::Usage, &word.to_string(), "is the beginning of several, or a request with several sessions");
             refusal.next = mine.iter().map(|row| Next::Verb(format!("replay {}", row.id))).collect();
             return Err(refusal);
         }

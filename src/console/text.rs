@@ -136,7 +136,8 @@ fn outcome(asked: &Asked, reader: &Reader<'_>) -> String {
         State::NeedsReason => format!("{id} waits for your reason: {}", reader.voice.command(&format!("reason {id} 'INC-42 …'"))),
         State::Pending if asked.waited => format!("nobody decided {id} in time"),
         State::Pending => {
-            let decide_by = card.read().map(|document| format!(" · expires {}", when(document.not_after(), reader.now))).unwrap_or_default();
+            let decide_by =
+                card.read().map(|document| format!(" · expires {}", when(document.not_after(), reader.now))).unwrap_or_default();
             let how = if asked.joined { "was asked already" } else { "is asked" };
             format!("{id} {how} · code {} · asked {}{decide_by}", card.code, join(&card.asked))
         }
@@ -250,7 +251,14 @@ fn session_lines(sessions: &[SessionLine], reader: &Reader<'_>) -> String {
 }
 
 fn whoami(me: &Whoami) -> String {
-    let mut out = format!("{}  in {}, from {}, at {} ({})\n", me.person, join(&me.groups), visible(&me.source), visible(&me.host), visible(&me.bastion));
+    let mut out = format!(
+        "{}  in {}, from {}, at {} ({})\n",
+        me.person,
+        join(&me.groups),
+        visible(&me.source),
+        visible(&me.host),
+        visible(&me.bastion)
+    );
     for key in &me.keys {
         let here = if key.fingerprint == me.key { "  this connection" } else { "" };
         out.push_str(&format!("  {} {}{here}\n", visible(&key.fingerprint), visible(&key.algorithm)));

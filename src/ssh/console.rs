@@ -17,8 +17,7 @@ pub async fn run(bastion: &Arc<Bastion>, who: &Principal, opening: &Opening, cli
     // Reads what the client sends; the writing half of the stream is not used.
     let input = Tunnel::new(client.inbox.clone(), tokio::io::sink());
     let plain = |term: &str| matches!(term, "" | "dumb") || opening.env.iter().any(|(name, value)| name == "NO_COLOR" && !value.is_empty());
-    let terminal =
-        opening.pty.as_ref().map(|pty| Terminal { cols: pty.size.cols, rows: pty.size.rows, colour: !plain(&pty.term) });
+    let terminal = opening.pty.as_ref().map(|pty| Terminal { cols: pty.size.cols, rows: pty.size.rows, colour: !plain(&pty.term) });
     let serve = async {
         match &opening.start {
             Start::Subsystem(name) if name == WIRE => bastion.console.wire(who, input, client.writer(None)).await,
