@@ -51,7 +51,7 @@ fn the_file_tools_work() {
     let script = r#"set -e
         head -c 5000000 /dev/urandom > here
         same() { cmp here "$T"; cmp here back; rm "$T" back; echo "$1"; }
-        printf 'put here %s\nget %s back\n' "$T" "$T" | sftp -q -b - $F "$TO"; same sftp
+        printf 'put here %s\nget %s back\n' "$T" "$T" | sftp -q -b - $F "$TO" >/dev/null; same sftp
         scp -q $F here "$TO:$T"; scp -q $F "$TO:$T" back; same scp
         scp -q -O $F here "$TO:$T"; scp -q -O $F "$TO:$T" back; same scp-O
         scp -q $F -J bastion here "$JUMP:$T"; scp -q $F -J bastion "$JUMP:$T" back; same scp-J

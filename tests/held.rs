@@ -21,11 +21,7 @@ fn text_flows_while_keys_are_typed() {
     bastion.approve(&request, &[]);
     terminal.sees("approved by bob");
     terminal.types("exit 0\r");
-    assert_eq!(terminal.ends(), 0, "{}", terminal_text(&bastion));
-}
-
-fn terminal_text(bastion: &Bastion) -> String {
-    bastion.log()
+    assert_eq!(terminal.ends(), 0);
 }
 
 #[test]
@@ -82,16 +78,12 @@ fn a_hang_up_is_seen_at_once() {
 #[test]
 fn a_hang_up_in_the_middle_of_a_gigabyte_is_seen_too() {
     let bastion = Bastion::start();
-    let mut client = Client::start(bastion.ssh("alice", &[format!("{}=web-1@bastion", login()), "wc -c".into()]));
+    let zero = std::fs::File::open("/dev/zero").unwrap();
+    let client = Client::fed(bastion.ssh("alice", &[format!("{}=web-1@bastion", login()), "wc -c".into()]), zero.into());
     let request = client.request();
-    // More than every window and queue on the way.
-    let typing = std::thread::spawn(move || {
-        for _ in 0..64 {
-            client.types(&[b'x'; 1 << 16]);
-        }
-        client.hangs_up();
-    });
-    typing.join().unwrap();
+    // By now every window and queue on the way is full.
+    client.reads("still waiting 0:08");
+    client.hangs_up();
     until("nobody waits any more", Duration::from_secs(5), || {
         bastion.json("alice", &["show", &request]).to_string().contains("\"waiters\":0")
     });
@@ -108,7 +100,6 @@ fn what_was_typed_at_a_held_command_arrives() {
     assert_eq!(client.ends().well(), "\u{3} is data here\n");
 }
 
-/// The thirty-third waits in turn instead of being refused.
 #[test]
 fn several_are_held_on_one_connection() {
     let bastion = Bastion::start();

@@ -34,7 +34,7 @@ fn a_certificate_of_one_target_is_worth_nothing_on_another() {
     let seen = client.ends();
     assert!(seen.ends(69).contains("refused our certificate"), "{seen:?}");
     let log = bastion.target.log();
-    assert!(log.contains("userauth") && !log.contains("Accepted"), "{log}");
+    assert!(log.contains("authorized principal") && !log.contains("Accepted"), "{log}");
 }
 
 #[test]

@@ -20,6 +20,8 @@ pub struct Actor {
     child: Child,
     out: Ear,
     err: Ear,
+    /// How much of standard error has been shown.
+    shown: usize,
 }
 
 /// A program that has ended.
@@ -27,6 +29,8 @@ pub struct Played {
     pub status: Option<i32>,
     pub out: String,
     pub err: String,
+    /// What of `err` nobody was shown while it ran.
+    pub news: String,
 }
 
 impl Actor {
@@ -51,7 +55,7 @@ impl Actor {
         let program = command.as_std().get_program().to_owned();
         let mut child = command.spawn().with_context(|| format!("{} cannot be started", program.display()))?;
         let (Some(out), Some(err)) = (child.stdout.take(), child.stderr.take()) else { bail!("{} has no output", program.display()) };
-        Ok(Self { child, out: Ear::on(out), err: Ear::on(err) })
+        Ok(Self { child, out: Ear::on(out), err: Ear::on(err), shown: 0 })
     }
 
     /// Waits until standard error says something of which `find` makes something.
@@ -69,8 +73,12 @@ impl Actor {
         self.out.text()
     }
 
-    pub fn err(&self) -> String {
-        self.err.text()
+    /// What standard error has said since this was asked last.
+    pub fn news(&mut self) -> String {
+        let said = self.err.text();
+        let news = said.get(self.shown..).unwrap_or_default().to_owned();
+        self.shown = said.len();
+        news
     }
 
     pub async fn ends(mut self) -> anyhow::Result<Played> {
@@ -83,7 +91,7 @@ impl Actor {
         let Ok(status) = ended.await else {
             bail!("still running after {} s; it said: {}{}", BOUND.as_secs(), self.out.text(), self.err.text())
         };
-        Ok(Played { status: status?.code(), out: self.out.text(), err: self.err.text() })
+        Ok(Played { status: status?.code(), out: self.out.text(), news: self.news(), err: self.err.text() })
     }
 }
 

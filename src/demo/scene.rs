@@ -100,7 +100,8 @@ impl Scene {
         let ssh = self.ssh_line(person);
         let program = self.program.display().to_string();
         let key = self.key(person).display().to_string();
-        let line = format!("COUNTERSIGN_SSH={} {}", shell_words::quote(&ssh), shell_words::join([&program, "-b", "bastion", "--key", &key]));
+        let line =
+            format!("COUNTERSIGN_SSH={} {}", shell_words::quote(&ssh), shell_words::join([&program, "-b", "bastion", "--key", &key]));
         format!("alias countersign={}", shell_words::quote(&line))
     }
 

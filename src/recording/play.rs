@@ -108,15 +108,18 @@ impl<R: Read + Seek> Player<R> {
 
     /// Returns the next thing to draw; nothing at the end.
     pub fn step(&mut self) -> Result<Option<Step>, ReplayError> {
-        let mut delay = Duration::ZERO;
+        let (mut delay, mut held) = (Duration::ZERO, Duration::ZERO);
         while let Some(played) = self.take()? {
             delay += self.pause_before(&played);
             self.show(&played.event);
-            // More comes within a blink of an eye: draw it together.
-            let soon = self.peek().is_some_and(|next| self.pause(next) < SHORTEST);
-            if soon && delay < SHORTEST {
-                continue;
+            // More comes within a blink of an eye: draw it together, but hold nothing for longer.
+            if let Some(next) = self.peek() {
+                held += self.pause(next);
+                if held < SHORTEST {
+                    continue;
+                }
             }
+            held = Duration::ZERO;
             let draw = self.view.draw();
             if !draw.is_empty() {
                 return Ok(Some(Step { delay, at: self.last, draw }));

@@ -23,7 +23,7 @@ pub struct Recorder {
 /// What the pumps of one recording write to. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Tape {
-    spool: Arc<Spool>,
+    pub(super) spool: Arc<Spool>,
 }
 
 /// Creates the spool and makes it durable with its name (FC1); blocks on the disk.

@@ -231,8 +231,9 @@ impl Spool {
         let more = if queue.items.is_empty() { More::No } else { More::Yes };
         queue.scheduled = more == More::Yes;
         drop(queue);
-        self.progress.send_modify(|progress| progress.written = number);
         self.room.add_permits(freed);
+        // The next writer may have published already: never backwards, or its waiters would wait for ever.
+        self.progress.send_modify(|progress| progress.written = progress.written.max(number));
         more
     }
 
@@ -285,6 +286,26 @@ impl Spool {
 
     pub(super) fn path(&self) -> &Path {
         &self.path
+    }
+}
+
+#[cfg(test)]
+impl Spool {
+    pub(super) fn is_dirty(&self) -> bool {
+        self.dirty.load(Ordering::Acquire)
+    }
+
+    pub(super) fn is_being_written(&self) -> bool {
+        self.file.try_lock().is_err()
+    }
+
+    pub(super) fn free_room(&self) -> usize {
+        self.room.available_permits()
+    }
+
+    /// Bytes that wait in the queue.
+    pub(super) fn queued(&self) -> usize {
+        lock(&self.queue).items.iter().map(Item::weight).sum()
     }
 }
 

@@ -370,6 +370,9 @@ impl Sign {
 
 /// How long a peer may leave our bytes unread before the connection is given up.
 const WRITE_DEADLINE: Duration = Duration::from_secs(600);
+/// Bytes read ahead of russh: little while a connection idles, much while it streams.
+const AHEAD_IDLE: usize = 4 * 1024;
+const AHEAD_BUSY: usize = 128 * 1024;
 /// Reads below this count as a trickle.
 const TRICKLE: usize = 2 * 1024;
 
@@ -388,6 +391,12 @@ pub struct Throttled<S> {
     pressure: Arc<Pressure>,
     answer: Answer,
     cut: Sign,
+    /// What was read ahead: russh asks for four bytes, then for the rest of one packet.
+    ahead: Vec<u8>,
+    used: usize,
+    filled: usize,
+    /// What the last read brought.
+    last: usize,
     pause: Option<Pin<Box<Sleep>>>,
     trickling_since: Option<Instant>,
     stalled: Option<Pin<Box<Sleep>>>,
@@ -411,7 +420,19 @@ impl<S> Throttled<S> {
     }
 
     fn new(stream: S, pressure: Arc<Pressure>, cut: &Cut, answer: Answer) -> Self {
-        Self { stream, pressure, answer, cut: cut.made(), pause: None, trickling_since: None, stalled: None }
+        Self {
+            stream,
+            pressure,
+            answer,
+            cut: cut.made(),
+            ahead: vec![0; AHEAD_IDLE],
+            used: 0,
+            filled: 0,
+            last: 0,
+            pause: None,
+            trickling_since: None,
+            stalled: None,
+        }
     }
 
     /// Ready when reading may go on.
@@ -470,16 +491,41 @@ impl<S> Throttled<S> {
     }
 }
 
+impl<S: AsyncRead + Unpin> Throttled<S> {
+    /// Fills the read-ahead from the transport, when pressure lets it.
+    fn poll_ahead(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_gate(context));
+        let mut buffer = ReadBuf::new(&mut self.ahead);
+        ready!(Pin::new(&mut self.stream).poll_read(context, &mut buffer))?;
+        let count = buffer.filled().len();
+        (self.used, self.filled, self.last) = (0, count, count);
+        self.pace(count);
+        Poll::Ready(Ok(()))
+    }
+
+    /// Between two reads: makes room for a stream, gives it back when there is none.
+    fn resize_ahead(&mut self) {
+        if self.last == self.ahead.len() && self.last < AHEAD_BUSY {
+            self.ahead = vec![0; AHEAD_BUSY];
+        } else if self.last < AHEAD_IDLE / 4 && self.ahead.len() > AHEAD_IDLE {
+            self.ahead = vec![0; AHEAD_IDLE];
+        }
+    }
+}
+
 impl<S: AsyncRead + Unpin> AsyncRead for Throttled<S> {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if self.cut.is_given(context) {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
-        ready!(self.poll_gate(context));
-        let before = buffer.filled().len();
-        ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
-        let count = buffer.filled().len() - before;
-        self.pace(count);
+        if self.used == self.filled {
+            self.resize_ahead();
+            ready!(self.poll_ahead(context))?;
+        }
+        let rest = self.ahead.get(self.used..self.filled).unwrap_or_default();
+        let count = rest.len().min(buffer.remaining());
+        buffer.put_slice(rest.get(..count).unwrap_or_default());
+        self.used += count;
         Poll::Ready(Ok(()))
     }
 }

@@ -37,7 +37,7 @@ impl Way {
 pub struct Bastion {
     home: tempfile::TempDir,
     installation: Installation,
-    plan: Plan,
+    disk: Option<Disk>,
     serve: Option<Child>,
     pub port: u16,
     pub target: Sshd,
@@ -75,7 +75,8 @@ impl Bastion {
             })
             .collect();
         installation.write(&plan, &hosts);
-        let mut bastion = Self { home, installation, plan, serve: None, port: 0, target };
+        let disk = plan.tmpfs.map(|megabytes| Disk::mount(&installation.root().join("var/recordings"), megabytes));
+        let mut bastion = Self { home, installation, disk, serve: None, port: 0, target };
         bastion.serve();
         bastion
     }
@@ -83,15 +84,11 @@ impl Bastion {
     /// Starts the server (again); returns when it accepts.
     pub fn serve(&mut self) {
         let listening = self.state().join("listening");
-        if self.plan.tmpfs.is_none() {
-            let _ = std::fs::remove_file(&listening);
-        }
+        let _ = std::fs::remove_file(&listening);
         let log = std::fs::File::options().create(true).append(true).open(self.home.path().join("bastion.log")).unwrap();
         let mut command = self.serve_command();
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().expect("the bastion starts");
-        let pid = child.id();
         self.serve = Some(child);
-        let listening = self.seen_by(pid, &listening);
         self.port = until_some("the bastion listens", SOON, || {
             let status = self.serve.as_mut().and_then(|child| child.try_wait().ok()).flatten();
             assert!(status.is_none(), "the bastion ended with {status:?}: {}", self.log());
@@ -102,29 +99,13 @@ impl Bastion {
     }
 
     fn serve_command(&self) -> Command {
-        let root = self.installation.root();
         let binary = env!("CARGO_BIN_EXE_countersign");
-        let mut command = match self.plan.tmpfs {
+        let mut command = match &self.disk {
             None => Command::new(binary),
-            Some(megabytes) => {
-                // A mount of its own needs root, or a name space in which it is root.
-                let as_root = if login() == "root" { "-m" } else { "-rm" };
-                let script = format!("mount -t tmpfs -o size={megabytes}m none \"$1\" && shift && exec \"$@\"");
-                let mut command = Command::new(program("unshare"));
-                command.args([as_root, "sh", "-c", &script, "sh"]).arg(root.join("var")).arg(binary);
-                command
-            }
+            Some(disk) => disk.inside(binary),
         };
-        command.args(["serve", "-c"]).arg(&root).env("RUST_LOG", "info");
+        command.args(["serve", "-c"]).arg(self.installation.root()).env("COUNTERSIGN_LOG", "countersign=info").env("NO_COLOR", "1");
         command
-    }
-
-    /// Where the bastion's own file system shows a path to us.
-    fn seen_by(&self, pid: u32, path: &Path) -> PathBuf {
-        match self.plan.tmpfs {
-            None => path.to_owned(),
-            Some(_) => PathBuf::from(format!("/proc/{pid}/root{}", path.display())),
-        }
     }
 
     pub fn state(&self) -> PathBuf {
@@ -133,10 +114,11 @@ impl Bastion {
 
     /// The recordings' directory, as this process sees it.
     pub fn recordings(&self) -> PathBuf {
-        self.seen_by(self.pid(), &self.installation.root().join("var/recordings"))
+        let path = self.installation.root().join("var/recordings");
+        self.disk.as_ref().map_or(path.clone(), |disk| disk.seen_from_outside(&path))
     }
 
-    /// The server's process; also its name space's.
+    /// The server's process.
     pub fn pid(&self) -> u32 {
         self.serve.as_ref().expect("it serves").id()
     }
@@ -201,8 +183,9 @@ impl Bastion {
     pub fn companion(&self, person: &str, words: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_countersign"));
         let ssh = format!("{} -F {}", program("ssh").display(), self.installation.config_of(person).display());
-        command.args(words).env("COUNTERSIGN_BASTION", "bastion").env("COUNTERSIGN_SSH", ssh);
-        command.env("COUNTERSIGN_KEY", self.key_of(person)).env("NO_COLOR", "1").env_remove("SSH_AUTH_SOCK");
+        command.args(["--yes", "--key"]).arg(self.key_of(person)).args(words);
+        command.env("COUNTERSIGN_BASTION", "bastion").env("COUNTERSIGN_SSH", ssh).env("NO_COLOR", "1");
+        command.env_remove("SSH_AUTH_SOCK").env("XDG_CONFIG_HOME", self.dir());
         command
     }
 
@@ -312,6 +295,49 @@ impl Drop for Bastion {
             let tail: Vec<String> = self.log().lines().rev().take(40).map(str::to_owned).collect();
             eprintln!("---- the bastion's log, its last lines ----\n{}", tail.into_iter().rev().collect::<Vec<_>>().join("\n"));
         }
+    }
+}
+
+/// A small file system that only the bastion sees, mounted in a name space that a process keeps.
+struct Disk {
+    keeper: Child,
+}
+
+impl Disk {
+    fn mount(at: &Path, megabytes: u32) -> Self {
+        // A mount needs root, or a name space in which one is root.
+        let flags = if login() == "root" { "-m" } else { "-rm" };
+        let script = "mount -t tmpfs -o size=$2m,mode=0700 none \"$1\" && echo mounted && exec sleep 3600";
+        let mut command = Command::new(program("unshare"));
+        command.args([flags, "sh", "-c", script, "sh"]).arg(at).arg(megabytes.to_string());
+        let mut keeper = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("unshare starts");
+        let mut said = String::new();
+        let mut out = std::io::BufReader::new(keeper.stdout.take().expect("it is piped"));
+        std::io::BufRead::read_line(&mut out, &mut said).unwrap();
+        assert_eq!(said, "mounted\n", "this test needs root or user name spaces (sysctl kernel.unprivileged_userns_clone=1)");
+        Self { keeper }
+    }
+
+    /// Runs a program that sees the disk.
+    fn inside(&self, program_inside: &str) -> Command {
+        let mut command = Command::new(program("nsenter"));
+        command.args(["-t", &self.keeper.id().to_string(), "-m"]);
+        if login() != "root" {
+            command.args(["-U", "--preserve-credentials"]);
+        }
+        command.arg(program_inside);
+        command
+    }
+
+    fn seen_from_outside(&self, path: &Path) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/root{}", self.keeper.id(), path.display()))
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = self.keeper.kill();
+        let _ = self.keeper.wait();
     }
 }
 

@@ -130,8 +130,14 @@ fn contains(bytes: &[u8], text: &[u8]) -> bool {
 
 impl Client {
     #[track_caller]
-    pub fn start(mut command: Command) -> Self {
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    pub fn start(command: Command) -> Self {
+        Self::fed(command, Stdio::piped())
+    }
+
+    /// Starts a program that reads `input`.
+    #[track_caller]
+    pub fn fed(mut command: Command, input: Stdio) -> Self {
+        command.stdin(input).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?} does not start: {error}"));
         let out = Heard::listen(child.stdout.take().unwrap());
         let err = Heard::listen(child.stderr.take().unwrap());

@@ -15,7 +15,7 @@ pub const PEOPLE: [(&str, &str); 5] =
 pub struct Plan {
     /// More lines of `countersign.toml`.
     pub settings: String,
-    /// The state and the recordings lie on a file system of this size in megabytes, the bastion's own.
+    /// The recordings lie on a file system of this size in megabytes, the bastion's own.
     pub tmpfs: Option<u32>,
 }
 
@@ -84,7 +84,8 @@ impl Installation {
             .collect();
         let root = self.root();
         // The file system for these two may come later.
-        std::fs::create_dir_all(root.join("var")).unwrap();
+        std::fs::create_dir_all(root.join("var/recordings")).unwrap();
+        std::fs::set_permissions(root.join("var/recordings"), Permissions::from_mode(0o700)).unwrap();
         for (file, text) in [
             ("countersign.toml", settings.as_str()),
             ("policies/people.toml", &people),

@@ -94,7 +94,7 @@ StrictModes no
 UseDNS no
 PrintMotd no
 PrintLastLog no
-LogLevel DEBUG1
+LogLevel VERBOSE
 ExposeAuthInfo yes
 MaxStartups 500
 MaxSessions 100

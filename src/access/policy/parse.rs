@@ -129,18 +129,19 @@ impl Reading<'_> {
             return Err(self.problems);
         }
         let (holds, base): (Vec<&Read>, Vec<&Read>) = self.policies.values().partition(|read| read.annotations.hold.is_some());
-        let set = |of: Vec<&Read>| cedar_policy::PolicySet::from_policies(of.into_iter().map(|read| read.policy.clone()));
+        let set = |of: Vec<&Read>| {
+            let policies = of.into_iter().map(|read| read.policy.clone());
+            cedar_policy::PolicySet::from_policies(policies).map_err(|error| one_line(&error.to_string()))
+        };
         match (set(base), set(holds)) {
             (Ok(base), Ok(holds)) => {
                 let mentions = self.policies.values().flat_map(|read| self.mentions(read)).collect();
                 let by_id = self.policies.into_iter().map(|(id, read)| (id, read.annotations)).collect();
                 Ok(PolicySet { base, holds, by_id, mentions, warnings })
             }
-            (Err(error), _) | (_, Err(error)) => Err(vec![PolicyProblem {
-                offset: 0,
-                what: one_line(&error.to_string()),
-                fix: "give every policy an @id of its own".into(),
-            }]),
+            (Err(what), _) | (_, Err(what)) => {
+                Err(vec![PolicyProblem { offset: 0, what, fix: "give every policy an @id of its own".into() }])
+            }
         }
     }
 

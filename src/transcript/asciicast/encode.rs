@@ -17,6 +17,9 @@ use crate::transcript::spool::Cut;
 /// A chunk with more broken places than this is kept whole as base64, one with fewer piece by piece.
 const MAX_PIECES: usize = 8;
 
+/// Characters of the title.
+const LONGEST_TITLE: usize = 200;
+
 /// How a transcript ends, with its index.
 #[derive(Debug, Clone)]
 pub struct Ending {
@@ -29,10 +32,11 @@ pub struct Ending {
 /// Returns the header line, its line feed included.
 pub fn first_line(header: &Header) -> Vec<u8> {
     let (width, height) = header.terminal.as_ref().map_or(NO_TERMINAL, |(cols, rows, _)| (*cols, *rows));
-    let title = match header.command.as_deref().map(String::from_utf8_lossy) {
-        Some(command) => format!("{} · {}@{} · {command}", header.person, header.login, header.target),
-        None => format!("{} · {}@{} · {}", header.person, header.login, header.target, header.kind),
-    };
+    let command = header.command.as_deref().map(String::from_utf8_lossy);
+    let what = command.as_deref().unwrap_or(&header.kind);
+    let title = format!("{} · {}@{} · {what}", header.person, header.login, header.target);
+    // For people; the command's own bytes stand in `command_b64`.
+    let title = title.chars().take(LONGEST_TITLE).map(|c| if c.is_control() { ' ' } else { c }).collect();
     let opening = Opening {
         version: 2,
         width: width.max(1),
