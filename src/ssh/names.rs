@@ -1,6 +1,6 @@
 //! What an SSH user name asks for (PURE, **D names**).
 
-use crate::id::{Login, NotAWord, Person};
+use crate::id::{Login, NotAWord, Person, TargetId};
 
 /// Where a connection's channels go.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,14 +18,14 @@ pub enum Wanted {
 /// Splits a user name at its last `@`, `=` or `%` into login and target. `=` survives ssh:// and git
 /// URLs, `%` and a second `@` do not. A bare name equal to the person's is the console.
 pub fn wanted(user: &str, person: &Person) -> Result<Wanted, NotAWord> {
+    let target = |name: &str| name.to_ascii_lowercase().parse::<TargetId>().map(|_| name.to_owned());
     match user.rfind(['@', '=', '%']) {
         Some(at) => {
             let (login, name) = user.split_at(at);
-            let name = name.get(1..).unwrap_or_default().to_owned();
-            Ok(Wanted::Target { login: Some(login.parse()?), name })
+            Ok(Wanted::Target { login: Some(login.parse()?), name: target(name.get(1..).unwrap_or_default())? })
         }
         None if user == person.as_str() => Ok(Wanted::Console),
-        None => Ok(Wanted::Target { login: None, name: user.to_owned() }),
+        None => Ok(Wanted::Target { login: None, name: target(user)? }),
     }
 }
 
@@ -44,5 +44,9 @@ mod tests {
         assert_eq!(wanted("web-1", &alice).unwrap(), Wanted::Target { login: None, name: "web-1".into() });
         assert!(wanted("a=b=c", &alice).is_err(), "the login would hold a separator");
         assert!(wanted("=web-1", &alice).is_err());
+        assert!(wanted("WEB-1", &alice).is_ok(), "host names do not heed case");
+        for malformed in ["deploy=", "deploy=web/1", "web 1", ""] {
+            assert!(wanted(malformed, &alice).is_err(), "{malformed:?}");
+        }
     }
 }
