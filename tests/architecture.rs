@@ -19,7 +19,7 @@ const WALLS: [(&str, &[&str]); 8] = [
     ("cedar_policy", &["access/policy"]),
     ("clap", &["cli/", "console/grammar"]),
     ("russh", &["ssh/"]),
-    ("russh::keys", &["ssh/", "access/", "authority/", "cli/", "config/"]),
+    ("russh::keys", &["ssh/", "access/", "approvals/", "authority/", "cli/", "config/"]),
     ("zeekstd", &["recording/"]),
     ("pty_process", &["ssh/sandbox"]),
     ("anyhow", &["cli/", "demo/", "main.rs"]),

@@ -278,7 +278,6 @@ impl Act<'_> {
     fn whoami(&self) -> Whoami {
         let entry = self.directory.people.named(self.who.person());
         let keys = entry.map(|entry| entry.keys.as_slice()).unwrap_or_default();
-        let hash = russh::keys::ssh_key::HashAlg::Sha256;
         Whoami {
             person: self.who.person().clone(),
             groups: self.who.groups().to_vec(),
@@ -286,7 +285,8 @@ impl Act<'_> {
             key: self.who.fingerprint(),
             keys: keys
                 .iter()
-                .map(|key| KeyLine { fingerprint: key.fingerprint(hash).to_string(), algorithm: key.algorithm().to_string() })
+                // The default is SHA-256, as OpenSSH prints it.
+                .map(|key| KeyLine { fingerprint: key.fingerprint(Default::default()).to_string(), algorithm: key.algorithm().to_string() })
                 .collect(),
             bastion: self.directory.config.bastion.clone(),
             host: self.directory.config.host.clone(),

@@ -3,8 +3,7 @@
 //! A [`Verb`] comes from a console line, from the companion's arguments or as JSON from the wire; it
 //! is the same value each time, and `execute` is the only one who acts on it.
 
-use std::str::FromStr;
-use std::time::Duration;
+mod typed;
 
 use clap::{Args, Parser, Subcommand};
 use serde::{Deserialize, Serialize};
@@ -12,8 +11,9 @@ use serde::{Deserialize, Serialize};
 use super::words;
 use crate::access::decision::Verdict;
 use crate::access::request::{MAX_REASON, MAX_TARGETS};
-use crate::id::{Login, Person, RequestId};
-use crate::time::{parse_duration, short};
+use crate::id::{Person, RequestId};
+
+pub use typed::{Destination, SessionWord, Span, Start};
 
 /// One console line.
 #[derive(Debug, Parser)]
@@ -241,178 +241,6 @@ fn verdict(text: &str) -> Result<Verdict, String> {
     }
 }
 
-/// `LOGIN@TARGET`, split at its last `@`, `=` or `%` (**D names**); the target is only looked up later.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Destination {
-    /// `None`: the target's default, else the person's own name.
-    pub login: Option<Login>,
-    pub target: String,
-}
-
-impl FromStr for Destination {
-    type Err = String;
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (login, target) = match text.rsplit_once(['@', '=', '%']) {
-            Some((login, target)) => (Some(login.parse().map_err(|bad: crate::id::NotAWord| bad.to_string())?), target),
-            None => (None, text),
-        };
-        if target == "-" {
-            return Err("a list on standard input is not read yet: name the targets".into());
-        }
-        if target.is_empty() || target.len() > 255 {
-            return Err("write LOGIN@TARGET, such as deploy@web-1".into());
-        }
-        Ok(Self { login, target: target.to_owned() })
-    }
-}
-
-impl std::fmt::Display for Destination {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match &self.login {
-            Some(login) => write!(f, "{login}@{}", self.target),
-            None => f.write_str(&self.target),
-        }
-    }
-}
-
-impl TryFrom<String> for Destination {
-    type Error = String;
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
-    }
-}
-
-impl From<Destination> for String {
-    fn from(destination: Destination) -> String {
-        destination.to_string()
-    }
-}
-
-/// A duration as people write it: `30m`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Span(pub Duration);
-
-impl FromStr for Span {
-    type Err = String;
-    fn from_str(text: &str) -> Result<Self, String> {
-        parse_duration(text).map(Self)
-    }
-}
-
-impl TryFrom<String> for Span {
-    type Error = String;
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
-    }
-}
-
-impl From<Span> for String {
-    fn from(span: Span) -> String {
-        match span.0.subsec_nanos() {
-            0 => short(span.0),
-            _ => humantime::format_duration(span.0).to_string(),
-        }
-    }
-}
-
-/// When a request's window opens: the next time it is `22:00` UTC, or a whole RFC 3339 time.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub enum Start {
-    Clock(chrono::NaiveTime),
-    At(chrono::DateTime<chrono::Utc>),
-}
-
-impl FromStr for Start {
-    type Err = String;
-    fn from_str(text: &str) -> Result<Self, String> {
-        if let Ok(time) = chrono::NaiveTime::parse_from_str(text.trim_end_matches('Z'), "%H:%M") {
-            return Ok(Self::Clock(time));
-        }
-        chrono::DateTime::parse_from_rfc3339(text)
-            .map(|at| Self::At(at.to_utc()))
-            .map_err(|_| format!("{text:?} is not a time: write 22:00 (UTC) or 2026-11-21T22:00:00Z"))
-    }
-}
-
-impl Start {
-    /// The moment that is meant, given when it was said.
-    pub fn after(&self, now: crate::time::Timestamp) -> crate::time::Timestamp {
-        let at = match self {
-            Start::At(at) => *at,
-            Start::Clock(time) => {
-                let today = now.utc().date_naive().and_time(*time).and_utc();
-                if today < now.utc() { today + chrono::Days::new(1) } else { today }
-            }
-        };
-        crate::time::Timestamp::from_micros(at.timestamp_micros())
-    }
-}
-
-impl TryFrom<String> for Start {
-    type Error = String;
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
-    }
-}
-
-impl From<Start> for String {
-    fn from(start: Start) -> String {
-        match start {
-            Start::Clock(time) => time.format("%H:%MZ").to_string(),
-            Start::At(at) => at.to_rfc3339(),
-        }
-    }
-}
-
-/// How people name a session: its id, the beginning of it, its request's id, or `last`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub enum SessionWord {
-    Last,
-    /// Upper case; at most 26 characters of Crockford's base 32. Six of them may be a request's id.
-    Begins(String),
-}
-
-impl FromStr for SessionWord {
-    type Err = String;
-    fn from_str(text: &str) -> Result<Self, String> {
-        if text == "last" {
-            return Ok(Self::Last);
-        }
-        let fits = (1..=26).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric());
-        if fits {
-            Ok(Self::Begins(text.to_ascii_uppercase()))
-        } else {
-            Err("write a session's id or its beginning, a request's id, or last".into())
-        }
-    }
-}
-
-impl std::fmt::Display for SessionWord {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            SessionWord::Last => f.write_str("last"),
-            SessionWord::Begins(text) => f.write_str(text),
-        }
-    }
-}
-
-impl TryFrom<String> for SessionWord {
-    type Error = String;
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
-    }
-}
-
-impl From<SessionWord> for String {
-    fn from(word: SessionWord) -> String {
-        word.to_string()
-    }
-}
-
 /// What is wrong with a console line, or the help that was asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NotAVerb {
@@ -516,6 +344,7 @@ pub fn help() -> String {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::time::Duration;
 
     fn verb(line: &str) -> Verb {
         parse(line).unwrap().verb.unwrap()

@@ -23,8 +23,6 @@ pub mod wire;
 mod words;
 
 #[cfg(test)]
-mod scene;
-#[cfg(test)]
 mod tests;
 
 use std::sync::Arc;

@@ -96,10 +96,14 @@ pub struct Track {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
+    #[serde(rename = "needs-reason")]
     NeedsReason,
     Pending,
     Approved,
-    Denied { by: Person, note: String },
+    Denied {
+        by: Person,
+        note: String,
+    },
     Withdrawn,
     Expired,
     Void,
@@ -367,7 +371,7 @@ impl State {
 
     pub fn word(&self) -> &'static str {
         match self {
-            State::NeedsReason => "needs reason",
+            State::NeedsReason => "needs-reason",
             State::Pending => "pending",
             State::Approved => "approved",
             State::Denied { .. } => "denied",

@@ -1,8 +1,11 @@
 //! Scenarios: who types what, and what they read.
 
+mod scene;
+
+use scene::{Said3, Scene};
+
 use super::render::tests::{HOSTILE, assert_inert};
 use super::reply::{Refusal, RefusalKind, Reply};
-use super::scene::{Said3, Scene};
 use super::wire::{self, Said};
 use super::{Terminal, grammar};
 use crate::access::decision::{DecisionDocument, NAMESPACE};
@@ -48,7 +51,8 @@ async fn unknown_and_not_yours_are_one_answer() {
             "reason" => format!("reason {id} because"),
             verb => format!("{verb} {id}"),
         };
-        let (theirs, nobodys) = (scene.says_with("hugo", &line(id), b"x", None).await, scene.says_with("hugo", &line(none), b"x", None).await);
+        let (theirs, nobodys) =
+            (scene.says_with("hugo", &line(id), b"x", None).await, scene.says_with("hugo", &line(none), b"x", None).await);
         assert_eq!(theirs.status, nobodys.status, "{verb}");
         assert_eq!(theirs.err.replace(id.as_str(), "ID"), nobodys.err.replace(none.as_str(), "ID"), "{verb}");
         assert_eq!(theirs.status, 77, "{verb}: {theirs:?}");
@@ -116,11 +120,7 @@ async fn the_card_is_read_from_the_signed_bytes() {
     };
     let text = String::from_utf8(card.bytes.clone()).unwrap().replace("\"alice\"", "\"mallo\"");
     card.bytes = text.into_bytes();
-    let reader = super::text::Reader {
-        look: super::Look::default(),
-        now: Timestamp::now(),
-        voice: super::text::Voice::Companion,
-    };
+    let reader = super::text::Reader { look: super::Look::default(), now: Timestamp::now(), voice: super::text::Voice::Companion };
     let shown = super::text::card(&card, &reader);
     assert_eq!(lines(&shown).len(), 1, "{shown}");
     assert!(shown.contains("do not have the digest"), "{shown}");
@@ -192,7 +192,8 @@ async fn ssh_keygen_signs_the_printed_bytes() {
     let private = scene.key("carol").to_openssh(russh::keys::ssh_key::LineEnding::LF).unwrap();
     std::fs::write(&key, private.as_bytes()).unwrap();
     std::fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
-    let signed = std::process::Command::new("ssh-keygen").args(["-q", "-Y", "sign", "-n", NAMESPACE, "-f"]).arg(&key).arg(&d).output().unwrap();
+    let signed =
+        std::process::Command::new("ssh-keygen").args(["-q", "-Y", "sign", "-n", NAMESPACE, "-f"]).arg(&key).arg(&d).output().unwrap();
     assert!(signed.status.success(), "{signed:?}");
     let signature = std::fs::read(d.with_extension("sig")).unwrap();
     let said = scene.says_with("carol", &format!("submit {id}"), &signature, None).await;
@@ -261,7 +262,9 @@ async fn hostile_fields_reach_no_terminal() {
         asked += u32::from(said.status == 0);
         assert_inert(&said.out);
         assert_inert(&said.err);
-        for line in [format!("show {quoted}"), format!("request {quoted} --reason x"), format!("sessions --target {quoted}"), text.to_string()] {
+        for line in
+            [format!("show {quoted}"), format!("request {quoted} --reason x"), format!("sessions --target {quoted}"), text.to_string()]
+        {
             let said = scene.says("alice", &line).await;
             assert_inert(&said.out);
             assert_inert(&said.err);

@@ -32,6 +32,9 @@ pub fn split(line: &str) -> Result<Vec<String>, BadLine> {
     if line.contains(HASH) || line.contains('\0') {
         return Err(BadLine::NotText);
     }
+    if let Some(words) = reason_with_apostrophe(line) {
+        return Ok(words);
+    }
     match quoted(&apostrophes_kept(line)) {
         Ok(words) => Ok(gather(words)),
         Err(unclosed) => free_text_last(line).ok_or(unclosed),
@@ -53,6 +56,15 @@ fn apostrophes_kept(line: &str) -> String {
         before = c;
     }
     kept
+}
+
+/// `reason REQ it's the disk`: what follows the request is text, and its apostrophe is one.
+fn reason_with_apostrophe(line: &str) -> Option<Vec<String>> {
+    let (request, text) = line.trim().strip_prefix("reason ")?.trim_start().split_once(char::is_whitespace)?;
+    let text = text.trim();
+    let apostrophe = text.as_bytes().windows(2).any(|pair| matches!(pair, [before, b'\''] if before.is_ascii_alphanumeric()));
+    let plain = apostrophe && !text.starts_with(['\'', '"']);
+    plain.then(|| ["reason", request].into_iter().chain(text.split_whitespace()).map(str::to_owned).collect())
 }
 
 /// Where the text of the first `--note` or `--reason` begins, and where its option does.
@@ -136,6 +148,7 @@ mod tests {
     fn an_apostrophe_in_free_text_is_an_apostrophe() {
         assert_eq!(words("deny K7Q3FM --note don't, it's late"), ["deny", "K7Q3FM", "--note=don't, it's late"]);
         assert_eq!(words("request a@b --reason can't log in --for 30m"), ["request", "a@b", "--reason=can't log in", "--for", "30m"]);
+        assert_eq!(words("reason K7Q3FM #42 it's the disk"), ["reason", "K7Q3FM", "#42", "it's", "the", "disk"]);
         assert_eq!(words("deny K7Q3FM --note the dogs' dinner"), ["deny", "K7Q3FM", "--note=the dogs' dinner"]);
         assert_eq!(words("deny K7Q3FM --note 'it'\\''s late' --json"), ["deny", "K7Q3FM", "--note=it's late", "--json"]);
         assert_eq!(split("approve 'K7Q3FM"), Err(BadLine::Unclosed));

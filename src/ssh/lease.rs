@@ -11,7 +11,7 @@ use super::Bastion;
 use crate::access::Grant;
 use crate::approvals::Approvals;
 use crate::id::RequestId;
-use crate::time::{Timestamp, boottime};
+use crate::time::{Timestamp, boottime, short};
 use crate::transcript::Outcome;
 
 /// When the person is told that the end is near.
@@ -47,10 +47,26 @@ pub struct Lease {
     second: tokio::time::Interval,
     look: tokio::time::Interval,
     known_good: Duration,
+    words: Words,
+}
+
+/// What the person reads of it.
+#[derive(Debug)]
+struct Words {
+    /// `K7Q3FM ended (30m, by bob)`
+    ended: String,
+    /// `ssh deploy=web-1@bastion`
+    again: String,
 }
 
 impl Lease {
-    pub fn of(grant: &Grant, bastion: &Bastion) -> Self {
+    pub fn of(grant: &Grant, bastion: &Bastion, host: &str) -> Self {
+        let approvers: Vec<String> = grant.approvers.iter().map(ToString::to_string).collect();
+        let ended = match grant.request {
+            Some(id) => format!("{id} ended ({}, by {})", short(grant.granted_for), approvers.join(", ")),
+            None => "this session's time is over".to_owned(),
+        };
+        let words = Words { ended, again: format!("ssh {}={}@{host}", grant.login, grant.target.id) };
         let left = grant.ends_at.map(|ends| ends.since(Timestamp::now()));
         let mut second = interval(Duration::from_secs(1));
         second.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -64,6 +80,20 @@ impl Lease {
             second,
             look: interval_at(Instant::now(), LOOK),
             known_good: boottime(),
+            words,
+        }
+    }
+
+    /// What the person reads when it is over (`users.md` 14).
+    pub fn farewell(&self, outcome: &Outcome) -> String {
+        let Words { ended, again } = &self.words;
+        let goes_on = format!("What runs in tmux goes on, unrecorded until you return: {again}");
+        match outcome {
+            Outcome::Expired => format!("{ended}. {goes_on}"),
+            Outcome::Revoked { by, why } if why.is_empty() => format!("revoked by {by}. {goes_on}"),
+            Outcome::Revoked { by, why } => format!("revoked by {by}: {}. {goes_on}", crate::console::visible(why)),
+            Outcome::Killed { by, why } => format!("ended by {by}: {}", crate::console::visible(why)),
+            _ => format!("the bastion is stopping; in a moment: {again}"),
         }
     }
 

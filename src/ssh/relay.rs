@@ -119,7 +119,7 @@ pub async fn run(client: &ClientChannel, upstream: &Upstream, tape: &Tape, mut l
             () = &mut last_input, if client_left => return left(client),
             notice = lease.next() => match notice {
                 Notice::EndsIn(left) => warn(client, tape, &screen, left).await,
-                Notice::Over(outcome) => return over(outcome, &screen),
+                Notice::Over(outcome) => return over(outcome, &lease, &screen),
             },
         }
     }
@@ -134,7 +134,7 @@ fn left(client: &ClientChannel) -> Relayed {
 
 async fn warn(client: &ClientChannel, tape: &Tape, screen: &AlternateScreen, left: Duration) {
     let ends = at(Timestamp::now().plus(left), Timestamp::now());
-    let text = format!("{} left: this session ends {ends}; what runs in tmux goes on", about(left));
+    let text = format!("{} left · ends {ends} · what runs in tmux goes on", about(left));
     let marked = tape.record(vec![Event::Marker { text: text.clone() }]).await;
     if marked.is_err() || !screen.is_known() {
         return;
@@ -148,15 +148,8 @@ async fn warn(client: &ClientChannel, tape: &Tape, screen: &AlternateScreen, lef
     }
 }
 
-fn over(outcome: Outcome, screen: &AlternateScreen) -> Relayed {
-    let again = "what runs in tmux goes on, unrecorded until you return the same way";
-    let text = match &outcome {
-        Outcome::Expired => format!("the granted time is over. {again}"),
-        Outcome::Revoked { by, why } if why.is_empty() => format!("revoked by {by}. {again}"),
-        Outcome::Revoked { by, why } => format!("revoked by {by}: {why}. {again}"),
-        Outcome::Killed { by, why } => format!("ended by {by}: {why}"),
-        _ => "the bastion is stopping; connect again in a moment".to_owned(),
-    };
+fn over(outcome: Outcome, lease: &Lease, screen: &AlternateScreen) -> Relayed {
+    let text = lease.farewell(&outcome);
     let text = if screen.is_on() { format!("\r\n{text}") } else { text };
     Relayed::stopped(outcome, text, Status::Ended)
 }

@@ -138,7 +138,7 @@ async fn session(
 async fn established(bastion: &Bastion, grant: &Grant, evidence: &[u8], tape: &Tape, opening: &Opening, client: &ClientChannel) -> Relayed {
     match connect(bastion, grant, evidence, tape, opening, client).await {
         Ok(upstream) => {
-            let lease = Lease::of(grant, bastion);
+            let lease = Lease::of(grant, bastion, &bastion.directory().config.host);
             let relayed = relay::run(client, &upstream, tape, lease, opening.pty.is_some()).await;
             upstream.close().await;
             relayed

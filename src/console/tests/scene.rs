@@ -9,11 +9,11 @@ use russh::keys::ssh_key::{HashAlg, LineEnding, PrivateKey};
 use tempfile::TempDir;
 use tokio::sync::watch;
 
-use super::wire::{self, Lines, Said};
-use super::{Console, Terminal};
 use crate::access::{Principal, VerifiedKey};
 use crate::approvals::Approvals;
 use crate::config::Directory;
+use crate::console::wire::{self, Lines, Said};
+use crate::console::{Console, Terminal};
 use crate::id::RequestId;
 use crate::recording::{Recordings, Settings};
 use crate::store::Store;
@@ -43,7 +43,7 @@ reason = "optional"
 "#;
 
 #[derive(Debug)]
-pub(super) struct Scene {
+pub struct Scene {
     pub console: Console,
     pub dir: TempDir,
     keys: BTreeMap<&'static str, PrivateKey>,
@@ -124,7 +124,7 @@ impl Scene {
 }
 
 #[derive(Debug)]
-pub(super) struct Said3 {
+pub struct Said3 {
     pub status: u32,
     pub out: String,
     pub err: String,
@@ -141,12 +141,20 @@ fn directory(dir: &TempDir, keys: &BTreeMap<&'static str, PrivateKey>) -> Direct
         .iter()
         .map(|(name, group)| format!("[people.{name}]\ngroups = [\"{group}\"]\nkeys = [\"{}\"]\n", public(&keys[name])))
         .collect();
-    let targets: String = [("web-1", "env=prod"), ("web-2", "env=prod"), ("stage-1", "env=staging"), ("dev-1", "env=dev"), ("pay-1", "pci")]
-        .iter()
-        .map(|(id, label)| {
-            format!("[targets.{id}]\naddress = \"192.0.2.1\"\nlabels = [\"{label}\"]\nlogins = [\"deploy\", \"root\"]\nhost_keys = [\"{host}\"]\n")
-        })
-        .collect();
+    let targets: String = [
+        ("web-1", "env=prod"),
+        ("web-2", "env=prod"),
+        ("stage-1", "env=staging"),
+        ("dev-1", "env=dev"),
+        ("pay-1", "pci"),
+    ]
+    .iter()
+    .map(|(id, label)| {
+        format!(
+            "[targets.{id}]\naddress = \"192.0.2.1\"\nlabels = [\"{label}\"]\nlogins = [\"deploy\", \"root\"]\nhost_keys = [\"{host}\"]\n"
+        )
+    })
+    .collect();
     std::fs::create_dir(dir.path().join("policies")).unwrap();
     let settings = "bastion = \"b-1\"\nhost = \"bastion\"\n[recordings]\nmode = \"plain\"\n";
     for (name, text) in [
