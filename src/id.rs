@@ -122,7 +122,7 @@ pub struct RequestId([u8; 6]);
 impl RequestId {
     /// Draws one from the operating system's generator; the store refuses one that was used before.
     pub fn random() -> Self {
-        Self(rand::random::<[u8; 6]>().map(|b| CROCKFORD[usize::from(b & 31)]))
+        Self(rand::random::<[u8; 6]>().map(|b| CROCKFORD.get(usize::from(b & 31)).copied().unwrap_or(b'0')))
     }
 
     pub fn as_str(&self) -> &str {

@@ -121,7 +121,7 @@ impl Approvals {
             Err(BadDecision::Bastion(document.bastion.clone()))
         } else if document.approver != *approver.person() {
             Err(BadDecision::Approver(document.approver.to_string()))
-        } else if !directory.people.by_key(signed.key()).is_some_and(|entry| entry.name == document.approver) {
+        } else if directory.people.by_key(signed.key()).is_none_or(|entry| entry.name != document.approver) {
             Err(BadDecision::Key)
         } else {
             Ok(())

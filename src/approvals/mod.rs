@@ -90,6 +90,7 @@ pub enum Basis {
 
 /// A decision as it comes in.
 #[derive(Debug, Clone)]
+#[allow(clippy::large_enum_variant, reason = "one at a time, and short-lived")]
 pub enum Said {
     Signed(Box<SignedDecision>),
     /// On an authenticated connection: an approval repeats the matching code.

@@ -222,8 +222,11 @@ mod tests {
         }
     }
 
+    /// The decision and signature that the bastion was brought, if any.
+    type Heard = tokio::task::JoinHandle<Option<(Vec<u8>, String)>>;
+
     /// A bastion that answers `show` with these cards in turn and hands out the decision it is sent.
-    fn bastion(fingerprint: &str, cards: Vec<Card>) -> (Talk, tokio::task::JoinHandle<Option<(Vec<u8>, String)>>) {
+    fn bastion(fingerprint: &str, cards: Vec<Card>) -> (Talk, Heard) {
         let (near, far) = tokio::io::duplex(1 << 20);
         let (near_in, near_out) = tokio::io::split(near);
         let me = Whoami {

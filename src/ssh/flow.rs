@@ -547,6 +547,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Throttled<S> {
     }
 }
 
+type Taking = Pin<Box<dyn Future<Output = Option<Vec<Item>>> + Send>>;
+
 /// A channel as a stream: what carries the inner server of a jump. Reads an [`Inbox`], writes through
 /// a window-aware writer, and fails once the channel has ended (a writer that waits for window on a
 /// closed channel is never woken by russh).
@@ -554,7 +556,7 @@ pub struct Tunnel<W> {
     inbox: Arc<Inbox>,
     writer: W,
     rest: Bytes,
-    taking: Option<Pin<Box<dyn Future<Output = Option<Vec<Item>>> + Send>>>,
+    taking: Option<Taking>,
     ready: VecDeque<Bytes>,
     eof: bool,
     gone: Sign,

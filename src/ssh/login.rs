@@ -12,14 +12,14 @@ use crate::access::{Principal, VerifiedKey};
 /// Refuses `ssh-rsa` signatures: SHA-1 (RFC 8332). The algorithm is the one announced, which russh holds
 /// the signature to.
 pub fn is_acceptable(algorithm: &Algorithm) -> bool {
-    match algorithm {
+    matches!(
+        algorithm,
         Algorithm::Ed25519
-        | Algorithm::Ecdsa { .. }
-        | Algorithm::Rsa { hash: Some(_) }
-        | Algorithm::SkEd25519
-        | Algorithm::SkEcdsaSha2NistP256 => true,
-        _ => false,
-    }
+            | Algorithm::Ecdsa { .. }
+            | Algorithm::Rsa { hash: Some(_) }
+            | Algorithm::SkEd25519
+            | Algorithm::SkEcdsaSha2NistP256
+    )
 }
 
 /// Names the person whose key has signed, if anybody's.

@@ -142,7 +142,10 @@ impl Writer {
     }
 }
 
-async fn run_all(tx: &mut Tx, jobs: Vec<Job>, replies: &mut Vec<Box<dyn FnOnce(Result<(), Failed>) + Send>>) -> Result<(), Failed> {
+/// Tells a caller whether its change was committed.
+type Reply = Box<dyn FnOnce(Result<(), Failed>) + Send>;
+
+async fn run_all(tx: &mut Tx, jobs: Vec<Job>, replies: &mut Vec<Reply>) -> Result<(), Failed> {
     let mut so_far: Result<(), Failed> = Ok(());
     for job in jobs {
         let before = tx.woken.len();

@@ -21,7 +21,8 @@ async fn fifty_sessions_at_once_keep_their_own() {
                     one.record(vec![bytes(Stream::Output, text.as_bytes())]),
                     other.record(vec![bytes(Stream::Input, &typed[line..])])
                 );
-                (shown.unwrap(), keyed.unwrap());
+                shown.unwrap();
+                keyed.unwrap();
             }
             let sealed = recorder.end(Outcome::Exited(Exit::Status(n as u32))).await.unwrap().seal().await.unwrap();
             (n, sent, typed, sealed)
