@@ -32,6 +32,8 @@ fn nobody_decides_on_their_own_request() {
     }
     assert!(client.is_running());
     assert_eq!(bastion.state_of("bob", &request), "pending");
+    bastion.refused(&request, 2);
+    assert_eq!(bastion.target.logins(), 0, "nothing reached the target");
     bastion.says("dora", &["approve", &request]).well();
     assert_eq!(client.ends().out(), "ran\n");
 }
@@ -46,6 +48,7 @@ fn who_is_not_asked_cannot_decide_or_see() {
     let unknown = bastion.says("mallory", &["show", "000000"]);
     assert_ne!(show.status, 0, "{show:?}");
     assert_eq!(show.err.replace(&request, "REQ"), unknown.err.replace("000000", "REQ"), "unknown and not yours are one answer");
+    bastion.audited_with("refusal", &[&request, "mallory"]);
     assert_eq!(bastion.state_of("alice", &request), "pending");
 }
 
@@ -74,7 +77,8 @@ fn a_forged_signature_is_refused() {
     assert_ne!(nonsense.status, 0, "{nonsense:?}");
     assert!(client.is_running());
     assert_eq!(bastion.state_of("alice", &request), "pending");
-    assert!(!bastion.target.log().contains("Accepted"), "nothing reached the target");
+    bastion.refused(&request, 4);
+    assert_eq!(bastion.target.logins(), 0, "nothing reached the target");
 }
 
 #[test]
@@ -86,6 +90,7 @@ fn a_decision_counts_once() {
     client.ends().well();
     let again = Client::start(bastion.sh("bob", &format!("$SSH bastion submit {request} < d.sig"))).ends();
     assert_ne!(again.status, 0, "the same signature again: {again:?}");
+    bastion.refused(&request, 1);
     // The old signature under a new request.
     let (mut second, other) = held(&bastion, "mallory");
     assert_ne!(other, request);
@@ -95,16 +100,30 @@ fn a_decision_counts_once() {
     assert_ne!(moved.status, 0, "an old signature for a new request: {moved:?}");
     assert!(second.is_running());
     assert_eq!(bastion.state_of("mallory", &other), "pending");
+    bastion.refused(&other, 1);
+    assert_eq!(bastion.target.logins(), 1, "the target saw alice's session and no other");
 }
 
 #[test]
 fn what_has_ended_cannot_be_approved() {
     let bastion = Bastion::start();
     let (client, request) = held(&bastion, "alice");
+    let sign = format!(
+        "set -e; $SSH bastion decision {request} approve > d; {} -q -Y sign -n countersign-decision-v1 -f {} d",
+        program("ssh-keygen").display(),
+        bastion.key_of("bob").display()
+    );
+    Client::start(bastion.sh("bob", &sign)).ends().well();
     bastion.says("alice", &["withdraw", &request]).well();
     client.ends().ends(77);
+    let signed_before = Client::start(bastion.sh("bob", &format!("$SSH bastion submit {request} < d.sig"))).ends();
+    assert_ne!(signed_before.status, 0, "signed before it was withdrawn: {signed_before:?}");
     let late = submit(&bastion, &request, "", "bob", "countersign-decision-v1");
     assert_ne!(late.status, 0, "withdrawn: {late:?}");
+    assert_eq!(bastion.state_of("alice", &request), "withdrawn");
+    bastion.audited("request.withdraw", &request);
+    bastion.refused(&request, 2);
+    assert_eq!(bastion.target.logins(), 0, "nothing reached the target");
     let again = Client::start(bastion.ssh("alice", &[format!("{}=web-1@bastion", login()), "echo ran".into()]));
     assert_ne!(again.request(), request, "a new connect is a new request");
 }
@@ -123,6 +142,7 @@ fn a_key_workflow_takes_no_word_for_it() {
     let unsigned = bastion.run("bob", &["bastion", "approve", &request, &code]);
     assert_ne!(unsigned.status, 0, "{unsigned:?}");
     assert!(client.is_running());
+    bastion.refused(&request, 1);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::harness::{Bastion, Client, login, public, python};
+use crate::harness::{Bastion, Client, login, program, public, python};
 
 fn scripted(bastion: &Bastion, library: &str, target: &str, command: &str) -> Command {
     let script = format!("{}/tests/clients/{library}_exec.py", env!("CARGO_MANIFEST_DIR"));
@@ -13,7 +13,7 @@ fn scripted(bastion: &Bastion, library: &str, target: &str, command: &str) -> Co
     python
 }
 
-/// Held, approved, run; then a denial.
+/// Held, approved, run, recorded, replayed; then a withdrawal, and a denial.
 fn story(library: &str) {
     let bastion = Bastion::start();
     let client = Client::start(scripted(&bastion, library, "web-1", "echo out; echo err >&2; exit 9"));
@@ -22,24 +22,42 @@ fn story(library: &str) {
     let seen = client.ends();
     assert_eq!((seen.status, seen.out().as_str()), (9, "out\n"), "{seen:?}");
     assert!(seen.err.contains("err\n"), "{seen:?}");
+    let sealed = bastion.sealed();
+    assert_eq!((sealed["person"].as_str(), sealed["request"].as_str()), (Some("alice"), Some(request.as_str())));
+    assert!(sealed["outcome"].as_str().is_some_and(|outcome| outcome.contains("exited 9")), "{sealed}");
+    let session = sealed["session"].as_str().unwrap_or_else(|| panic!("no id: {sealed}"));
+    let replay = bastion.says("carol", &["replay", &request, "--speed", "1000"]).well();
+    assert!(replay.lines().any(|line| line.contains("out")) && replay.contains("err"), "{replay}");
+    let log = bastion.target.log();
+    assert!(log.contains(&format!("countersign/{session}/{request}/alice")), "the target's own log names the person: {log}");
+
+    let withdrawn = Client::start(scripted(&bastion, library, "web-1", "echo no"));
+    let request = withdrawn.request();
+    bastion.says("alice", &["withdraw", &request]).well();
+    let seen = withdrawn.ends();
+    assert_eq!((seen.status, seen.out().as_str()), (77, ""), "{seen:?}");
+    assert!(seen.err.contains("withdrawn"), "{seen:?}");
+    bastion.audited_with("request.withdraw", &[&request, "alice"]);
 
     let denied = Client::start(scripted(&bastion, library, "web-1", "echo no"));
     let request = denied.request();
     bastion.says("bob", &["deny", &request, "--note", "no"]).well();
     let seen = denied.ends();
     assert_eq!((seen.status, seen.out().as_str()), (77, ""), "{seen:?}");
+    bastion.audited_with("request.decide", &[&request, "deny", "bob"]);
+    assert_eq!(bastion.target.logins(), 1, "only what was approved reached the target");
 
     let bulk = Client::start(scripted(&bastion, library, "dev-1", "head -c 30000000 /dev/zero")).ends();
     assert_eq!((bulk.status, bulk.out.len()), (0, 30_000_000), "{}", bulk.err);
 }
 
 #[test]
-fn paramiko_is_held_approved_and_denied() {
+fn paramiko_is_held_approved_withdrawn_and_denied() {
     story("paramiko");
 }
 
 #[test]
-fn asyncssh_is_held_approved_and_denied() {
+fn asyncssh_is_held_approved_withdrawn_and_denied() {
     story("asyncssh");
 }
 
@@ -62,4 +80,31 @@ fn the_file_tools_work() {
     let seen = Client::start(tools).ends_within(crate::harness::LONG);
     assert_eq!(seen.out().lines().collect::<Vec<_>>(), ["sftp", "scp", "scp-O", "scp-J", "rsync"], "{seen:?}");
     assert!(bastion.sessions().iter().any(|session| session["kind"] == "sftp"));
+}
+
+/// git asks for its newer protocol in the environment; a target that got the variable answers in it.
+#[test]
+fn git_is_held_and_speaks_its_protocol() {
+    let bastion = Bastion::start();
+    let make = r#"set -e
+        "$GIT" init -q here
+        "$GIT" -C here -c user.name=t -c user.email=t@example.org commit -q --allow-empty -m one
+        "$GIT" clone -q --bare here there.git"#;
+    let git = program("git");
+    let mut made = bastion.sh("alice", make);
+    made.env("GIT", &git);
+    Client::start(made).ends().well();
+
+    let mut list = bastion.sh("alice", r#"exec "$GIT" -c protocol.version=2 ls-remote "$URL""#);
+    list.env("GIT", &git).env("URL", format!("ssh://{}=web-1@bastion{}/there.git", login(), bastion.dir().display()));
+    let ssh =
+        format!("{} -F {} -o SendEnv=LC_COUNTERSIGN_REASON", program("ssh").display(), bastion.dir().join("people/alice.conf").display());
+    list.env("GIT_SSH_COMMAND", ssh).env("LC_COUNTERSIGN_REASON", crate::harness::REASON).env("GIT_TRACE_PACKET", "1");
+    let client = Client::start(list);
+    bastion.approve(&client.request(), &[]);
+    let seen = client.ends();
+
+    assert!(seen.well().contains("\tHEAD\n") && seen.out().contains("\trefs/heads/"), "{seen:?}");
+    assert!(seen.err.contains("< version 2"), "GIT_PROTOCOL arrived: {seen:?}");
+    assert_eq!(bastion.sealed()["kind"], "exec");
 }

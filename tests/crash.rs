@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use crate::harness::{Bastion, Client, Dice, Plan, SOON, Terminal, login, until, until_some};
+use crate::harness::{Bastion, Client, Dice, Plan, SOON, Terminal, login, until};
 
 const KILLS: usize = 50;
 

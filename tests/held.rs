@@ -115,3 +115,44 @@ fn several_are_held_on_one_connection() {
         assert_eq!(client.ends().well(), format!("{n}\n"));
     }
 }
+
+/// A terminal is not a person: ansible runs its commands with one, and answers nothing.
+#[test]
+fn a_command_with_a_terminal_is_asked_nothing() {
+    let bastion = Bastion::start();
+    let mut client = Client::start(bastion.ssh("alice", &["-tt".into(), format!("{}=web-1@bastion", login()), "cat".into()]));
+    client.reads_within("needs approval: 1 of leads", Duration::from_secs(5));
+    let request = client.request();
+    client.types(b"typed while it is held\n");
+    client.reads_within("still waiting 0:08", Duration::from_secs(12));
+    let said = client.err();
+    assert_eq!(said.lines().count(), 2, "one line at once, one after 8 s: {said}");
+    assert!(!said.contains("reason:") && !said.contains("Ctrl-C"), "nothing is asked: {said}");
+    assert!(client.out().is_empty());
+
+    bastion.approve(&request, &[]);
+
+    client.gets("typed while it is held\r\n");
+    client.types(b"\x04");
+    let seen = client.ends();
+    assert!(!seen.err.contains("approved by"), "nobody reads it: {seen:?}");
+    seen.well();
+}
+
+#[test]
+fn a_packet_of_one_interrupt_withdraws_a_command_with_a_terminal() {
+    let bastion = Bastion::start();
+    let mut client = Client::start(bastion.ssh("alice", &["-tt".into(), format!("{}=web-1@bastion", login()), "cat".into()]));
+    let request = client.request();
+    client.types(b"a\x03b\n");
+    client.reads_within("still waiting 0:08", Duration::from_secs(12));
+    assert_eq!(bastion.state_of("alice", &request), "pending", "within a packet it is data");
+
+    client.types(b"\x03");
+
+    bastion.comes_to("alice", &request, "withdrawn");
+    let seen = client.ends();
+    assert!(seen.ends(77).contains("withdrawn"), "{seen:?}");
+    bastion.audited_with("request.withdraw", &[&request, "alice"]);
+    assert_eq!(bastion.target.logins(), 0, "nothing reached the target");
+}

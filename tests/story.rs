@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::harness::{Bastion, Client, SOON, Terminal, Way, login};
+use crate::harness::{Bastion, Client, SOON, Terminal, Way, login, until};
 
 fn to(target: &str) -> String {
     format!("{}={target}@bastion", login())
@@ -70,7 +70,18 @@ fn a_denial_ends_it() {
     assert!(seen.ends(77).contains("denied by bob: freeze until 06:00"), "{seen:?}");
     let late = bastion.says("dora", &["approve", &request]);
     assert_ne!(late.status, 0, "a denial is final: {late:?}");
-    assert!(!bastion.target.log().contains("Accepted"), "nothing reached the target");
+    cannot_be_decided(&bastion, "dora", &request);
+    bastion.audited_with("request.decide", &[&request, "deny", "bob"]);
+    assert_eq!(bastion.target.logins(), 0, "nothing reached the target");
+}
+
+/// Nobody is given the bytes of a decision that would come too late; that it was tried is written down.
+#[track_caller]
+fn cannot_be_decided(bastion: &Bastion, approver: &str, request: &str) {
+    let late = bastion.run(approver, &["bastion", "decision", request, "approve"]);
+    late.ends(77);
+    assert!(late.out.is_empty(), "{late:?}");
+    bastion.audited_with("refusal", &[request, approver]);
 }
 
 #[test]
@@ -82,6 +93,9 @@ fn ctrl_c_withdraws() {
     bastion.comes_to("alice", &request, "withdrawn");
     assert_eq!(terminal.ends(), 77);
     assert_ne!(bastion.says("bob", &["approve", &request]).status, 0, "a withdrawn request cannot be approved");
+    cannot_be_decided(&bastion, "bob", &request);
+    bastion.audited_with("request.withdraw", &[&request, "alice"]);
+    assert_eq!(bastion.target.logins(), 0, "nothing reached the target");
 }
 
 #[test]
@@ -92,6 +106,8 @@ fn ctrl_c_withdraws_a_command_with_a_terminal() {
     terminal.types("\x03");
     bastion.comes_to("alice", &request, "withdrawn");
     assert_eq!(terminal.ends(), 77);
+    bastion.audited_with("request.withdraw", &[&request, "alice"]);
+    assert_eq!(bastion.target.logins(), 0, "nothing reached the target");
 }
 
 #[test]
@@ -101,6 +117,8 @@ fn the_verb_withdraws() {
     let request = client.request();
     bastion.says("alice", &["withdraw", &request]).well();
     assert!(client.ends().ends(77).contains("withdrawn"));
+    bastion.audited_with("request.withdraw", &[&request, "alice"]);
+    assert_eq!(bastion.target.logins(), 0, "nothing reached the target");
 }
 
 #[test]
@@ -111,6 +129,9 @@ fn nobody_decides_in_time() {
     assert!(client.ends().ends(75).contains("countersign: "));
     bastion.comes_to("alice", &request, "expired");
     assert_ne!(bastion.says("bob", &["approve", &request]).status, 0, "an expired request cannot be approved");
+    cannot_be_decided(&bastion, "bob", &request);
+    bastion.audited("request.expire", &request);
+    assert_eq!(bastion.target.logins(), 0, "nothing reached the target");
 }
 
 #[test]
@@ -175,9 +196,17 @@ fn a_hang_up_is_not_a_withdrawal() {
     let request = client.request();
     client.hangs_up();
     assert_eq!(bastion.state_of("alice", &request), "pending");
+    let list = || bastion.says("alice", &["requests"]).well();
+    until("the list says that the client left", SOON, || {
+        list().lines().any(|line| line.contains(request.as_str()) && line.contains("client left "))
+    });
+    assert!(bastion.says("bob", &["requests"]).well().contains("client left "), "approvers see it too");
     bastion.approve(&request, &[]);
+    assert_eq!(bastion.target.logins(), 0, "nobody was there to open it");
     let seen = bastion.run("alice", &[to("web-1"), "echo back".into()]);
     assert_eq!(seen.well(), "back\n");
+    assert_eq!(bastion.sealed()["request"], request.as_str(), "the next connect passed on it");
+    bastion.audited_with("request.decide", &[&request, "approve", "bob"]);
 }
 
 #[test]

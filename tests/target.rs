@@ -21,7 +21,11 @@ fn a_changed_host_key_is_refused_before_any_byte() {
             log.contains("Connection from") && !log.contains("userauth") && !log.contains("Accepted"),
             "the key exchange was the end: {log}"
         );
-        bastion.audited("session.open", "changed-1");
+        let session = only_session(&bastion);
+        bastion.audited_with("session.open", &["changed-1", &session]);
+        bastion.audited_with("session.end", &[&session, "target refused"]);
+        let nothing = bastion.audit().iter().all(|(name, _)| name != "request.submit");
+        assert!(nothing, "nobody was asked in vain: {:?}", bastion.audit());
     }
 }
 
@@ -30,11 +34,16 @@ fn a_certificate_of_one_target_is_worth_nothing_on_another() {
     let bastion = Bastion::start();
     // db-1 answers at web-1's address, with web-1's key: its sshd lets in LOGIN@web-1 only.
     let client = Client::start(bastion.ssh("alice", &[format!("{}=db-1@bastion", login()), "true".into()]));
-    bastion.approve(&client.request(), &[]);
+    let request = client.request();
+    bastion.approve(&request, &[]);
     let seen = client.ends();
     assert!(seen.ends(69).contains("refused our certificate"), "{seen:?}");
     let log = bastion.target.log();
     assert!(log.contains("authorized principal") && !log.contains("Accepted"), "{log}");
+    let session = only_session(&bastion);
+    bastion.audited_with("certificate.issue", &[&session, &request]);
+    bastion.audited_with("session.open", &[&session, &request, "db-1"]);
+    bastion.audited_with("session.end", &[&session, "target refused"]);
 }
 
 #[test]
@@ -93,6 +102,14 @@ fn an_unreachable_target_is_said_to_be_one() {
     bastion.target.stops();
     let seen = bastion.run("alice", &[format!("{}=dev-1@bastion", login()), "true".into()]);
     assert!(seen.ends(69).contains("countersign: "), "{seen:?}");
+}
+
+/// The id of the one session so far.
+#[track_caller]
+fn only_session(bastion: &Bastion) -> String {
+    let sessions = bastion.sessions();
+    assert_eq!(sessions.len(), 1, "{sessions:?}");
+    sessions[0]["session"].as_str().expect("an id").to_owned()
 }
 
 /// What `ssh-keygen -L` prints of a certificate.

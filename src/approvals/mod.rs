@@ -77,6 +77,8 @@ pub struct Opening {
     pub login: Login,
     pub want: Want,
     pub terms: Terms,
+    /// Policy allows the command by its exact text: without approval it is bound into the certificate.
+    pub by_text: bool,
     pub basis: Basis,
 }
 

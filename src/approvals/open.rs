@@ -205,7 +205,7 @@ impl Wanted<'_> {
 }
 
 fn new_session(opening: Opening, request: Option<RequestId>, now: Timestamp) -> NewSession {
-    let Opening { session, principal, target, address, login, want, terms, basis: _ } = opening;
+    let Opening { session, principal, target, address, login, want, terms, by_text, basis: _ } = opening;
     let (kind, command) = match &want {
         Want::Shell => ("shell", None),
         Want::Exec(bytes) => ("exec", Some(Digest::of(bytes))),
@@ -228,8 +228,8 @@ fn new_session(opening: Opening, request: Option<RequestId>, now: Timestamp) -> 
         address,
         login,
         want,
-        exact: false,
-        stdin: true,
+        exact: by_text,
+        stdin: !by_text,
         approvers: vec![],
         granted_for: std::time::Duration::ZERO,
         ends_at: None,

@@ -4,8 +4,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ed25519_dalek::SigningKey;
 use russh::keys::ssh_key::certificate::{Builder, CertType};
-use russh::keys::ssh_key::{self, Algorithm, PrivateKey};
+use russh::keys::ssh_key::private::Ed25519Keypair;
+use russh::keys::ssh_key::{self, PrivateKey};
 
 use super::keys::Keys;
 use crate::access::Grant;
@@ -53,7 +55,8 @@ impl CertificateAuthority {
     /// `evidence` the bytes of the request and of every decision on it, which must be about this grant.
     pub fn issue(&self, grant: &Grant, evidence: &[u8], source: IpAddr, needs: Needs, now: Timestamp) -> Result<Certificate, IssueError> {
         check_evidence(grant, evidence)?;
-        let key = PrivateKey::random(&mut rand::rng(), Algorithm::Ed25519)?;
+        // Zeroised when dropped; never written anywhere.
+        let key = PrivateKey::from(Ed25519Keypair::from(SigningKey::generate(&mut rand::rng())));
         let ends = grant.ends_at.map_or(now.plus(LIFETIME), |ends| ends.min(now.plus(LIFETIME)));
         if ends <= now {
             return Err(IssueError::Ended(ends));

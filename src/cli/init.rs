@@ -45,6 +45,7 @@ pub fn run(dir: &Path, host: Option<&str>) -> anyhow::Result<()> {
 pub(crate) struct Made {
     host_key: String,
     user_ca: String,
+    host_ca: String,
 }
 
 /// Makes the directory and all that it holds.
@@ -74,8 +75,8 @@ pub(crate) fn make(dir: &Path, host: &str) -> anyhow::Result<Made> {
         public.push(make_key(&dir.join("keys").join(name), &format!("{name}@{bastion}"))?);
     }
     let mut public = public.into_iter();
-    match (public.next(), public.next()) {
-        (Some(host_key), Some(user_ca)) => Ok(Made { host_key, user_ca }),
+    match (public.next(), public.next(), public.next()) {
+        (Some(host_key), Some(user_ca), Some(host_ca)) => Ok(Made { host_key, user_ca, host_ca }),
         _ => bail!("no keys were made"),
     }
 }
@@ -119,8 +120,9 @@ fn own_name() -> String {
 impl Made {
     fn instructions(&self, dir: &Path, host: &str) -> String {
         let dir = dir.display();
-        let Self { host_key, user_ca } = self;
-        let host_key = host_key.splitn(3, ' ').take(2).collect::<Vec<_>>().join(" ");
+        let Self { host_key, user_ca, host_ca } = self;
+        let bare = |key: &str| key.splitn(3, ' ').take(2).collect::<Vec<_>>().join(" ");
+        let (host_key, host_ca) = (bare(host_key), bare(host_ca));
         let known = if PORT == 22 { host.to_owned() } else { format!("[{host}]:{PORT}") };
         format!(
             "countersign: made {dir}: keys, countersign.toml, policies
@@ -138,7 +140,7 @@ On each target, as root; TARGET is its name in targets.toml, and every LOGIN get
 
 On each laptop, in ~/.ssh/config; PERSON is their name in people.toml:
 
-    Host bastion
+    Host bastion {host}
         HostName {host}
         Port {PORT}
         User PERSON
@@ -146,11 +148,12 @@ On each laptop, in ~/.ssh/config; PERSON is their name in people.toml:
         IdentitiesOnly yes
         IdentityFile ~/.ssh/id_ed25519
 
-    and in ~/.ssh/known_hosts:
+    and in ~/.ssh/known_hosts; the second line names your targets exactly, never a bare *:
 
     {known} {host_key}
+    @cert-authority web-1,db-1 {host_ca}
 
-    Then: ssh deploy=web-1@bastion
+    Then: ssh -J bastion deploy@web-1     or   ssh deploy=web-1@bastion
 
 Next here: add people to {dir}/policies/people.toml and hosts to {dir}/policies/targets.toml, then
 

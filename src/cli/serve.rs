@@ -20,21 +20,42 @@ const FREE_FLOOR: u64 = 64 * 1024 * 1024;
 /// Non-terminal bytes of one stream that are kept in full.
 const BULK_CAP: u64 = 10 * 1024 * 1024;
 
-/// Serves until SIGTERM or SIGINT.
+/// Serves until SIGTERM or SIGINT; SIGHUP reads the directory again.
 pub async fn run(dir: PathBuf) -> anyhow::Result<u8> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
     let running = start(&dir).await?;
     for address in &running.addresses {
         eprintln!("countersign: listening on {address}");
     }
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = hangup.recv() => reload(&dir, &running),
+        }
     }
     eprintln!("countersign: stopping");
     running.stop().await;
     Ok(0)
+}
+
+/// Swaps the directory for what its files say now; a bad one keeps the old (section 2.1).
+fn reload(dir: &Path, running: &Running) {
+    match Directory::load(dir) {
+        Ok(directory) => {
+            let digest = directory.digest;
+            running.reload(Arc::new(directory));
+            eprintln!("countersign: reloaded, policy {digest}");
+        }
+        Err(problems) => {
+            for problem in &problems {
+                eprintln!("countersign: {problem}");
+            }
+            eprintln!("countersign: not reloaded, the old policies stay; look with: countersign check -c {}", dir.display());
+        }
+    }
 }
 
 /// Loads the directory, opens the state, seals what the last boot left behind, then listens.
@@ -53,9 +74,8 @@ pub async fn start(dir: &Path) -> anyhow::Result<Running> {
     let store = Store::open(&config.state.join("countersign.db")).await?;
     let recordings = Recordings::open(Settings { dir: config.recordings.clone(), free_floor: FREE_FLOOR, bulk_cap: BULK_CAP, writers: 2 })?;
     recover(&recordings, &store).await?;
-    // The sender is kept by the reload of a later step; until then the directory never changes.
-    let (_, directory) = watch::channel(directory);
-    let approvals = Approvals::new(store.clone(), config.bastion.clone(), directory.clone());
+    let directory = watch::Sender::new(directory);
+    let approvals = Approvals::new(store.clone(), config.bastion.clone(), directory.subscribe());
     approvals.forget_waiters(now).await?;
     let running = ssh::start(Parts { directory, keys, store, approvals, recordings }).await.context("cannot listen")?;
     let lines: String = running.addresses.iter().map(|address| format!("{address}\n")).collect();

@@ -29,13 +29,16 @@ pub fn nearby(directory: &Directory, who: &Principal, name: &str) -> Vec<String>
     near.into_iter().map(|(_, name)| name.to_string()).take(MOST).collect()
 }
 
-/// Whether the person may ask for anything on this target now.
+/// Whether the person may ask for anything on this target now: an action whatever the command, or a
+/// command that policy names.
 pub fn is_own(directory: &Directory, who: &Principal, target: &Target, now: Timestamp) -> bool {
+    let may = |login, action, command| match directory.policy.rule(&question(who, target, login, action, command, false, now)) {
+        Ruling::Permit(_) | Ruling::RequireApproval { .. } => true,
+        Ruling::Deny(_) => false,
+    };
     logins(target, who).iter().any(|login| {
-        Action::ALL.into_iter().any(|action| match directory.policy.rule(&question(who, target, login, action, None, false, now)) {
-            Ruling::Permit(_) | Ruling::RequireApproval { .. } => true,
-            Ruling::Deny(_) => false,
-        })
+        Action::ALL.into_iter().any(|action| may(login, action, None))
+            || directory.policy.commands().any(|command| may(login, Action::Exec, Some(command)))
     })
 }
 

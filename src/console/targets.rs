@@ -32,6 +32,19 @@ fn line(directory: &Directory, who: &Principal, target: &Target, login: Login, n
             }
         }
     }
+    for command in directory.policy.commands() {
+        if free.iter().chain(&held).any(|action| action == Action::Exec.as_str()) {
+            break;
+        }
+        match directory.policy.rule(&question(who, target, &login, Action::Exec, Some(command), false, now)) {
+            Ruling::Deny(_) => {}
+            Ruling::Permit(_) => free.push(format!("exec {}", super::visible(command))),
+            Ruling::RequireApproval { holds, .. } => {
+                held.push(format!("exec {}", super::visible(command)));
+                workflows.extend(holds.into_iter().map(|hold| hold.workflow));
+            }
+        }
+    }
     let any = !free.is_empty() || !held.is_empty();
     any.then(|| TargetLine {
         target: target.id.clone(),

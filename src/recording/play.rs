@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::replay::{Played, Replay, ReplayError};
 use super::screen::Screen;
 use super::visible::visible;
-use crate::transcript::{Event, Exit, Outcome, Stream};
+use crate::transcript::{Event, Stream};
 
 /// How fast a replay goes.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -206,13 +206,13 @@ impl View {
 /// What a replay as text says of an event that is no output.
 fn note(event: &Event) -> Option<String> {
     Some(match event {
-        Event::Bytes { .. } | Event::Eof { .. } | Event::Resize { .. } => return None,
+        // The end says how it exited.
+        Event::Bytes { .. } | Event::Eof { .. } | Event::Resize { .. } | Event::Exit(_) => return None,
         Event::Withheld { stream, length, sha256: Some(sha256) } => format!("{stream}: {length} bytes not kept, SHA-256 {sha256}"),
         Event::Withheld { stream, length, sha256: None } => format!("{stream}: {length} bytes not kept"),
         Event::Signal { name } => format!("signal {name} from the client"),
         Event::Environment { name, value } => format!("{name}={value}"),
         Event::Marker { text } => text.clone(),
-        Event::Exit(exit) => Outcome::Exited(Exit::clone(exit)).to_string(),
     })
 }
 

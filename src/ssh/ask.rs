@@ -12,9 +12,17 @@ use crate::config::Directory;
 use crate::id::Login;
 use crate::time::Timestamp;
 
+/// What policy says, and of what.
+pub struct Ruled {
+    pub asked: Asked,
+    /// The command is allowed by its text: a shell, or any other command, would be ruled otherwise. It
+    /// then runs as `force-command` without terminal: a pager in it would be a shell that nobody allowed.
+    pub by_text: bool,
+}
+
 /// Rules on what a channel wants and widens it to what is worth one approval. A denial is final and
 /// nobody is asked in vain.
-pub async fn rule(bastion: &Bastion, principal: &Principal, target: &Target, login: &Login, want: &Want) -> Result<Asked, Stop> {
+pub async fn rule(bastion: &Bastion, principal: &Principal, target: &Target, login: &Login, want: &Want) -> Result<Ruled, Stop> {
     let directory = bastion.directory();
     let console = format!("console: ssh {}@{}", principal.person(), directory.config.host);
     let opened_before = bastion.store.has_opened(principal.person(), &target.id).await.map_err(|error| {
@@ -53,7 +61,12 @@ pub async fn rule(bastion: &Bastion, principal: &Principal, target: &Target, log
         let said = said.map(|said| format!(": {said}")).unwrap_or_default();
         return Err(Stop::new(format!("refused: {wanted} is unknown or not yours for this{said}; {console}"), Status::Refused));
     }
-    Ok(asked)
+    let any_command = match (want, &asked.ruling) {
+        (Want::Exec(_), Ruling::Permit(_)) => matches!(ruling_of(Action::Exec), Ruling::Permit(_)),
+        (Want::Exec(_), _) => !asked.scope.is_exact_for(want),
+        (Want::Shell | Want::Sftp, _) => true,
+    };
+    Ok(Ruled { asked, by_text: !any_command })
 }
 
 /// The one refusal for targets that do not exist and for those that are not this person's.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use russh::server::{Handle, Msg};
 use russh::{ChannelWriteHalf, Sig};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use super::flow::Inbox;
@@ -31,6 +32,7 @@ pub struct ClientChannel {
     pub inbox: Arc<Inbox>,
     write: ChannelWriteHalf<Msg>,
     handle: Handle,
+    slots: Slots,
     /// Set when the channel has a terminal: lines then end in CR LF, since the client's is raw.
     terminal: AtomicBool,
 }
@@ -41,17 +43,54 @@ impl std::fmt::Debug for ClientChannel {
     }
 }
 
+/// One of a connection's channels: held until its task has ended, not only until the client closed it.
+#[derive(Debug, Clone)]
+pub struct Slots {
+    /// Counts the tasks by its clones.
+    tasks: Arc<()>,
+    holds: Arc<Semaphore>,
+    held_at_most: usize,
+}
+
+impl Slots {
+    pub fn new(held_at_most: usize) -> Self {
+        Self { tasks: Arc::new(()), holds: Arc::new(Semaphore::new(held_at_most)), held_at_most }
+    }
+
+    /// How many channels have a task now, beside the connection's own handle.
+    pub fn taken(&self) -> usize {
+        Arc::strong_count(&self.tasks).saturating_sub(1)
+    }
+}
+
 /// The client has gone; there is nobody to write to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Gone;
 
 impl ClientChannel {
-    pub fn new(inbox: Arc<Inbox>, write: ChannelWriteHalf<Msg>, handle: Handle) -> Self {
-        Self { inbox, write, handle, terminal: AtomicBool::new(false) }
+    pub fn new(inbox: Arc<Inbox>, write: ChannelWriteHalf<Msg>, handle: Handle, slots: Slots) -> Self {
+        Self { inbox, write, handle, slots, terminal: AtomicBool::new(false) }
     }
 
     pub fn has_terminal(&self, terminal: bool) {
         self.terminal.store(terminal, Ordering::Relaxed);
+    }
+
+    pub fn held_at_most(&self) -> usize {
+        self.slots.held_at_most
+    }
+
+    /// Takes one of the connection's places for held channels, waiting in turn beyond the limit after
+    /// saying `text`; `None` if the client leaves first.
+    pub async fn turn(&self, text: &str) -> Option<OwnedSemaphorePermit> {
+        if let Ok(turn) = self.slots.holds.clone().try_acquire_owned() {
+            return Some(turn);
+        }
+        self.say(text).await;
+        tokio::select! {
+            turn = self.slots.holds.clone().acquire_owned() => turn.ok(),
+            _ = self.inbox.gone() => None,
+        }
     }
 
     /// Writes standard output; waits for window, until the client has gone.

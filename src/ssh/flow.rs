@@ -88,21 +88,28 @@ pub enum Start {
 }
 
 impl Item {
+    /// What the item counts against the queue's bounds: all that a peer can make long, and something for
+    /// being there, so that empty packets are bounded too.
     fn cost(&self) -> usize {
-        match self {
+        let contents = match self {
             Item::Data(bytes) | Item::Stderr(bytes) => bytes.len(),
-            Item::Env { name, value } => ITEM_COST + name.len() + value.len(),
-            Item::Start(Start::Exec(command)) => ITEM_COST + command.len(),
-            Item::ExitSignal { message, language, .. } => ITEM_COST + message.len() + language.len(),
+            Item::Env { name, value } => name.len() + value.len(),
+            Item::Pty(pty) => pty.term.len() + pty.modes.len() * size_of::<(russh::Pty, u32)>(),
+            Item::Start(Start::Exec(command)) => command.len(),
+            Item::Start(Start::Subsystem(name)) | Item::Signal(Sig::Custom(name)) => name.len(),
+            Item::ExitSignal { signal, message, language, .. } => {
+                let name = if let Sig::Custom(name) = signal { name.len() } else { 0 };
+                name + message.len() + language.len()
+            }
             Item::Eof
-            | Item::Pty(_)
-            | Item::Start(_)
+            | Item::Start(Start::Shell)
             | Item::Resize(_)
             | Item::Signal(_)
             | Item::Success
             | Item::Failure
-            | Item::ExitStatus(_) => ITEM_COST,
-        }
+            | Item::ExitStatus(_) => 0,
+        };
+        ITEM_COST + contents
     }
 }
 
@@ -198,16 +205,18 @@ impl Inbox {
             return;
         }
         let mut queue = lock(&self.queue);
-        queue.cost += item.cost();
+        let cost = item.cost();
+        queue.cost += cost;
         match (queue.items.back_mut(), item) {
             (Some(Item::Data(tail)), Item::Data(bytes)) | (Some(Item::Stderr(tail)), Item::Stderr(bytes))
                 if bytes.len() < SMALL && tail.len() < MERGED =>
             {
                 tail.extend_from_slice(&bytes);
+                queue.cost -= ITEM_COST;
             }
             (Some(Item::Resize(last)), Item::Resize(size)) => {
                 *last = size;
-                queue.cost -= ITEM_COST;
+                queue.cost -= cost;
             }
             (_, item) => queue.items.push_back(item),
         }
@@ -708,6 +717,21 @@ mod tests {
         for n in 0..2 * HARD_CAP / ITEM_COST {
             inbox.push(Item::Signal(Sig::INT));
             inbox.push(Item::Resize(Size { cols: 1, rows: u32::try_from(n % 50).unwrap(), pix_width: 0, pix_height: 0 }));
+        }
+        assert_eq!(inbox.ended(), Some(End::Overrun));
+    }
+
+    #[tokio::test]
+    async fn empty_packets_and_long_names_are_counted() {
+        let (inbox, _) = inbox();
+        for _ in 0..HARD_CAP / ITEM_COST {
+            inbox.push(Item::Data(BytesMut::new()));
+            inbox.push(Item::Stderr(BytesMut::new()));
+        }
+        assert_eq!(inbox.ended(), Some(End::Overrun));
+        let (inbox, _) = super::tests::inbox();
+        for _ in 0..=HARD_CAP / 250_000 {
+            inbox.push(Item::Signal(Sig::Custom("x".repeat(250_000))));
         }
         assert_eq!(inbox.ended(), Some(End::Overrun));
     }

@@ -11,7 +11,7 @@ use russh::server::{Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, Sessi
 use russh::{Channel, ChannelId, ChannelOpenFailure, Sig};
 use tokio::sync::watch;
 
-use super::channel::ClientChannel;
+use super::channel::{ClientChannel, Slots};
 use super::flow::{End, Inbox, Item, Pressure, Pty, Size, Start};
 use super::{Bastion, gate, jump, login, session};
 use crate::access::{Principal, Target};
@@ -37,11 +37,13 @@ pub struct Front {
     /// User name and principal; bound together at the verified signature, never before.
     login: Option<(String, Principal)>,
     channels: HashMap<ChannelId, Arc<Inbox>>,
+    slots: Slots,
 }
 
 impl Front {
     pub fn new(bastion: Arc<Bastion>, role: Role, source: SocketAddr, pressure: Arc<Pressure>, authenticated: watch::Sender<bool>) -> Self {
-        Self { bastion, role, source, pressure, authenticated, login: None, channels: HashMap::new() }
+        let slots = Slots::new(bastion.directory().config.limits.held_per_connection);
+        Self { bastion, role, source, pressure, authenticated, login: None, channels: HashMap::new(), slots }
     }
 
     fn inbox(&self, id: ChannelId) -> Option<&Arc<Inbox>> {
@@ -57,12 +59,20 @@ impl Front {
     /// A channel more for this connection, or none beyond the cap.
     fn open(&mut self, id: ChannelId) -> Option<Arc<Inbox>> {
         self.channels.retain(|_, inbox| inbox.ended().is_none());
-        if self.channels.len() >= self.bastion.directory().config.limits.channels_per_connection {
+        if self.slots.taken() >= self.bastion.directory().config.limits.channels_per_connection {
             return None;
         }
         let inbox = Inbox::facing_client(self.pressure.clone());
         self.channels.insert(id, inbox.clone());
         Some(inbox)
+    }
+
+    /// The principal as the directory has them now: a key or a group may be gone since the login.
+    fn principal(&self) -> Option<(String, Principal)> {
+        let (user, principal) = self.login.as_ref()?;
+        let directory = self.bastion.directory();
+        let now = Principal::identify(&directory.people, principal.key().clone(), principal.source())?;
+        (now.person() == principal.person()).then(|| (user.clone(), now))
     }
 
     /// Answers a channel request now: russh keeps one reply flag a channel, and OpenSSH pipelines.
@@ -131,7 +141,7 @@ impl Handler for Front {
         let (read, write) = channel.split();
         // R1: with the reading half gone the loop's own delivery fails at once and is ignored.
         drop(read);
-        let Some((user, principal)) = self.login.clone() else {
+        let Some((user, principal)) = self.principal() else {
             reply.reject(ChannelOpenFailure::AdministrativelyProhibited).await;
             return Ok(());
         };
@@ -140,7 +150,7 @@ impl Handler for Front {
             return Ok(());
         };
         reply.accept().await;
-        let client = ClientChannel::new(inbox, write, session.handle());
+        let client = ClientChannel::new(inbox, write, session.handle(), self.slots.clone());
         tokio::spawn(session::run(self.bastion.clone(), principal, user, self.role.clone(), client));
         Ok(())
     }
@@ -158,7 +168,7 @@ impl Handler for Front {
         let id = channel.id();
         let (read, write) = channel.split();
         drop(read);
-        let (Some((_, principal)), Role::Outer) = (self.login.clone(), &self.role) else {
+        let (Some((_, principal)), Role::Outer) = (self.principal(), &self.role) else {
             reply.reject(ChannelOpenFailure::AdministrativelyProhibited).await;
             return Ok(());
         };
@@ -166,7 +176,12 @@ impl Handler for Front {
             reply.reject(ChannelOpenFailure::ResourceShortage).await;
             return Ok(());
         };
-        tokio::spawn(jump::serve(self.bastion.clone(), principal, self.source, (host.to_owned(), port), inbox, write, reply));
+        let slot = self.slots.clone();
+        let jump = jump::serve(self.bastion.clone(), principal, self.source, (host.to_owned(), port), inbox, write, reply);
+        tokio::spawn(async move {
+            jump.await;
+            drop(slot);
+        });
         Ok(())
     }
 
@@ -234,7 +249,9 @@ impl Handler for Front {
     }
 
     async fn signal(&mut self, id: ChannelId, signal: Sig, _: &mut Session) -> Result<(), russh::Error> {
-        self.push(id, Item::Signal(signal));
+        if gate::is_signal(&super::algorithms::signal_name(&signal)) {
+            self.push(id, Item::Signal(signal));
+        }
         Ok(())
     }
 

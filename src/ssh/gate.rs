@@ -27,6 +27,11 @@ pub fn env(name: &str) -> Env {
     }
 }
 
+/// Signals by their names (RFC 4254 6.10; `sig-name@domain` for others): short, or not passed on.
+pub fn is_signal(name: &str) -> bool {
+    (1..=32).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_graphic())
+}
+
 /// Terminal names as they stand in terminfo.
 pub fn is_term(term: &str) -> bool {
     term.len() <= 64 && term.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'+'))

@@ -10,11 +10,11 @@ use std::time::Duration;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
-use super::Bastion;
 use super::channel::{ClientChannel, Status};
 use super::flow::Item;
 use super::opening::Opening;
 use super::session::Stop;
+use super::{Bastion, ask};
 use crate::access::request::MAX_REASON;
 use crate::access::ruling::{Ruling, Terms};
 use crate::access::scope::Asked;
@@ -54,6 +54,9 @@ pub async fn until_approved(
     if let Some(id) = usable.map_err(state_lost)? {
         return Ok(Held { basis: Basis::Approved(id), terms });
     }
+    let _turn =
+        client.turn(&format!("behind your {} held channels on this connection; this one waits in turn", client.held_at_most())).await;
+    let Some(_turn) = _turn else { return Err(Stop { text: None, status: Status::Undecided }) };
     let waiter = if matches!(want, Want::Shell) { Waiter::Shell } else { Waiter::Other };
     let commands = match want {
         Want::Exec(command) if asked.scope.is_exact_for(want) => vec![command.clone()],
@@ -80,11 +83,35 @@ pub async fn until_approved(
     match end {
         HoldEnd::Approved => {
             waiting.leave(Timestamp::now()).await.map_err(state_lost)?;
-            Ok(Held { basis: Basis::Approved(id), terms })
+            still_stands(bastion, principal, target, login, want, id).await
         }
         HoldEnd::Stop(stop) => {
             let _ = waiting.leave(Timestamp::now()).await;
             Err(stop)
+        }
+    }
+}
+
+/// Rules again after the wait: the hour, the policy or the person's groups may have changed. What is
+/// asked now must be what was approved (**D policy change**).
+async fn still_stands(
+    bastion: &Bastion,
+    principal: &Principal,
+    target: &Arc<Target>,
+    login: &Login,
+    want: &Want,
+    id: RequestId,
+) -> Result<Held, Stop> {
+    let (terms, holds) = match ask::rule(bastion, principal, target, login, want).await?.asked.ruling {
+        Ruling::Permit(terms) => (terms, Vec::new()),
+        Ruling::RequireApproval { terms, holds } => (terms, holds),
+        Ruling::Deny(_) => return Err(Stop::new("refused", Status::Refused)),
+    };
+    let usable = bastion.approvals.usable(principal, target, login, want, &holds, Timestamp::now()).await;
+    match usable.map_err(state_lost)? {
+        Some(usable) => Ok(Held { basis: Basis::Approved(usable), terms }),
+        None => {
+            Err(Stop::new(format!("refused: {id} was approved, but it is not enough any more; connect again to ask anew"), Status::Refused))
         }
     }
 }
@@ -101,6 +128,8 @@ struct Shown {
     pending: bool,
     clock: bool,
     typed: String,
+    /// Bytes of a character that is not whole yet.
+    partial: Vec<u8>,
     /// The client's EOF, which is the shell's and not ours.
     eof: bool,
 }
@@ -282,9 +311,24 @@ impl Hold<'_> {
                 typed.clear();
                 Some(back)
             }
-            b' '..=b'~' if typed.len() < MAX_REASON => {
-                typed.push(char::from(byte));
-                Some(char::from(byte).to_string())
+            b' '..=b'~' | 0x80.. if typed.len() < MAX_REASON => {
+                let partial = &mut self.shown.partial;
+                partial.push(byte);
+                match std::str::from_utf8(partial).map(str::to_owned) {
+                    Ok(whole) => {
+                        partial.clear();
+                        // Nothing that would move the cursor or turn the line around is shown or signed.
+                        let whole: String = whole.chars().filter(|c| !c.is_control()).collect();
+                        typed.push_str(&whole);
+                        Some(whole)
+                    }
+                    Err(broken) => {
+                        if broken.error_len().is_some() {
+                            partial.clear();
+                        }
+                        None
+                    }
+                }
             }
             _ => None,
         };
@@ -344,9 +388,10 @@ fn needs(view: &RequestView) -> String {
 
 fn not_submitted(error: SubmitError) -> Stop {
     match error {
-        SubmitError::TooManyOfYours(_) | SubmitError::TooMany(_) => {
-            Stop::new(format!("refused: behind {error}; withdraw one: countersign requests --mine"), Status::Undecided)
-        }
+        SubmitError::TooManyOfYours(_) | SubmitError::TooMany(_) => Stop::new(
+            format!("refused: behind {error}; list yours: countersign requests --mine, then countersign withdraw REQ"),
+            Status::Undecided,
+        ),
         SubmitError::Reason(_) => Stop::new(format!("refused: {error}"), Status::Malformed),
         SubmitError::Store(error) => state_lost(error),
         #[allow(unreachable_patterns)]

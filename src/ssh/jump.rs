@@ -9,10 +9,11 @@ use russh::server::{ChannelOpenHandle, Msg, run_stream};
 use russh::{ChannelOpenFailure, ChannelWriteHalf};
 use tokio::sync::watch;
 
-use super::flow::{Cut, Inbox, Pressure, Throttled, Tunnel};
+use super::flow::{Cut, End, Inbox, Pressure, Throttled, Tunnel};
 use super::front::{Front, Role};
 use super::{Bastion, listener};
-use crate::access::Principal;
+use crate::access::{Principal, Target};
+use crate::config::Directory;
 use crate::time::Timestamp;
 
 /// Accepts the channel only for a target on which this person may ask for something now; every refusal
@@ -28,16 +29,11 @@ pub async fn serve(
 ) {
     let now = Timestamp::now();
     let directory = bastion.directory();
-    let target = directory
-        .targets
-        .find(&host)
-        .or_else(|| directory.targets.iter().find(|target| target.host.eq_ignore_ascii_case(&host)))
-        .filter(|target| port == 22 || port == u32::from(target.port))
-        .filter(|target| bastion.may_ask(&principal, target, now))
-        .cloned();
+    let target = named(&directory, &host, port).filter(|target| bastion.may_ask(&principal, target, now)).cloned();
     let certificate = target.as_ref().map(|target| bastion.host_certificates.for_target(target, now));
     let (Some(target), Some(Ok(certificate))) = (target, certificate) else {
         bastion.report_refusal(principal, format!("jump to {host:.128}:{port}"), "no such target for this person");
+        inbox.finish(End::Closed);
         reply.reject(ChannelOpenFailure::AdministrativelyProhibited).await;
         return;
     };
@@ -52,4 +48,20 @@ pub async fn serve(
     listener::converse(run_stream(Arc::new(config), stream, front), directory.config.limits.login_grace, logged_in, &cut).await;
     let _ = write.eof().await;
     let _ = write.close().await;
+}
+
+/// Finds the target that a client calls HOST:PORT: by id or alias at 22 or its own port; by address only
+/// where exactly one target has it.
+fn named<'d>(directory: &'d Directory, host: &str, port: u32) -> Option<&'d Arc<Target>> {
+    let own = |target: &&Arc<Target>| port == u32::from(target.port);
+    if let Some(target) = directory.targets.find(host) {
+        return Some(target).filter(|target| port == 22 || own(target));
+    }
+    let at: Vec<_> = directory.targets.iter().filter(|target| target.host.eq_ignore_ascii_case(host)).collect();
+    let mut exactly = at.iter().copied().filter(own);
+    match (exactly.next(), exactly.next(), at.as_slice()) {
+        (Some(one), None, _) => Some(one),
+        (None, None, [one]) if port == 22 => Some(one),
+        _ => None,
+    }
 }

@@ -18,6 +18,8 @@ use crate::transcript::Outcome;
 const WARNINGS: [Duration; 2] = [Duration::from_secs(300), Duration::from_secs(60)];
 /// How often the row is read without a hint.
 const LOOK: Duration = Duration::from_secs(20);
+/// The longest look at the row.
+const READ: Duration = Duration::from_secs(1);
 /// How long a session goes on while nobody can tell whether it was revoked (FC3).
 const STALENESS: Duration = Duration::from_secs(60);
 
@@ -133,17 +135,25 @@ impl Lease {
     }
 
     async fn look(&mut self) -> Option<Notice> {
-        match self.approvals.revoked(self.request?).await {
-            Ok(None) => {
+        // A disk that hangs must not keep the clock from being looked at.
+        let row = tokio::time::timeout(READ, self.approvals.revoked(self.request?)).await;
+        match row.map_err(|_| Hangs).map(|row| row.map_err(|error| error.to_string())) {
+            Ok(Ok(None)) => {
                 self.known_good = boottime();
                 None
             }
-            Ok(Some((by, why))) => Some(Notice::Over(Outcome::Revoked { by: by.to_string(), why })),
-            Err(error) => {
-                tracing::warn!(%error, "cannot tell whether a grant was revoked");
-                let stale = boottime().saturating_sub(self.known_good) >= STALENESS;
-                stale.then(|| Notice::Over(Outcome::Revoked { by: "the bastion".into(), why: "its state cannot be read".into() }))
-            }
+            Ok(Ok(Some((by, why)))) => Some(Notice::Over(Outcome::Revoked { by: by.to_string(), why })),
+            Ok(Err(why)) => self.stale(&why),
+            Err(Hangs) => self.stale("the database does not answer"),
         }
     }
+
+    /// Nobody can tell whether the grant was revoked: for a while that is borne.
+    fn stale(&self, why: &str) -> Option<Notice> {
+        tracing::warn!(why, "cannot tell whether a grant was revoked");
+        let over = boottime().saturating_sub(self.known_good) >= STALENESS;
+        over.then(|| Notice::Over(Outcome::Revoked { by: "the bastion".into(), why: "its state cannot be read".into() }))
+    }
 }
+
+struct Hangs;

@@ -27,8 +27,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::access::policy::Question;
-use crate::access::{Action, Grant, Principal, Ruling, Target};
+use crate::access::{Grant, Principal, Target};
 use crate::approvals::Approvals;
 use crate::audit::Event;
 use crate::authority::{CertificateAuthority, HostCertificates, Keys};
@@ -89,25 +88,7 @@ impl Bastion {
 
     /// Whether this person may ask for some login and some action there now.
     fn may_ask(&self, who: &Principal, target: &Target, now: Timestamp) -> bool {
-        let directory = self.directory();
-        target.logins.iter().any(|login| {
-            Action::ALL.iter().any(|action| {
-                let question = Question {
-                    person: who.person(),
-                    groups: who.groups(),
-                    target,
-                    login,
-                    action: *action,
-                    command: None,
-                    source: who.source(),
-                    now,
-                    first_time: false,
-                    mfa: false,
-                    inner_auth: true,
-                };
-                !matches!(directory.policy.rule(&question), Ruling::Deny(_))
-            })
-        })
+        crate::console::is_own(&self.directory(), who, target, now)
     }
 
     /// Logs a refusal; a report event, so it does not hold up the answer.
@@ -155,12 +136,19 @@ pub struct Running {
     stop: watch::Sender<bool>,
     tasks: Vec<JoinHandle<()>>,
     live: Live,
+    directory: watch::Sender<Arc<Directory>>,
 }
 
 /// How long the ends of sessions may take when the node stops.
 const STOP: std::time::Duration = std::time::Duration::from_secs(20);
 
 impl Running {
+    /// Swaps the directory. What opens from now on is ruled by it, requests that wait when they are
+    /// approved; where it listens and writes stays as it started.
+    pub fn reload(&self, directory: Arc<Directory>) {
+        self.directory.send_replace(directory);
+    }
+
     /// Stops accepting, ends every session with a word, and waits until their recordings are sealed. What
     /// is not sealed within [`STOP`] is sealed at the next start.
     pub async fn stop(self) {
@@ -178,7 +166,7 @@ impl Running {
 /// The parts a node is put together from; made by `cli::serve`.
 #[derive(Debug)]
 pub struct Parts {
-    pub directory: watch::Receiver<Arc<Directory>>,
+    pub directory: watch::Sender<Arc<Directory>>,
     pub keys: Keys,
     pub store: Store,
     pub approvals: Approvals,
@@ -187,7 +175,8 @@ pub struct Parts {
 
 /// Starts listening.
 pub async fn start(parts: Parts) -> std::io::Result<Running> {
-    let Parts { directory, keys, store, approvals, recordings } = parts;
+    let Parts { directory: reload, keys, store, approvals, recordings } = parts;
+    let directory = reload.subscribe();
     let (stop, stopped) = watch::channel(false);
     let live = Live(watch::Sender::new(0));
     let console = Console::new(approvals.clone(), store.clone(), recordings.clone(), directory.clone());
@@ -210,7 +199,7 @@ pub async fn start(parts: Parts) -> std::io::Result<Running> {
         tasks.push(tokio::spawn(listener::accept(bastion.clone(), listener, stopped.clone())));
     }
     tasks.push(tokio::spawn(sweep(bastion, stopped)));
-    Ok(Running { addresses, stop, tasks, live })
+    Ok(Running { addresses, stop, tasks, live, directory: reload })
 }
 
 /// Returns once the node stops.

@@ -28,6 +28,14 @@ const LAST_INPUT: Duration = Duration::from_secs(5);
 /// A target that does not take a byte for this long after the end does not matter any more.
 const CONTROL: Duration = Duration::from_secs(10);
 
+/// Whether standard input was approved with what runs (**D scope**: `bash -s` is a shell).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Input {
+    Open,
+    /// The command sees its end at once; what the client sends goes nowhere.
+    Closed,
+}
+
 /// How a relay ended, and what the client is told of it.
 #[derive(Debug)]
 pub struct Relayed {
@@ -35,11 +43,13 @@ pub struct Relayed {
     text: Option<String>,
     status: Option<Status>,
     language: String,
+    /// A full-screen program had the terminal: leave its screen first, or the text goes with it.
+    leave_screen: bool,
 }
 
 impl Relayed {
-    fn of(outcome: Outcome) -> Self {
-        Self { outcome, text: None, status: None, language: String::new() }
+    pub fn of(outcome: Outcome) -> Self {
+        Self { outcome, text: None, status: None, language: String::new(), leave_screen: false }
     }
 
     pub fn stopped(outcome: Outcome, text: String, status: Status) -> Self {
@@ -55,6 +65,9 @@ impl Relayed {
 
 /// Tells the client how it ended: text, then status or signal. The caller closes.
 pub async fn tell(client: &ClientChannel, relayed: &Relayed) {
+    if relayed.leave_screen {
+        client.raw("\x1b[?1049l\r\n".into()).await;
+    }
     if let Some(text) = &relayed.text {
         client.say(text).await;
     }
@@ -88,9 +101,9 @@ fn named(name: &str) -> Sig {
 }
 
 /// Relays until either side ends, the recording fails or the lease is over.
-pub async fn run(client: &ClientChannel, upstream: &Upstream, tape: &Tape, mut lease: Lease, has_terminal: bool) -> Relayed {
+pub async fn run(client: &ClientChannel, upstream: &Upstream, tape: &Tape, mut lease: Lease, has_terminal: bool, input: Input) -> Relayed {
     let screen = AlternateScreen::new(has_terminal);
-    let inward = inward(client, upstream, tape);
+    let inward = inward(client, upstream, tape, input);
     let outward = outward(client, upstream, tape, &screen);
     tokio::pin!(inward, outward);
     let mut taking_input = true;
@@ -150,18 +163,25 @@ async fn warn(client: &ClientChannel, tape: &Tape, screen: &AlternateScreen, lef
 
 fn over(outcome: Outcome, lease: &Lease, screen: &AlternateScreen) -> Relayed {
     let text = lease.farewell(&outcome);
-    let text = if screen.is_on() { format!("\r\n{text}") } else { text };
-    Relayed::stopped(outcome, text, Status::Ended)
+    Relayed { leave_screen: screen.is_on(), ..Relayed::stopped(outcome, text, Status::Ended) }
 }
 
 /// Client to target. Returns when the client has gone and all it sent is passed on, or the target takes
 /// nothing more.
-async fn inward(client: &ClientChannel, upstream: &Upstream, tape: &Tape) -> Result<(), RecordError> {
+async fn inward(client: &ClientChannel, upstream: &Upstream, tape: &Tape, input: Input) -> Result<(), RecordError> {
+    if input == Input::Closed {
+        let text = "standard input was not approved: the command sees its end".to_owned();
+        tape.record(vec![Event::Marker { text }, Event::Eof { stream: Stream::Input }]).await?;
+        if Inward::Eof.send(upstream).await.is_err() {
+            return Ok(());
+        }
+    }
     while let Some(items) = client.inbox.take(BATCH).await {
         let mut events = Vec::with_capacity(items.len());
         let mut forwards = Vec::with_capacity(items.len());
         for item in items {
             match item {
+                Item::Data(_) | Item::Eof if input == Input::Closed => {}
                 Item::Data(bytes) => {
                     let bytes = bytes.freeze();
                     events.push(Event::Bytes { stream: Stream::Input, bytes: bytes.clone() });

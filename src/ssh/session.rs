@@ -10,7 +10,7 @@ use super::hold::{self, Held};
 use super::lease::Lease;
 use super::names::{self, Wanted};
 use super::opening::Opening;
-use super::relay::{self, Relayed};
+use super::relay::{self, Input, Relayed};
 use super::upstream::{self, ConnectError, PtyGranted};
 use super::{Bastion, ask};
 use crate::access::{Grant, Principal, Target, Want};
@@ -68,7 +68,10 @@ fn destination(bastion: &Bastion, principal: &Principal, user: &str, role: &Role
     let (name, login, target) = match role {
         Role::Inner { target, .. } => {
             let login = user.parse::<Login>().map_err(|e| malformed(e.to_string()))?;
-            (target.id.to_string(), Some(login), Some(target.clone()))
+            // As the directory has it now; the jump may be older.
+            let target = directory.targets.find(target.id.as_str()).cloned();
+            let name = target.as_ref().map_or_else(String::new, |target| target.id.to_string());
+            (name, Some(login), target)
         }
         Role::Outer => match names::wanted(user, person).map_err(|e| malformed(e.to_string()))? {
             Wanted::Console => return Ok(Destination::Console),
@@ -79,7 +82,8 @@ fn destination(bastion: &Bastion, principal: &Principal, user: &str, role: &Role
         },
     };
     let wanted = login.as_ref().map_or(name.clone(), |login| format!("{login}@{name}"));
-    let found = target.filter(|target| bastion.may_ask(principal, target, Timestamp::now()));
+    let listed = |target: &Arc<Target>| login.as_ref().is_none_or(|login| target.logins.is_empty() || target.logins.contains(login));
+    let found = target.filter(listed).filter(|target| bastion.may_ask(principal, target, Timestamp::now()));
     let Some(target) = found else {
         bastion.report_refusal(principal.clone(), wanted.clone(), "no such target for this person");
         return Err(ask::unknown(&directory, principal, &wanted, &name, &console));
@@ -100,8 +104,13 @@ async fn session(
 ) -> Result<(), Stop> {
     let want =
         opening.want().ok_or_else(|| Stop::new("refused: this subsystem is unknown here; shell, exec and sftp pass", Status::Refused))?;
-    let asked = ask::rule(bastion, principal, &target, &login, &want).await?;
-    let Held { basis, terms } = hold::until_approved(bastion, principal, &target, &login, &want, asked, opening, client).await?;
+    let ruled = ask::rule(bastion, principal, &target, &login, &want).await?;
+    let by_text = ruled.by_text;
+    if by_text && opening.pty.is_some() {
+        let text = "refused: a command that is allowed by its exact text gets no terminal; run it without -t";
+        return Err(Stop::new(text, Status::Refused));
+    }
+    let Held { basis, terms } = hold::until_approved(bastion, principal, &target, &login, &want, ruled.asked, opening, client).await?;
 
     let now = Timestamp::now();
     let opening_of = approvals::Opening {
@@ -112,8 +121,12 @@ async fn session(
         login,
         want,
         terms,
+        by_text,
         basis,
     };
+    if client.inbox.ended().is_some() {
+        return Err(Stop { text: None, status: Status::Undecided });
+    }
     let (grant, evidence) = bastion.approvals.open(opening_of, now).await.map_err(ask::not_opened)?;
     let recorder = match bastion.recordings.begin(header(&grant, opening)).await {
         Ok(recorder) => recorder,
@@ -136,10 +149,16 @@ async fn session(
 
 /// From the dialled connection to the end of what runs on it.
 async fn established(bastion: &Bastion, grant: &Grant, evidence: &[u8], tape: &Tape, opening: &Opening, client: &ClientChannel) -> Relayed {
-    match connect(bastion, grant, evidence, tape, opening, client).await {
+    let connected = tokio::select! {
+        connected = connect(bastion, grant, evidence, tape, opening, client) => connected,
+        // Nobody is there any more: what they wanted does not start.
+        _ = client.inbox.gone() => return Relayed::of(Outcome::ClientLeft),
+    };
+    match connected {
         Ok(upstream) => {
             let lease = Lease::of(grant, bastion, &bastion.directory().config.host);
-            let relayed = relay::run(client, &upstream, tape, lease, opening.pty.is_some()).await;
+            let input = if grant.exact && !grant.stdin { Input::Closed } else { Input::Open };
+            let relayed = relay::run(client, &upstream, tape, lease, opening.pty.is_some(), input).await;
             upstream.close().await;
             relayed
         }
@@ -160,11 +179,15 @@ async fn connect(
         tracing::warn!(session = %grant.session, target = %grant.target.id, why, "target not reached");
         Box::new(Relayed::stopped(Outcome::TargetRefused { why: why.clone() }, why, Status::Unreachable))
     };
-    let stream = upstream::dial(grant.address).await.map_err(refused)?;
+    let stream = upstream::dial(&grant.target, grant.address).await.map_err(refused)?;
     let source = match bastion.directory().config.egress {
         Some(egress) => egress,
         None => stream.local_addr().map_or(IpAddr::from([0, 0, 0, 0]), |address| address.ip()),
     };
+    if grant.exact && opening.pty.is_some() {
+        let text = format!("{} is for an exact command, which gets no terminal; run it without -t", grant.target.id);
+        return Err(Box::new(Relayed::stopped(Outcome::TargetRefused { why: text.clone() }, text, Status::Refused)));
+    }
     let needs = Needs { pty: opening.pty.is_some() };
     let certificate = bastion.authority.issue(grant, evidence, source, needs, Timestamp::now()).map_err(|error| {
         tracing::error!(session = %grant.session, %error, "no certificate");
@@ -191,12 +214,15 @@ async fn record_opening(tape: &Tape, opening: &Opening) -> Result<(), crate::rec
     if events.is_empty() { Ok(()) } else { tape.record(events).await }
 }
 
-/// The client first, then the durable end, then the seal.
+/// The client's end and the record's, then the seal.
 async fn finish(bastion: &Bastion, grant: &Grant, recorder: Recorder, relayed: Relayed, client: &ClientChannel) {
-    relay::tell(client, &relayed).await;
-    client.close().await;
+    let goodbye = async {
+        relay::tell(client, &relayed).await;
+        client.close().await;
+    };
+    // Side by side: a client that does not read keeps no end record waiting (FC7).
+    let ((), ended) = tokio::join!(goodbye, recorder.end(relayed.outcome.clone()));
     let outcome = relayed.outcome;
-    let ended = recorder.end(outcome.clone()).await;
     bastion.session_ended(grant, &outcome).await;
     match ended {
         Ok(ended) => bastion.seal(grant.session, ended).await,

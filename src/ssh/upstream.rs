@@ -64,10 +64,14 @@ pub async fn resolve(target: &Target) -> Result<SocketAddr, ConnectError> {
     let found = timeout(RESOLVE, tokio::net::lookup_host(&name)).await.map_err(|_| ConnectError::Late("the name service"))?;
     let none = || ConnectError::Resolve(name.clone(), std::io::ErrorKind::NotFound.into());
     let address = found.map_err(|e| ConnectError::Resolve(name.clone(), e))?.next().ok_or_else(none)?;
-    if target.host != "localhost" && leads_home(address.ip()) {
+    if !is_literal(target) && leads_home(address.ip()) {
         return Err(ConnectError::Forbidden { host: target.host.clone(), address: address.ip() });
     }
     Ok(address)
+}
+
+fn is_literal(target: &Target) -> bool {
+    target.host == "localhost" || target.host.parse::<IpAddr>().is_ok()
 }
 
 fn leads_home(ip: IpAddr) -> bool {
@@ -85,10 +89,15 @@ fn leads_home(ip: IpAddr) -> bool {
 }
 
 /// Opens the TCP connection; the certificate is signed after it, for the address it has.
-pub async fn dial(address: SocketAddr) -> Result<TcpStream, ConnectError> {
+pub async fn dial(target: &Target, address: SocketAddr) -> Result<TcpStream, ConnectError> {
     let stream = timeout(DIAL, TcpStream::connect(address)).await.map_err(|_| ConnectError::Late("the target"))?;
     let stream = stream.map_err(|e| ConnectError::Dial(address, e))?;
     stream.set_nodelay(true).map_err(|e| ConnectError::Dial(address, e))?;
+    // Both ends have one address: this is the bastion's own machine.
+    let home = stream.local_addr().is_ok_and(|local| local.ip().to_canonical() == address.ip().to_canonical());
+    if home && !is_literal(target) {
+        return Err(ConnectError::Forbidden { host: target.host.clone(), address: address.ip() });
+    }
     Ok(stream)
 }
 
@@ -322,7 +331,10 @@ impl client::Handler for TargetSide {
         language: &str,
         _: &mut Session,
     ) -> Result<(), russh::Error> {
-        self.inbox.push(Item::ExitSignal { signal, core_dumped, message: message.into(), language: language.into() });
+        if super::gate::is_signal(&super::algorithms::signal_name(&signal)) {
+            let message = message.chars().take(1024).collect();
+            self.inbox.push(Item::ExitSignal { signal, core_dumped, message, language: language.chars().take(32).collect() });
+        }
         Ok(())
     }
 

@@ -178,7 +178,9 @@ impl Tx {
     ) -> Result<u64, StoreError> {
         let changed = sqlx::query(
             "update grants set state = $2, ended_at = $3, ended_by = $4, why = $5
-             where request = $1 and state = 'open' and ($6 = 0 or first_used is null)",
+             where request = $1 and ($6 = 0 or first_used is null)
+             and (state = 'open' or (state = 'ended' and $2 = 'revoked'
+                  and exists (select 1 from sessions where sessions.request = $1 and sessions.ended is null)))",
         )
         .bind(request.as_str())
         .bind(to.word())

@@ -131,6 +131,23 @@ impl Bastion {
         self.home.path()
     }
 
+    /// Below `policies/`: what an operator edits.
+    pub fn policy_file(&self, name: &str) -> PathBuf {
+        self.installation.root().join("policies").join(name)
+    }
+
+    /// An operator enrols one more target in `targets.toml`, without labels; the bastion is not told.
+    pub fn enrols(&self, id: &str) {
+        self.target.also_is(id);
+        self.installation.adds(&Host { id, labels: "", port: self.target.port, host_key: self.target.host_key() });
+    }
+
+    /// SIGHUP: read the directory again.
+    pub fn reloads(&self) {
+        let serve = rustix::process::Pid::from_child(self.serve.as_ref().expect("it serves"));
+        rustix::process::kill_process(serve, rustix::process::Signal::HUP).expect("it is our child");
+    }
+
     /// `kill -9`
     pub fn dies(&mut self) {
         let mut serve = self.serve.take().expect("it serves");
@@ -279,9 +296,23 @@ impl Bastion {
     /// Waits for a row of this name that mentions `word`.
     #[track_caller]
     pub fn audited(&self, name: &str, word: &str) {
-        until(&format!("{name} with {word} in the audit log"), SOON, || {
-            self.audit().iter().any(|(row, facts)| row == name && facts.to_string().contains(word))
+        self.audited_with(name, &[word]);
+    }
+
+    /// Waits for a row of this name that mentions all the words.
+    #[track_caller]
+    pub fn audited_with(&self, name: &str, words: &[&str]) {
+        let found = |facts: &str| words.iter().all(|word| facts.contains(word));
+        until(&format!("{name} with {words:?} in the audit log"), SOON, || {
+            self.audit().iter().any(|(row, facts)| row == name && found(&facts.to_string()))
         });
+    }
+
+    /// Waits until so many refusals that name this request are in the audit log.
+    #[track_caller]
+    pub fn refused(&self, request: &str, times: usize) {
+        let rows = || self.audit().iter().filter(|(row, facts)| row == "refusal" && facts.to_string().contains(request)).count();
+        until(&format!("{times} refusals that name {request} in the audit log"), SOON, || rows() >= times);
     }
 }
 

@@ -6,7 +6,7 @@ mod installation;
 mod sshd;
 mod terminal;
 
-pub use bastion::{Bastion, Way, pause};
+pub use bastion::{Bastion, REASON, Way, pause};
 pub use client::{Client, Seen, until, until_some};
 pub use installation::Plan;
 pub use sshd::Sshd;

@@ -62,6 +62,11 @@ impl Sshd {
         self.child.wait().unwrap();
     }
 
+    /// How many logins it has accepted so far.
+    pub fn logins(&self) -> usize {
+        self.log().matches("Accepted ").count()
+    }
+
     /// What it has said so far.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.dir.join("log")).unwrap_or_default()

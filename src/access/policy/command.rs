@@ -30,6 +30,34 @@ fn misuse_in(expression: &Value, parent: &str, whole: bool) -> Option<String> {
     }
 }
 
+/// The text values of a policy that compares the command: what it may compare it with.
+pub(super) fn compared(policy: &Value) -> Vec<String> {
+    let mut texts = Vec::new();
+    if policy.get("conditions").is_some_and(mentions_command) {
+        policy.get("conditions").into_iter().for_each(|conditions| collect(conditions, &mut texts));
+    }
+    texts
+}
+
+fn mentions_command(value: &Value) -> bool {
+    match value {
+        Value::Object(named) => reads_command(value) || named.values().any(mentions_command),
+        Value::Array(listed) => listed.iter().any(mentions_command),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
+    }
+}
+
+fn collect(value: &Value, texts: &mut Vec<String>) {
+    match value {
+        Value::Object(named) => {
+            texts.extend(named.get("Value").and_then(Value::as_str).map(str::to_owned));
+            named.values().for_each(|value| collect(value, texts));
+        }
+        Value::Array(listed) => listed.iter().for_each(|value| collect(value, texts)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
 /// An access to an attribute called `command`, of whatever: nothing else of ours has one.
 fn reads_command(expression: &Value) -> bool {
     expression.pointer("/./attr").and_then(Value::as_str) == Some("command")

@@ -63,6 +63,8 @@ pub struct PolicySet {
     by_id: BTreeMap<String, Annotations>,
     mentions: Vec<Mention>,
     warnings: Vec<PolicyProblem>,
+    /// What policies compare commands with.
+    commands: BTreeSet<String>,
 }
 
 impl PolicySet {
@@ -98,6 +100,11 @@ impl PolicySet {
         }
         let terms = terms(&matched, &holding);
         if holds.is_empty() { Ruling::Permit(terms) } else { Ruling::RequireApproval { terms, holds: holds.into_iter().collect() } }
+    }
+
+    /// The commands that some policy tells from others: whoever may run nothing else may still run these.
+    pub fn commands(&self) -> impl Iterator<Item = &str> {
+        self.commands.iter().map(String::as_str)
     }
 
     /// Whether a console action on this target is permitted; any error is a no.
