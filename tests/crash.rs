@@ -95,9 +95,9 @@ fn a_full_disk_ends_sessions_with_a_message() {
     let mut bastion = Bastion::with(Plan { tmpfs: Some(160), ..Plan::default() });
     let to = format!("{}=dev-1@bastion", login());
     let command =
-        Client::start(bastion.ssh("alice", &[to.clone(), "echo before; while :; do head -c 100000 /dev/urandom | base64; done".into()]));
+        Client::start(bastion.ssh("alice", &[to.clone(), "echo before; while head -c 100000 /dev/urandom | base64; do :; done".into()]));
     let terminal = Terminal::start(
-        &bastion.ssh("alice", &["-tt".into(), to.clone(), "echo before; while :; do head -c 10000 /dev/urandom | base64; done".into()]),
+        &bastion.ssh("alice", &["-tt".into(), to.clone(), "echo before; while head -c 10000 /dev/urandom | base64; do :; done".into()]),
     );
     command.gets("before");
     terminal.sees("before");

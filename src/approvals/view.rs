@@ -47,6 +47,11 @@ pub struct GrantView {
 }
 
 impl Approvals {
+    /// The id of the request whose stored bytes have this digest: what a refused decision was about.
+    pub async fn named(&self, digest: Digest) -> Result<Option<RequestId>, ApprovalError> {
+        Ok(self.store.snapshot().await?.request_digested(digest).await?.map(|row| row.id))
+    }
+
     pub async fn view(&self, id: RequestId) -> Result<Option<RequestView>, ApprovalError> {
         self.view_at(id, Timestamp::now()).await
     }

@@ -15,7 +15,7 @@ use super::reply::{Asked, Card, Decided, Issued, KeyLine, Listed, Next, OpenGran
 use super::text::stock_path;
 use super::{Console, grammar, targets};
 use crate::access::Principal;
-use crate::access::decision::{BadDecision, Level, SignedDecision, Verdict};
+use crate::access::decision::{BadDecision, DecisionDocument, Level, SignedDecision, Verdict};
 use crate::approvals::{
     ApprovalError, Ask, GrantFilter, GrantView, Joined, RequestFilter, RequestState, RequestView, Said, SubmitError, Waiter,
 };
@@ -185,13 +185,13 @@ impl Act<'_> {
             },
             note: args.less.note.clone(),
         };
-        self.said(Some(view), verdict, said).await
+        self.said(view, verdict, said).await
     }
 
-    async fn said(&self, view: Option<&RequestView>, verdict: Verdict, said: Said) -> Result<Reply, Refusal> {
-        let decided = self.console.approvals.decide(said, self.who, self.now).await.map_err(|error| match (&error, view) {
-            (ApprovalError::Level { .. }, Some(view)) => self.needs_signature(view, verdict),
-            _ => self.not_done(view.map(|view| view.id), &error),
+    async fn said(&self, view: &RequestView, verdict: Verdict, said: Said) -> Result<Reply, Refusal> {
+        let decided = self.console.approvals.decide(said, self.who, self.now).await.map_err(|error| match &error {
+            ApprovalError::Level { .. } => self.needs_signature(view, verdict),
+            _ => self.not_done(Some(view.id), &error),
         })?;
         Ok(Reply::Decided(Box::new(Decided { verdict, requests: decided.iter().map(Card::of).collect() })))
     }
@@ -229,7 +229,7 @@ impl Act<'_> {
             refusal.next = stock_path(&self.directory.config.host, request, "approve").map(Next::Shell).to_vec();
             return Err(refusal);
         };
-        let reply = self.signed(bytes, signature).await?;
+        let reply = self.signed(Some(view.id), bytes, signature).await?;
         self.console.waiting.done(self.who.person(), request);
         Ok(reply)
     }
@@ -237,17 +237,23 @@ impl Act<'_> {
     async fn decide(&self, document_b64: &str, signature: &str) -> Result<Reply, Refusal> {
         let bytes = data_encoding::BASE64
             .decode(document_b64.as_bytes())
-            .map_err(|_| self.refusal(RefusalKind::Usage, "the decision", "is not base 64"))?;
-        self.signed(bytes, signature).await
+            .map_err(|_| self.refusal(RefusalKind::Refused, "the decision", "is not base 64"))?;
+        let about = match DecisionDocument::read(&bytes).map(|document| document.requests.first().copied()) {
+            Ok(Some(digest)) => self.console.approvals.named(digest).await.map_err(|error| self.not_done(None, &error))?,
+            Ok(None) | Err(_) => None,
+        };
+        self.signed(about, bytes, signature).await
     }
 
     /// Takes a decision with its signature; only the bytes and the key count, not who carried them here.
-    async fn signed(&self, bytes: Vec<u8>, signature: &str) -> Result<Reply, Refusal> {
+    async fn signed(&self, about: Option<RequestId>, bytes: Vec<u8>, signature: &str) -> Result<Reply, Refusal> {
         let keys = self.directory.people.named(self.who.person()).map(|entry| entry.keys.clone()).unwrap_or_default();
         let signed = SignedDecision::verify(bytes, signature, self.who.person(), &keys, &self.directory.config.bastion, self.now);
-        let signed = signed.map_err(|bad| self.bad_signature(&bad))?;
+        let signed = signed.map_err(|bad| self.bad_signature(about, &bad))?;
         let verdict = signed.document().verdict;
-        self.said(None, verdict, Said::Signed(Box::new(signed))).await
+        let said = Said::Signed(Box::new(signed));
+        let decided = self.console.approvals.decide(said, self.who, self.now).await.map_err(|error| self.not_done(about, &error))?;
+        Ok(Reply::Decided(Box::new(Decided { verdict, requests: decided.iter().map(Card::of).collect() })))
     }
 
     async fn grants(&self, args: &MineArgs) -> Result<Reply, Refusal> {
@@ -356,9 +362,10 @@ impl Act<'_> {
         refusal
     }
 
-    fn bad_signature(&self, bad: &BadDecision) -> Refusal {
-        let why = format!("is not taken: {}", with_causes(bad));
-        let mut refusal = self.refusal(RefusalKind::Refused, "the decision", &why);
+    fn bad_signature(&self, about: Option<RequestId>, bad: &BadDecision) -> Refusal {
+        let what = about.map_or_else(|| "the decision".to_owned(), |id| id.to_string());
+        let why = format!("the decision is not taken: {}", with_causes(bad));
+        let mut refusal = self.refusal(RefusalKind::Refused, &what, &why);
         if let BadDecision::Key = bad {
             refusal.next = vec![Next::Verb("whoami".into())];
         }

@@ -7,7 +7,7 @@ mod sshd;
 mod terminal;
 
 pub use bastion::{Bastion, REASON, Way, pause};
-pub use client::{Client, Seen, until, until_some};
+pub use client::{Client, Seen, until};
 pub use installation::Plan;
 pub use sshd::Sshd;
 pub use terminal::Terminal;

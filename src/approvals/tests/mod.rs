@@ -306,6 +306,7 @@ impl Scene {
             login: "deploy".parse().unwrap(),
             want,
             terms: Terms::default(),
+            by_text: false,
             basis,
         }
     }
