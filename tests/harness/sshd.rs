@@ -64,7 +64,7 @@ impl Sshd {
 
     /// How many logins it has accepted so far.
     pub fn logins(&self) -> usize {
-        self.log().matches("Accepted ").count()
+        self.log().matches("Accepted publickey for ").count()
     }
 
     /// What it has said so far.
