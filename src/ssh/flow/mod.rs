@@ -1,0 +1,173 @@
+//! Queues and throttled streams between russh and the relay.
+//!
+//! Two rules hold everywhere (measured: russh's own channels deadlock in full-duplex bulk). R1: no event
+//! loop of russh ever waits for anything of ours, so callbacks only [`Inbox::push`], which never blocks.
+//! R2: back-pressure is applied to the channel's window or to the transport, never to a loop:
+//! [`Inbox::window`] shrinks what a client may send, [`Paced`] spaces out its tiny packets,
+//! [`Gated`] stops reading a target's transport. What comes in spite of that is bounded by [`HARD_CAP`].
+
+mod inbox;
+mod item;
+mod throttled;
+mod tunnel;
+
+pub use inbox::{End, Inbox, Pressure};
+pub use item::{Item, Pty, Size, Start};
+pub use throttled::{Cut, Throttled};
+pub use tunnel::Tunnel;
+
+/// The window that a channel starts with, both sides, in bytes.
+pub const WINDOW: u32 = 2 * 1024 * 1024;
+/// Payload of one packet.
+pub const PACKET: u32 = 32 * 1024;
+/// A target's transport is not read while this much waits.
+const TARGET_HIGH: usize = 1024 * 1024;
+/// A client's window is two bytes while more than this waits.
+const CLIENT_HIGH: usize = WINDOW as usize - 128 * 1024;
+/// A channel whose peer ignores its window ends here.
+const HARD_CAP: usize = 16 * 1024 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use bytes::BytesMut;
+    use russh::Sig;
+
+    use super::item::ITEM_COST;
+    use super::*;
+
+    fn inbox() -> (Arc<Inbox>, Arc<Pressure>) {
+        let pressure = Arc::new(Pressure::default());
+        (Inbox::facing_client(pressure.clone()), pressure)
+    }
+
+    fn bytes_of(items: Vec<Item>) -> Vec<u8> {
+        items.into_iter().flat_map(|item| if let Item::Data(bytes) = item { bytes.to_vec() } else { Vec::new() }).collect()
+    }
+
+    proptest! {
+        /// Whatever is pushed in whatever pieces comes out in order, and pressure is given back.
+        #[test]
+        fn a_stream_goes_through_unchanged(packets in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..3000), 0..200), limit in 1usize..100_000) {
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            runtime.block_on(async {
+                let (inbox, pressure) = inbox();
+                for packet in &packets {
+                    inbox.push_data(packet);
+                }
+                inbox.finish(End::Closed);
+                let mut out = Vec::new();
+                while let Some(items) = inbox.take(limit).await {
+                    out.extend(bytes_of(items));
+                }
+                prop_assert_eq!(out, packets.concat());
+                prop_assert!(!pressure.is_tight());
+                Ok(())
+            })?;
+        }
+
+        #[test]
+        fn the_window_is_never_one_that_sticks(sizes in prop::collection::vec(0usize..40_000, 0..200)) {
+            let (inbox, _) = inbox();
+            for size in sizes {
+                inbox.push(Item::Data(BytesMut::zeroed(size)));
+                prop_assert!(inbox.window() >= 2 && inbox.window() <= WINDOW);
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_packet_of_0x03_is_an_interrupt_only_while_watched() {
+        let (inbox, _) = inbox();
+        inbox.push_data(&[3]);
+        inbox.watch_interrupt(true);
+        inbox.push_data(&[3, 3]);
+        inbox.push_data(&[3]);
+        inbox.interrupted().await;
+        inbox.watch_interrupt(false);
+        inbox.push_data(b"\x03tail");
+        inbox.finish(End::Closed);
+        assert_eq!(bytes_of(inbox.take(1000).await.unwrap()), b"\x03\x03\x03\x03tail");
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_ignores_its_window_is_ended_with_a_reason() {
+        let (inbox, _) = inbox();
+        for _ in 0..=HARD_CAP / 32_768 {
+            inbox.push_data(&[0; 32_768]);
+        }
+        assert_eq!(inbox.gone().await, End::Overrun);
+    }
+
+    #[tokio::test]
+    async fn a_flood_of_control_items_is_bounded() {
+        let (inbox, _) = inbox();
+        for n in 0..2 * HARD_CAP / ITEM_COST {
+            inbox.push(Item::Signal(Sig::INT));
+            inbox.push(Item::Resize(Size { cols: 1, rows: u32::try_from(n % 50).unwrap(), pix_width: 0, pix_height: 0 }));
+        }
+        assert_eq!(inbox.ended(), Some(End::Overrun));
+    }
+
+    #[tokio::test]
+    async fn empty_packets_and_long_names_are_counted() {
+        let (inbox, _) = inbox();
+        for _ in 0..HARD_CAP / ITEM_COST {
+            inbox.push(Item::Data(BytesMut::new()));
+            inbox.push(Item::Stderr(BytesMut::new()));
+        }
+        assert_eq!(inbox.ended(), Some(End::Overrun));
+        let (inbox, _) = super::tests::inbox();
+        for _ in 0..=HARD_CAP / 250_000 {
+            inbox.push(Item::Signal(Sig::Custom("x".repeat(250_000))));
+        }
+        assert_eq!(inbox.ended(), Some(End::Overrun));
+    }
+
+    #[tokio::test]
+    async fn a_hang_up_is_seen_behind_any_queue() {
+        let (inbox, _) = inbox();
+        inbox.push_data(&[7; 100_000]);
+        inbox.finish(End::Lost);
+        assert_eq!(inbox.gone().await, End::Lost);
+        assert_eq!(bytes_of(inbox.take(usize::MAX).await.unwrap()).len(), 100_000);
+        assert!(inbox.take(1).await.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_gated_stream_is_read_again_when_the_queue_drains() {
+        let pressure = Arc::new(Pressure::default());
+        let inbox = Inbox::facing_target(pressure.clone());
+        inbox.push(Item::Data(BytesMut::zeroed(TARGET_HIGH + 1)));
+        let (ours, mut theirs) = tokio::io::duplex(64);
+        let cut = Cut::default();
+        let mut gated = Throttled::gated(ours, pressure, &cut);
+        theirs.write_all(b"hello").await.unwrap();
+        let mut buffer = [0; 5];
+        let early = tokio::time::timeout(Duration::from_millis(50), gated.read_exact(&mut buffer)).await;
+        assert!(early.is_err(), "read in spite of a full queue");
+        let drain = async { inbox.take(usize::MAX).await };
+        let (read, _) = tokio::join!(tokio::time::timeout(Duration::from_secs(5), gated.read_exact(&mut buffer)), drain);
+        read.unwrap().unwrap();
+        assert_eq!(&buffer, b"hello");
+    }
+
+    #[tokio::test]
+    async fn a_cut_ends_reads_and_stalled_writes() {
+        let cut = Cut::default();
+        let (ours, _theirs) = tokio::io::duplex(4);
+        let mut stream = Throttled::paced(ours, Arc::default(), &cut);
+        let stalled = tokio::spawn(async move {
+            let write = stream.write_all(b"more than fits").await;
+            let read = stream.read_u8().await;
+            (write.is_err(), read.is_err())
+        });
+        cut.now();
+        assert_eq!(stalled.await.unwrap(), (true, true));
+    }
+}
