@@ -21,8 +21,7 @@ pub struct NotAWord {
 
 fn refuse(what: &'static str, given: &str, rule: &'static str) -> NotAWord {
     // A hostile name may be megabytes long; nobody needs to read more than its beginning.
-    let mut given: String = given.chars().take(48).collect();
-    given.truncate(64);
+    let given = given.chars().take(48).collect();
     NotAWord { what, given, rule }
 }
 
@@ -278,6 +277,13 @@ mod tests {
         }
         assert!("x".repeat(65).parse::<Person>().is_err());
         assert!("deploy".parse::<Login>().is_ok());
+    }
+
+    #[test]
+    fn a_long_hostile_name_is_an_error_and_no_panic() {
+        // Was cut at byte 64, in the middle of a character.
+        let error = "ａ".repeat(100_000).parse::<TargetId>().unwrap_err();
+        assert_eq!(error.given.chars().count(), 48);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::replay::{Played, Replay, ReplayError};
 use super::screen::Screen;
 use super::visible::visible;
-use crate::transcript::{Event, Stream};
+use crate::transcript::{Event, Outcome, Stream};
 
 /// How fast a replay goes.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -173,7 +173,7 @@ impl<R: Read + Seek> Player<R> {
                 if let Event::Bytes { stream: Stream::Output | Stream::Error, bytes } = event {
                     pending.push_str(&visible(&String::from_utf8_lossy(bytes)));
                     *at_line_start = pending.ends_with('\n');
-                } else if let Some(note) = note(event) {
+                } else if let Some(note) = note(event, &self.replay.totals().outcome) {
                     pending.push_str(if *at_line_start { "" } else { "\n" });
                     pending.push_str(&format!("-- {}\n", visible(&note)));
                     *at_line_start = true;
@@ -204,15 +204,16 @@ impl View {
 }
 
 /// What a replay as text says of an event that is no output.
-fn note(event: &Event) -> Option<String> {
+fn note(event: &Event, outcome: &str) -> Option<String> {
     Some(match event {
-        // The end says how it exited.
-        Event::Bytes { .. } | Event::Eof { .. } | Event::Resize { .. } | Event::Exit(_) => return None,
+        Event::Bytes { .. } | Event::Eof { .. } | Event::Resize { .. } => return None,
         Event::Withheld { stream, length, sha256: Some(sha256) } => format!("{stream}: {length} bytes not kept, SHA-256 {sha256}"),
         Event::Withheld { stream, length, sha256: None } => format!("{stream}: {length} bytes not kept"),
         Event::Signal { name } => format!("signal {name} from the client"),
         Event::Environment { name, value } => format!("{name}={value}"),
         Event::Marker { text } => text.clone(),
+        // Where that was the end, the end says it.
+        Event::Exit(exit) => Some(Outcome::Exited(exit.clone()).to_string()).filter(|exited| exited != outcome)?,
     })
 }
 

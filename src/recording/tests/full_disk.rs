@@ -7,8 +7,12 @@ use super::*;
 async fn sessions_on_a_full_disk(dir: &Path) {
     let recordings = open(dir);
     let mut sessions = tokio::task::JoinSet::new();
+    // All of them begin before the first one fills the disk.
+    let mut recorders = Vec::new();
     for n in 0..5u8 {
-        let recorder = recordings.begin(header(true)).await.unwrap();
+        recorders.push((n, recordings.begin(header(true)).await.unwrap()));
+    }
+    for (n, recorder) in recorders {
         sessions.spawn(async move {
             let tape = recorder.tape();
             let text = vec![b'a' + n; 32 * 1024];
