@@ -81,12 +81,26 @@ impl Want {
         }
     }
 
-    /// The command where policy may compare it: valid UTF-8 without NUL.
-    pub fn command(&self) -> Option<&str> {
+    /// The word of it in rows, recordings and listings: `shell`, `exec` or `sftp`.
+    pub fn kind(&self) -> &'static str {
         match self {
-            Want::Exec(bytes) => std::str::from_utf8(bytes).ok().filter(|text| !text.contains('\0')),
+            Want::Shell => "shell",
+            Want::Exec(_) => "exec",
+            Want::Sftp => "sftp",
+        }
+    }
+
+    /// The bytes of the command, if it is one.
+    pub fn command_bytes(&self) -> Option<&[u8]> {
+        match self {
+            Want::Exec(bytes) => Some(bytes),
             Want::Shell | Want::Sftp => None,
         }
+    }
+
+    /// The command where policy may compare it: valid UTF-8 without NUL.
+    pub fn command(&self) -> Option<&str> {
+        self.command_bytes().and_then(|bytes| std::str::from_utf8(bytes).ok()).filter(|text| !text.contains('\0'))
     }
 }
 

@@ -29,6 +29,12 @@ impl Scope {
         matches!(want, Want::Exec(_)) && !self.0.contains(&Class::ExecAny)
     }
 
+    /// The bytes that an approver has to read: those of a command asked for exactly.
+    pub fn exact_commands(&self, want: &Want) -> Vec<Vec<u8>> {
+        let command = want.command_bytes().filter(|_| self.is_exact_for(want));
+        command.map(<[u8]>::to_vec).into_iter().collect()
+    }
+
     pub fn contains(&self, other: &Scope) -> bool {
         other.0.iter().all(|class| match class {
             Class::Exec(_) => self.0.contains(class) || self.0.contains(&Class::ExecAny),
@@ -86,13 +92,22 @@ pub struct Asked {
     pub ruling: Ruling,
 }
 
+/// How far a command's request may reach.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// As far as it is no more power.
+    Widest,
+    /// These bytes and no others (`--exec`).
+    Exact,
+}
+
 /// Widens a want to the scope worth one approval.
 ///
 /// A shell, or a command where a shell would be ruled alike, asks for shell, `exec:*` and sftp
 /// together as far as today's rulings need the same workflows: it is no more power, and nobody is
 /// asked three times. A command whose ruling differs from a shell's asks for its exact bytes.
 /// `rule_want` rules the want itself, `rule` an action with no command given.
-pub fn asked_for(want: &Want, exact: bool, rule_want: impl FnOnce() -> Ruling, rule: impl Fn(Action) -> Ruling) -> Asked {
+pub fn asked_for(want: &Want, reach: Reach, rule_want: impl FnOnce() -> Ruling, rule: impl Fn(Action) -> Ruling) -> Asked {
     let ruling = rule_want();
     let Ruling::RequireApproval { .. } = &ruling else {
         return Asked { scope: least(want), ruling };
@@ -101,7 +116,7 @@ pub fn asked_for(want: &Want, exact: bool, rule_want: impl FnOnce() -> Ruling, r
     let shell = rule(Action::Shell);
     let broad = match want {
         Want::Shell => true,
-        Want::Exec(_) => !exact && needs_the_same(&shell) && needs_the_same(&rule(Action::Exec)),
+        Want::Exec(_) => reach == Reach::Widest && needs_the_same(&shell) && needs_the_same(&rule(Action::Exec)),
         Want::Sftp => false,
     };
     if !broad {
@@ -142,15 +157,15 @@ mod tests {
 
     #[test]
     fn equal_power_is_asked_once() {
-        let asked = asked_for(&Want::Shell, false, || held("lead"), |_| held("lead"));
+        let asked = asked_for(&Want::Shell, Reach::Widest, || held("lead"), |_| held("lead"));
         assert_eq!(asked.scope.words(), "shell (with exec and file transfer)");
-        let asked = asked_for(&Want::Exec(b"uptime".to_vec()), false, || held("lead"), |_| held("lead"));
+        let asked = asked_for(&Want::Exec(b"uptime".to_vec()), Reach::Widest, || held("lead"), |_| held("lead"));
         assert!(asked.scope.covers(&Want::Shell));
     }
 
     #[test]
     fn a_command_with_a_ruling_of_its_own_asks_for_its_bytes() {
-        let asked = asked_for(&Want::Exec(b"uptime".to_vec()), false, || held("peer"), |_| held("lead"));
+        let asked = asked_for(&Want::Exec(b"uptime".to_vec()), Reach::Widest, || held("peer"), |_| held("lead"));
         assert!(asked.scope.covers(&Want::Exec(b"uptime".to_vec())));
         assert!(!asked.scope.covers(&Want::Exec(b"uptime ".to_vec())), "a trailing space is another command");
         assert!(!asked.scope.covers(&Want::Shell));
@@ -160,7 +175,7 @@ mod tests {
     #[test]
     fn a_denied_action_is_not_swept_in() {
         let deny = || Ruling::Deny(crate::access::ruling::Denial::NoPermit);
-        let asked = asked_for(&Want::Shell, false, || held("lead"), |a| if a == Action::SftpWrite { deny() } else { held("lead") });
+        let asked = asked_for(&Want::Shell, Reach::Widest, || held("lead"), |a| if a == Action::SftpWrite { deny() } else { held("lead") });
         assert!(!asked.scope.covers(&Want::Sftp));
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use russh::keys::ssh_key::{HashAlg, PublicKey};
 
-use crate::id::{Digest, Login, TargetId};
+use crate::id::{Digest, Login, Person, TargetId};
 
 /// A host as `targets.toml` describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +39,19 @@ impl Target {
         match self.principal {
             PrincipalStyle::LoginAtTarget => format!("{login}@{}", self.id),
             PrincipalStyle::Login => login.to_string(),
+        }
+    }
+
+    /// The accounts that this person may name here: those listed, or their own name where none is.
+    pub fn accounts(&self, person: &Person) -> Vec<Login> {
+        if self.logins.is_empty() { person.as_str().parse().into_iter().collect() } else { self.logins.clone() }
+    }
+
+    /// The account that `named` means here; a named one has to be listed, where any is.
+    pub fn account(&self, named: Option<&Login>, person: &Person) -> Option<Login> {
+        match named {
+            Some(login) => (self.logins.is_empty() || self.logins.contains(login)).then(|| login.clone()),
+            None => self.accounts(person).into_iter().next(),
         }
     }
 

@@ -206,11 +206,7 @@ impl Wanted<'_> {
 
 fn new_session(opening: Opening, request: Option<RequestId>, now: Timestamp) -> NewSession {
     let Opening { session, principal, target, address, login, want, terms, by_text, basis: _ } = opening;
-    let (kind, command) = match &want {
-        Want::Shell => ("shell", None),
-        Want::Exec(bytes) => ("exec", Some(Digest::of(bytes))),
-        Want::Sftp => ("sftp", None),
-    };
+    let (kind, command) = (want.kind(), want.command_bytes().map(Digest::of));
     let open = json!({
         "session": session, "request": request, "person": principal.person(), "key": principal.fingerprint(),
         "source": principal.source(), "target": target.id, "pin": target.pin(), "address": address.to_string(),

@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::grammar::{Destination, RequestArgs};
-use super::nearby::question;
+use crate::access::policy::There;
 use crate::access::ruling::{Hold, Terms};
-use crate::access::scope::{Asked, asked_for};
+use crate::access::scope::Reach;
 use crate::access::{Principal, Ruling, Scope, Target, Want};
 use crate::config::Directory;
 use crate::id::{Login, TargetId};
@@ -53,14 +53,16 @@ pub fn ahead(
     for named in &args.targets {
         let not_yours = || Nothing::NotYours(named.clone());
         let target = directory.targets.find(&named.target).ok_or_else(not_yours)?;
-        let login = login_of(named, target, who).ok_or_else(not_yours)?;
+        let login = target.account(named.login.as_ref(), who.person()).ok_or_else(not_yours)?;
         if !seen.insert(target.id.clone()) {
             continue;
         }
         if let Some(common) = common.replace(login.clone()).filter(|common| *common != login) {
             return Err(Nothing::Logins(common, login));
         }
-        let asked = ruled(directory, who, target, &login, &want, first_time(&target.id), now);
+        let there = There { who, target, login: &login, first_time: first_time(&target.id), now };
+        // `--exec` asks for exactly its bytes, whatever a shell would be ruled (**D scope**).
+        let asked = directory.policy.ask(&there, &want, Reach::Exact);
         match asked.ruling {
             Ruling::Deny(_) => return Err(not_yours()),
             Ruling::Permit(_) => free.push(target.id.clone()),
@@ -69,7 +71,7 @@ pub fn ahead(
                     None => Ahead {
                         targets: vec![target.clone()],
                         stdin: asked.scope.0.len() > 1 || want == Want::Shell,
-                        commands: if asked.scope.is_exact_for(&want) { exact_bytes(&want) } else { Vec::new() },
+                        commands: asked.scope.exact_commands(&want),
                         login,
                         scope: asked.scope,
                         holds,
@@ -84,33 +86,6 @@ pub fn ahead(
     let mut ahead = ahead.ok_or(Nothing::Free)?;
     ahead.free = free;
     Ok(ahead)
-}
-
-fn exact_bytes(want: &Want) -> Vec<Vec<u8>> {
-    match want {
-        Want::Exec(bytes) => vec![bytes.clone()],
-        Want::Shell | Want::Sftp => Vec::new(),
-    }
-}
-
-/// A named login has to be one that the target lists, where it lists any.
-fn login_of(named: &Destination, target: &Target, who: &Principal) -> Option<Login> {
-    match &named.login {
-        Some(login) => (target.logins.is_empty() || target.logins.contains(login)).then(|| login.clone()),
-        None => super::nearby::logins(target, who).into_iter().next(),
-    }
-}
-
-fn ruled(directory: &Directory, who: &Principal, target: &Target, login: &Login, want: &Want, first: bool, now: Timestamp) -> Asked {
-    let rule_want = || {
-        let rule = |action: &_| directory.policy.rule(&question(who, target, login, *action, want.command(), first, now));
-        let mut rulings = want.actions().iter().map(rule);
-        let whole = rulings.next().unwrap_or(Ruling::Deny(crate::access::ruling::Denial::NoPermit));
-        rulings.fold(whole, Ruling::meet)
-    };
-    let rule = |action| directory.policy.rule(&question(who, target, login, action, None, first, now));
-    // `--exec` asks for exactly its bytes, whatever a shell would be ruled (**D scope**).
-    asked_for(want, true, rule_want, rule)
 }
 
 impl Ahead {

@@ -36,6 +36,7 @@ use crate::config::Directory;
 use crate::recording::Recordings;
 use crate::store::Store;
 
+pub use card::with_causes;
 pub use nearby::{is_own, nearby};
 pub use play::{PlayError, Played, play};
 pub use render::{Look, visible};

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use crate::access::policy::Question;
+use crate::access::policy::There;
 use crate::access::{Action, Principal, Ruling, Target};
 use crate::config::Directory;
-use crate::id::{Login, TargetId};
+use crate::id::TargetId;
 use crate::time::Timestamp;
 
 /// Names shown at most.
@@ -32,43 +32,17 @@ pub fn nearby(directory: &Directory, who: &Principal, name: &str) -> Vec<String>
 /// Whether the person may ask for anything on this target now: an action whatever the command, or a
 /// command that policy names.
 pub fn is_own(directory: &Directory, who: &Principal, target: &Target, now: Timestamp) -> bool {
-    let may = |login, action, command| match directory.policy.rule(&question(who, target, login, action, command, false, now)) {
+    let may = |login, action, command| match directory
+        .policy
+        .rule(&There { who, target, login, first_time: false, now }.question(action, command))
+    {
         Ruling::Permit(_) | Ruling::RequireApproval { .. } => true,
         Ruling::Deny(_) => false,
     };
-    logins(target, who).iter().any(|login| {
+    target.accounts(who.person()).iter().any(|login| {
         Action::ALL.into_iter().any(|action| may(login, action, None))
             || directory.policy.commands().any(|command| may(login, Action::Exec, Some(command)))
     })
-}
-
-/// The accounts that this person may name on this target.
-pub(super) fn logins(target: &Target, who: &Principal) -> Vec<Login> {
-    if target.logins.is_empty() { who.person().as_str().parse().into_iter().collect() } else { target.logins.clone() }
-}
-
-pub(super) fn question<'a>(
-    who: &'a Principal,
-    target: &'a Target,
-    login: &'a Login,
-    action: Action,
-    command: Option<&'a str>,
-    first_time: bool,
-    now: Timestamp,
-) -> Question<'a> {
-    Question {
-        person: who.person(),
-        groups: who.groups(),
-        target,
-        login,
-        action,
-        command,
-        source: who.source(),
-        now,
-        first_time,
-        mfa: false,
-        inner_auth: true,
-    }
 }
 
 /// Insertions, deletions, changes and swaps of neighbours that make one name the other (optimal

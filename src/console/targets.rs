@@ -3,8 +3,8 @@
 
 use std::collections::BTreeSet;
 
-use super::nearby::{logins, question};
 use super::reply::TargetLine;
+use crate::access::policy::There;
 use crate::access::{Action, Principal, Ruling, Target};
 use crate::config::Directory;
 use crate::id::{Login, WorkflowName};
@@ -14,7 +14,7 @@ use crate::time::Timestamp;
 pub fn targets(directory: &Directory, who: &Principal, now: Timestamp) -> Vec<TargetLine> {
     let mut lines = Vec::new();
     for target in directory.targets.iter() {
-        lines.extend(logins(target, who).into_iter().filter_map(|login| line(directory, who, target, login, now)));
+        lines.extend(target.accounts(who.person()).into_iter().filter_map(|login| line(directory, who, target, login, now)));
     }
     lines
 }
@@ -22,8 +22,9 @@ pub fn targets(directory: &Directory, who: &Principal, now: Timestamp) -> Vec<Ta
 fn line(directory: &Directory, who: &Principal, target: &Target, login: Login, now: Timestamp) -> Option<TargetLine> {
     let (mut free, mut held) = (Vec::new(), Vec::new());
     let mut workflows: BTreeSet<WorkflowName> = BTreeSet::new();
+    let there = There { who, target, login: &login, first_time: false, now };
     for action in Action::ALL {
-        match directory.policy.rule(&question(who, target, &login, action, None, false, now)) {
+        match directory.policy.rule(&there.question(action, None)) {
             Ruling::Deny(_) => {}
             Ruling::Permit(_) => free.push(action.as_str().to_owned()),
             Ruling::RequireApproval { holds, .. } => {
@@ -36,7 +37,7 @@ fn line(directory: &Directory, who: &Principal, target: &Target, login: Login, n
         if free.iter().chain(&held).any(|action| action == Action::Exec.as_str()) {
             break;
         }
-        match directory.policy.rule(&question(who, target, &login, Action::Exec, Some(command), false, now)) {
+        match directory.policy.rule(&there.question(Action::Exec, Some(command))) {
             Ruling::Deny(_) => {}
             Ruling::Permit(_) => free.push(format!("exec {}", super::visible(command))),
             Ruling::RequireApproval { holds, .. } => {

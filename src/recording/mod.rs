@@ -39,7 +39,7 @@ pub use play::{Player, Schedule, Step};
 pub use recorder::{Recorder, Tape};
 pub use replay::{Replay, ReplayError};
 pub use screen::Screen;
-pub use visible::visible;
+pub use visible::{is_unseen, visible};
 
 /// The recording side of one node: a directory and a few writer threads. Cheap to clone.
 #[derive(Debug, Clone)]

@@ -29,7 +29,7 @@ pub fn visible(text: &str) -> String {
 }
 
 /// Whether a character is no letter on a screen: controls of both sets, of direction, of format, tags.
-pub(super) fn is_unseen(c: char) -> bool {
+pub fn is_unseen(c: char) -> bool {
     c.is_control()
         || matches!(c,
             '\u{ad}' | '\u{61c}' | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'

@@ -3,9 +3,9 @@
 use super::Bastion;
 use super::channel::Status;
 use super::session::Stop;
-use crate::access::policy::Question;
+use crate::access::policy::There;
 use crate::access::ruling::{Denial, Ruling};
-use crate::access::scope::{Asked, asked_for};
+use crate::access::scope::{Asked, Reach};
 use crate::access::{Action, Principal, Target, Want};
 use crate::approvals::OpenError;
 use crate::config::Directory;
@@ -24,31 +24,13 @@ pub struct Ruled {
 /// nobody is asked in vain.
 pub async fn rule(bastion: &Bastion, principal: &Principal, target: &Target, login: &Login, want: &Want) -> Result<Ruled, Stop> {
     let directory = bastion.directory();
-    let console = format!("console: ssh {}@{}", principal.person(), directory.config.host);
+    let console = console(&directory, principal);
     let opened_before = bastion.store.has_opened(principal.person(), &target.id).await.map_err(|error| {
         tracing::error!(%error, "cannot rule");
         Stop::new("refused: the bastion's state cannot be read; try again, or tell an operator", Status::Refused)
     })?;
-    let now = Timestamp::now();
-    let question = |action: Action, command| Question {
-        person: principal.person(),
-        groups: principal.groups(),
-        target,
-        login,
-        action,
-        command,
-        source: principal.source(),
-        now,
-        first_time: !opened_before,
-        mfa: false,
-        inner_auth: true,
-    };
-    let ruling_of = |action| directory.policy.rule(&question(action, None));
-    let of_want = || {
-        let rulings = want.actions().iter().map(|action| directory.policy.rule(&question(*action, want.command())));
-        rulings.reduce(Ruling::meet).unwrap_or(Ruling::Deny(Denial::NoPermit))
-    };
-    let asked = asked_for(want, false, of_want, ruling_of);
+    let there = There { who: principal, target, login, first_time: !opened_before, now: Timestamp::now() };
+    let asked = directory.policy.ask(&there, want, Reach::Widest);
     if let Ruling::Deny(denial) = &asked.ruling {
         let wanted = format!("{login}@{}", target.id);
         let (why, said) = match denial {
@@ -62,11 +44,16 @@ pub async fn rule(bastion: &Bastion, principal: &Principal, target: &Target, log
         return Err(Stop::new(format!("refused: {wanted} is unknown or not yours for this{said}; {console}"), Status::Refused));
     }
     let any_command = match (want, &asked.ruling) {
-        (Want::Exec(_), Ruling::Permit(_)) => matches!(ruling_of(Action::Exec), Ruling::Permit(_)),
+        (Want::Exec(_), Ruling::Permit(_)) => matches!(directory.policy.rule(&there.question(Action::Exec, None)), Ruling::Permit(_)),
         (Want::Exec(_), _) => !asked.scope.is_exact_for(want),
         (Want::Shell | Want::Sftp, _) => true,
     };
     Ok(Ruled { asked, by_text: !any_command })
+}
+
+/// Where a refused person goes on.
+pub fn console(directory: &Directory, principal: &Principal) -> String {
+    format!("console: ssh {}@{}", principal.person(), directory.config.host)
 }
 
 /// The one refusal for targets that do not exist and for those that are not this person's.

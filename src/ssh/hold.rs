@@ -58,10 +58,7 @@ pub async fn until_approved(
         client.turn(&format!("behind your {} held channels on this connection; this one waits in turn", client.held_at_most())).await;
     let Some(_turn) = _turn else { return Err(Stop { text: None, status: Status::Undecided }) };
     let waiter = if matches!(want, Want::Shell) { Waiter::Shell } else { Waiter::Other };
-    let commands = match want {
-        Want::Exec(command) if asked.scope.is_exact_for(want) => vec![command.clone()],
-        Want::Exec(_) | Want::Shell | Want::Sftp => Vec::new(),
-    };
+    let commands = asked.scope.exact_commands(want);
     let ask = Ask {
         targets: vec![target.clone()],
         login: login.clone(),
@@ -394,7 +391,6 @@ fn not_submitted(error: SubmitError) -> Stop {
         ),
         SubmitError::Reason(_) => Stop::new(format!("refused: {error}"), Status::Malformed),
         SubmitError::Store(error) => state_lost(error),
-        #[allow(unreachable_patterns)]
         other => Stop::new(format!("refused: {other}"), Status::Refused),
     }
 }

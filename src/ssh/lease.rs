@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, watch};
-use tokio::time::{Instant, MissedTickBehavior, interval, interval_at};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::Bastion;
 use crate::access::Grant;
@@ -62,13 +62,13 @@ struct Words {
 }
 
 impl Lease {
-    pub fn of(grant: &Grant, bastion: &Bastion, host: &str) -> Self {
+    pub fn of(grant: &Grant, bastion: &Bastion) -> Self {
         let approvers: Vec<String> = grant.approvers.iter().map(ToString::to_string).collect();
         let ended = match grant.request {
             Some(id) => format!("{id} ended ({}, by {})", short(grant.granted_for), approvers.join(", ")),
             None => "this session's time is over".to_owned(),
         };
-        let words = Words { ended, again: format!("ssh {}={}@{host}", grant.login, grant.target.id) };
+        let words = Words { ended, again: format!("ssh {}={}@{}", grant.login, grant.target.id, bastion.directory().config.host) };
         let left = grant.ends_at.map(|ends| ends.since(Timestamp::now()));
         let mut second = interval(Duration::from_secs(1));
         second.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -80,7 +80,7 @@ impl Lease {
             hints: bastion.approvals.hints(),
             stop: bastion.stop.clone(),
             second,
-            look: interval_at(Instant::now(), LOOK),
+            look: interval(LOOK),
             known_good: boottime(),
             words,
         }
@@ -136,15 +136,14 @@ impl Lease {
 
     async fn look(&mut self) -> Option<Notice> {
         // A disk that hangs must not keep the clock from being looked at.
-        let row = tokio::time::timeout(READ, self.approvals.revoked(self.request?)).await;
-        match row.map_err(|_| Hangs).map(|row| row.map_err(|error| error.to_string())) {
+        match timeout(READ, self.approvals.revoked(self.request?)).await {
             Ok(Ok(None)) => {
                 self.known_good = boottime();
                 None
             }
             Ok(Ok(Some((by, why)))) => Some(Notice::Over(Outcome::Revoked { by: by.to_string(), why })),
-            Ok(Err(why)) => self.stale(&why),
-            Err(Hangs) => self.stale("the database does not answer"),
+            Ok(Err(error)) => self.stale(&error.to_string()),
+            Err(_) => self.stale("the database does not answer"),
         }
     }
 
@@ -155,5 +154,3 @@ impl Lease {
         over.then(|| Notice::Over(Outcome::Revoked { by: "the bastion".into(), why: "its state cannot be read".into() }))
     }
 }
-
-struct Hangs;

@@ -13,9 +13,10 @@ use super::opening::Opening;
 use super::relay::{self, Input, Relayed};
 use super::upstream::{self, ConnectError, PtyGranted};
 use super::{Bastion, ask};
-use crate::access::{Grant, Principal, Target, Want};
+use crate::access::{Grant, Principal, Target};
 use crate::approvals;
 use crate::authority::Needs;
+use crate::console::with_causes;
 use crate::id::{Login, SessionId};
 use crate::recording::{Header, Recorder, Tape};
 use crate::time::{Timestamp, short};
@@ -63,7 +64,7 @@ enum Destination {
 fn destination(bastion: &Bastion, principal: &Principal, user: &str, role: &Role) -> Result<Destination, Stop> {
     let directory = bastion.directory();
     let person = principal.person();
-    let console = format!("console: ssh {person}@{}", directory.config.host);
+    let console = ask::console(&directory, principal);
     let malformed = |what: String| Stop::new(format!("{what}. Write deploy=web-1@{}; {console}", directory.config.host), Status::Malformed);
     let (name, login, target) = match role {
         Role::Inner { target, .. } => {
@@ -82,15 +83,12 @@ fn destination(bastion: &Bastion, principal: &Principal, user: &str, role: &Role
         },
     };
     let wanted = login.as_ref().map_or(name.clone(), |login| format!("{login}@{name}"));
-    let listed = |target: &Arc<Target>| login.as_ref().is_none_or(|login| target.logins.is_empty() || target.logins.contains(login));
-    let found = target.filter(listed).filter(|target| bastion.may_ask(principal, target, Timestamp::now()));
-    let Some(target) = found else {
+    let account = target.as_ref().and_then(|target| target.account(login.as_ref(), person));
+    let found = target.zip(account).filter(|(target, _)| bastion.may_ask(principal, target, Timestamp::now()));
+    let Some((target, login)) = found else {
         bastion.report_refusal(principal.clone(), wanted.clone(), "no such target for this person");
         return Err(ask::unknown(&directory, principal, &wanted, &name, &console));
     };
-    let own = || person.as_str().parse::<Login>().ok();
-    let login = login.or_else(|| target.logins.first().cloned()).or_else(own);
-    let login = login.ok_or_else(|| malformed(format!("{} has no default login", target.id)))?;
     Ok(Destination::Target(target, login))
 }
 
@@ -156,7 +154,7 @@ async fn established(bastion: &Bastion, grant: &Grant, evidence: &[u8], tape: &T
     };
     match connected {
         Ok(upstream) => {
-            let lease = Lease::of(grant, bastion, &bastion.directory().config.host);
+            let lease = Lease::of(grant, bastion);
             let input = if grant.exact && !grant.stdin { Input::Closed } else { Input::Open };
             let relayed = relay::run(client, &upstream, tape, lease, opening.pty.is_some(), input).await;
             upstream.close().await;
@@ -175,19 +173,19 @@ async fn connect(
     client: &ClientChannel,
 ) -> Result<upstream::Upstream, Box<Relayed>> {
     let refused = |error: ConnectError| {
-        let why = text_of(&error);
+        let why = with_causes(&error);
         tracing::warn!(session = %grant.session, target = %grant.target.id, why, "target not reached");
         Box::new(Relayed::stopped(Outcome::TargetRefused { why: why.clone() }, why, Status::Unreachable))
-    };
-    let stream = upstream::dial(&grant.target, grant.address).await.map_err(refused)?;
-    let source = match bastion.directory().config.egress {
-        Some(egress) => egress,
-        None => stream.local_addr().map_or(IpAddr::from([0, 0, 0, 0]), |address| address.ip()),
     };
     if grant.exact && opening.pty.is_some() {
         let text = format!("{} is for an exact command, which gets no terminal; run it without -t", grant.target.id);
         return Err(Box::new(Relayed::stopped(Outcome::TargetRefused { why: text.clone() }, text, Status::Refused)));
     }
+    let stream = upstream::dial(&grant.target, grant.address).await.map_err(refused)?;
+    let source = match bastion.directory().config.egress {
+        Some(egress) => egress,
+        None => stream.local_addr().map_or(IpAddr::from([0, 0, 0, 0]), |address| address.ip()),
+    };
     let needs = Needs { pty: opening.pty.is_some() };
     let certificate = bastion.authority.issue(grant, evidence, source, needs, Timestamp::now()).map_err(|error| {
         tracing::error!(session = %grant.session, %error, "no certificate");
@@ -231,19 +229,14 @@ async fn finish(bastion: &Bastion, grant: &Grant, recorder: Recorder, relayed: R
 }
 
 fn header(grant: &Grant, opening: &Opening) -> Header {
-    let (kind, command) = match &grant.want {
-        Want::Shell => ("shell", None),
-        Want::Exec(command) => ("exec", Some(command.clone())),
-        Want::Sftp => ("sftp", None),
-    };
     Header {
         session: grant.session,
         request: grant.request,
         person: grant.principal.person().clone(),
         target: grant.target.id.clone(),
         login: grant.login.clone(),
-        kind: kind.into(),
-        command,
+        kind: grant.want.kind().into(),
+        command: grant.want.command_bytes().map(<[u8]>::to_vec),
         terminal: opening.pty.as_ref().map(|pty| (pty.size.cols, pty.size.rows, pty.term.clone())),
         started: grant.opened_at,
         record: grant.record,
@@ -261,17 +254,5 @@ fn admitted(grant: &Grant) -> String {
 }
 
 fn unreachable(error: ConnectError) -> Stop {
-    Stop::new(text_of(&error), Status::Unreachable)
-}
-
-/// An error with what caused it, on one line.
-fn text_of(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
+    Stop::new(with_causes(&error), Status::Unreachable)
 }

@@ -16,13 +16,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use cedar_policy::{Authorizer, Decision, Response};
 
 use self::annotations::Annotations;
-use super::action::ConsoleAction;
+use super::action::{ConsoleAction, Want};
 use super::ruling::{Denial, Hold, RecordLevel, Ruling, Terms};
+use super::scope::{Asked, Reach, asked_for};
 use super::target::Target;
 use crate::id::{Group, Person, ScheduleName, WorkflowName};
 use crate::time::Timestamp;
 
-pub use self::question::Question;
+pub use self::question::{Question, There};
 
 /// The names that annotations may mention.
 #[derive(Debug, Clone, Default)]
@@ -100,6 +101,15 @@ impl PolicySet {
         }
         let terms = terms(&matched, &holding);
         if holds.is_empty() { Ruling::Permit(terms) } else { Ruling::RequireApproval { terms, holds: holds.into_iter().collect() } }
+    }
+
+    /// Rules on a want and widens it to what is worth one approval.
+    pub fn ask(&self, there: &There<'_>, want: &Want, reach: Reach) -> Asked {
+        let rule_want = || {
+            let rulings = want.actions().iter().map(|action| self.rule(&there.question(*action, want.command())));
+            rulings.reduce(Ruling::meet).unwrap_or(Ruling::Deny(Denial::NoPermit))
+        };
+        asked_for(want, reach, rule_want, |action| self.rule(&there.question(action, None)))
     }
 
     /// The commands that some policy tells from others: whoever may run nothing else may still run these.

@@ -9,6 +9,7 @@ use cedar_policy::{Context, Entities, Entity, EntityId, EntityTypeName, EntityUi
 use chrono::{Datelike, Timelike};
 
 use crate::access::action::{Action, ConsoleAction};
+use crate::access::principal::Principal;
 use crate::access::target::Target;
 use crate::id::{Group, Login, Person};
 use crate::time::Timestamp;
@@ -29,6 +30,34 @@ pub struct Question<'a> {
     pub mfa: bool,
     /// Whether the person proved their key on the inner connection too (always true so far).
     pub inner_auth: bool,
+}
+
+/// Who wants something, where, as whom, when: what every question about one channel shares.
+#[derive(Debug, Clone, Copy)]
+pub struct There<'a> {
+    pub who: &'a Principal,
+    pub target: &'a Target,
+    pub login: &'a Login,
+    pub first_time: bool,
+    pub now: Timestamp,
+}
+
+impl<'a> There<'a> {
+    pub fn question(&self, action: Action, command: Option<&'a str>) -> Question<'a> {
+        Question {
+            person: self.who.person(),
+            groups: self.who.groups(),
+            target: self.target,
+            login: self.login,
+            action,
+            command,
+            source: self.who.source(),
+            now: self.now,
+            first_time: self.first_time,
+            mfa: false,
+            inner_auth: true,
+        }
+    }
 }
 
 pub(super) static SCHEMA: LazyLock<Schema> = LazyLock::new(|| {

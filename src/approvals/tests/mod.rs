@@ -125,16 +125,7 @@ impl Plan {
             people: people.into(),
             targets: vec![target("web-1", &["env=prod"]), target("web-2", &["env=prod"]), target("pay-1", &["pci"])],
             workflows: workflows.into_iter().map(|workflow| (workflow.name.clone(), workflow)).collect(),
-            limits: Limits {
-                login_grace: Duration::from_secs(30),
-                login_tries: 6,
-                unauthenticated: 256,
-                unauthenticated_per_source: 16,
-                channels_per_connection: 64,
-                held_per_connection: 10,
-                pending_per_person: 32,
-                pending: 200,
-            },
+            limits: Limits::default(),
         }
     }
 
