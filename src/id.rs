@@ -111,6 +111,13 @@ word!(
     lower, |c| lower(c) || matches!(c, '.' | '_' | '-')
 );
 
+impl ScheduleName {
+    /// Stands where no schedule applies.
+    pub(crate) fn unknown() -> Self {
+        Self("unknown".into())
+    }
+}
+
 const CROCKFORD: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 
 /// Six random characters of Crockford's base 32: short enough to read out, unique by the store.

@@ -74,6 +74,32 @@ pub fn boottime() -> Duration {
     Duration::new(u64::try_from(t.tv_sec).unwrap_or(0), u32::try_from(t.tv_nsec).unwrap_or(0))
 }
 
+/// One look at the clocks, for the clock rule. Whether the kernel's clock is synchronised is asked of
+/// systemd (`timedatectl`, which asks `adjtimex`); where there is none it counts as not synchronised.
+pub async fn seen() -> crate::clock::Seen {
+    static BOOT: std::sync::OnceLock<String> = std::sync::OnceLock::new();
+    let boot_id = BOOT.get_or_init(|| std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned());
+    crate::clock::Seen { wall: Timestamp::now(), boot: boottime(), boot_id: boot_id.clone(), synchronised: is_synchronised().await }
+}
+
+/// How long one answer of systemd's counts.
+const SYNCHRONISED_FOR: Duration = Duration::from_secs(15);
+
+async fn is_synchronised() -> bool {
+    static KNOWN: std::sync::Mutex<Option<(Duration, bool)>> = std::sync::Mutex::new(None);
+    let now = boottime();
+    let known = *KNOWN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    if let Some((_, is)) = known.filter(|(at, _)| now.saturating_sub(*at) < SYNCHRONISED_FOR) {
+        return is;
+    }
+    let mut command = tokio::process::Command::new("timedatectl");
+    command.args(["show", "--property=NTPSynchronized", "--value"]).stdin(std::process::Stdio::null()).kill_on_drop(true);
+    let asked = tokio::time::timeout(Duration::from_secs(2), command.output()).await;
+    let is = matches!(asked, Ok(Ok(output)) if output.stdout.starts_with(b"yes"));
+    *KNOWN.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some((now, is));
+    is
+}
+
 /// Writes a duration as people say it, to the coarsest unit that loses nothing: `30m`, `1h30m`, `45s`.
 pub fn short(duration: Duration) -> String {
     let all = duration.as_secs();

@@ -38,16 +38,19 @@ pub enum ConsoleAction {
     Kill,
     Hold,
     Review,
+    /// Reading the audit log; counts where it may be done on every target.
+    Audit,
 }
 
 impl ConsoleAction {
-    pub const ALL: [ConsoleAction; 6] = [
+    pub const ALL: [ConsoleAction; 7] = [
         ConsoleAction::Approve,
         ConsoleAction::Replay,
         ConsoleAction::Watch,
         ConsoleAction::Kill,
         ConsoleAction::Hold,
         ConsoleAction::Review,
+        ConsoleAction::Audit,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -58,6 +61,7 @@ impl ConsoleAction {
             ConsoleAction::Kill => "kill",
             ConsoleAction::Hold => "hold",
             ConsoleAction::Review => "review",
+            ConsoleAction::Audit => "audit",
         }
     }
 }

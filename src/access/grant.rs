@@ -11,7 +11,8 @@ use super::action::Want;
 use super::principal::Principal;
 use super::ruling::RecordLevel;
 use super::target::Target;
-use crate::id::{Login, Person, RequestId, ScheduleName, SessionId};
+use crate::id::{Login, Person, RequestId, SessionId};
+use crate::retention::terms::Terms;
 use crate::time::Timestamp;
 
 /// What one session may do, on which host, until when. See the module for who makes it.
@@ -44,7 +45,8 @@ pub struct Opened {
     /// The certificate's serial, unique on this bastion.
     pub serial: u64,
     pub record: RecordLevel,
-    pub retain: Vec<ScheduleName>,
+    /// What the schedules say of its recording, fixed now.
+    pub retention: Terms,
     pub opened_at: Timestamp,
 }
 

@@ -35,6 +35,11 @@ impl Approvals {
     /// that nobody has used yet, so that it wins whichever of the two came first.
     pub async fn decide(&self, said: Said, approver: &Principal, now: Timestamp) -> Result<Vec<RequestView>, ApprovalError> {
         let directory = self.directory();
+        if said.verdict() == Verdict::Approve
+            && let Some(why) = self.clock.why_not_mint()
+        {
+            return Err(ApprovalError::Clock(why));
+        }
         if !is_still_known(&directory, approver) {
             return Err(BadDecision::Key.into());
         }

@@ -24,7 +24,8 @@ use crate::access::request::BadRequest;
 use crate::access::ruling::{Hold, Terms};
 use crate::access::{Principal, Scope, Target, Want};
 use crate::config::Directory;
-use crate::id::{Digest, Login, RequestId, SessionId, WorkflowName};
+use crate::id::{Digest, Login, RequestId, ScheduleName, SessionId, WorkflowName};
+use crate::store::clock::Clock;
 use crate::store::{Store, StoreError};
 use crate::time::Timestamp;
 
@@ -39,6 +40,7 @@ pub struct Approvals {
     pub(crate) store: Store,
     /// The bastion's id in every signed document.
     pub(crate) bastion: String,
+    pub(crate) clock: Clock,
     pub(crate) directory: watch::Receiver<Arc<Directory>>,
 }
 
@@ -106,9 +108,18 @@ pub enum Said {
     },
 }
 
+impl Said {
+    pub fn verdict(&self) -> Verdict {
+        match self {
+            Said::Signed(signed) => signed.document().verdict,
+            Said::OnConnection { verdict, .. } => *verdict,
+        }
+    }
+}
+
 impl Approvals {
-    pub fn new(store: Store, bastion: String, directory: watch::Receiver<Arc<Directory>>) -> Self {
-        Self { store, bastion, directory }
+    pub fn new(store: Store, bastion: String, clock: Clock, directory: watch::Receiver<Arc<Directory>>) -> Self {
+        Self { store, bastion, clock, directory }
     }
 
     /// A hint each time some request or grant changed: read the row again, then act.
@@ -149,6 +160,8 @@ pub enum SubmitError {
 
 #[derive(Debug, thiserror::Error)]
 pub enum ApprovalError {
+    #[error("nothing is approved while the bastion's clock cannot be believed: {0}")]
+    Clock(String),
     #[error("{0} is unknown or not yours")]
     Unknown(RequestId),
     #[error("no request has the digest {0}: what was signed is not what is asked")]
@@ -183,6 +196,10 @@ pub enum ApprovalError {
 
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
+    #[error("nothing is opened while the bastion's clock cannot be believed: {0}")]
+    Clock(String),
+    #[error("no retention schedule {0} is known: its recording would have no end")]
+    Schedule(ScheduleName),
     #[error("the grant {0} cannot be used: it {1}")]
     Unusable(RequestId, &'static str),
     #[error("the key {0} is not known here any more")]

@@ -17,7 +17,7 @@ use crate::access::workflow::Progress;
 use crate::access::{Grant, Principal, Want, canonical};
 use crate::audit::Event;
 use crate::config::Directory;
-use crate::id::{Digest, Login, Person, RequestId};
+use crate::id::{Digest, Login, Person, RequestId, ScheduleName};
 use crate::store::Snapshot;
 use crate::store::decisions::DecisionRow;
 use crate::store::grants::{GrantRow, GrantState, NewSession, window};
@@ -75,6 +75,9 @@ impl Approvals {
     /// the certificate's serial and their audit rows. Returns the evidence bytes with the grant:
     /// canonical JSON of the request's bytes and every decision with its signature.
     pub async fn open(&self, opening: Opening, now: Timestamp) -> Result<(Grant, Vec<u8>), OpenError> {
+        if let Some(why) = self.clock.why_not_mint() {
+            return Err(OpenError::Clock(why));
+        }
         let directory = self.directory();
         if !is_still_known(&directory, &opening.principal) {
             return Err(OpenError::Key(opening.principal.fingerprint()));
@@ -83,7 +86,7 @@ impl Approvals {
             Basis::Permitted => {
                 let bound = opening.terms.longest_grant;
                 let evidence = evidence(&directory, None);
-                let mut new = new_session(opening, None, now);
+                let mut new = new_session(&directory, opening, None, now)?;
                 new.opened.granted_for = bound.unwrap_or_default();
                 new.ends_at_most = bound.map(|bound| now.plus(bound));
                 let grant =
@@ -120,7 +123,7 @@ impl Approvals {
         let evidence = evidence(directory, Some(&standing));
         let exact = standing.terms.scope.is_exact_for(&opening.want);
         let granted = window(&standing.terms);
-        let mut new = new_session(opening, Some(id), now);
+        let mut new = new_session(directory, opening, Some(id), now)?;
         new.opened.exact = exact;
         new.opened.stdin = !exact || standing.document.stdin;
         new.opened.approvers = standing.by;
@@ -204,7 +207,10 @@ impl Wanted<'_> {
     }
 }
 
-fn new_session(opening: Opening, request: Option<RequestId>, now: Timestamp) -> NewSession {
+fn new_session(directory: &Directory, opening: Opening, request: Option<RequestId>, now: Timestamp) -> Result<NewSession, OpenError> {
+    let schedules: Vec<ScheduleName> = opening.terms.retain.iter().cloned().collect();
+    let labels: Vec<String> = opening.target.labels.iter().cloned().collect();
+    let retention = directory.schedules.terms(&schedules, &labels, directory.digest).map_err(OpenError::Schedule)?;
     let Opening { session, principal, target, address, login, want, terms, by_text, basis: _ } = opening;
     let (kind, command) = (want.kind(), want.command_bytes().map(Digest::of));
     let open = json!({
@@ -231,16 +237,16 @@ fn new_session(opening: Opening, request: Option<RequestId>, now: Timestamp) -> 
         ends_at: None,
         serial: 0,
         record: terms.record,
-        retain: terms.retain.into_iter().collect(),
+        retention,
         opened_at: now,
     };
-    NewSession {
+    Ok(NewSession {
         opened,
         ends_at_most: None,
         kind,
         open: Event::new("session.open", open),
         certificate: Event::new("certificate.issue", certificate),
-    }
+    })
 }
 
 /// What a signer that trusts nobody needs to agree: the request's bytes, every decision with its

@@ -1,8 +1,19 @@
 //! What happened, one row each, in the transaction of the change (**D order**). The rows are appended
-//! in `store/audit.rs`; this module holds their form. The Merkle tree over them follows.
+//! in `store/audit.rs`; this module owns what makes them a log that nobody can quietly rewrite: the bytes
+//! of a row and its link to the row before ([`row`]), the Merkle tree over the rows ([`tree`]), the signed
+//! size and root ([`checkpoint`]), and the exported file with its verification offline ([`export`]).
+//! Always true: a row's bytes are written once, and what is hashed, exported and proven is those bytes.
+//! All but [`log`], the log of a running node, is pure. Root on a live node can still lie about rows after
+//! the last checkpoint that is held outside.
 //!
 //! Names are dotted: what it is about, then what happened to it. A reader finds who (`person`, `by`),
 //! what (`request`, `session`) and its digest in the facts.
+
+pub mod checkpoint;
+pub mod export;
+pub mod log;
+pub mod row;
+pub mod tree;
 
 use serde_json::{Value, json};
 

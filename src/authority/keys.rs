@@ -4,6 +4,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use russh::keys::ssh_key::PrivateKey;
+use russh::keys::ssh_key::private::KeypairData;
+use zeroize::Zeroizing;
 
 /// Everything that this bastion signs with.
 #[derive(Debug, Clone)]
@@ -11,6 +13,10 @@ pub struct Keys {
     pub host: PrivateKey,
     pub user_ca: PrivateKey,
     pub host_ca: PrivateKey,
+    /// Manifests of recordings, expiry certificates.
+    pub seal: PrivateKey,
+    /// Checkpoints of the audit log.
+    pub log: PrivateKey,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -31,13 +37,31 @@ pub enum KeyError {
     },
     #[error("{path} has a passphrase; a bastion starts without anybody there. Remove it with ssh-keygen -p, or keep the key in an agent")]
     Encrypted { path: PathBuf },
+    #[error("keys/log_key is an {algorithm} key; checkpoints are signed with Ed25519: ssh-keygen -t ed25519")]
+    LogAlgorithm { algorithm: String },
     #[error("{path} is an {algorithm} key; only Ed25519 and ECDSA keys sign here")]
     Algorithm { path: PathBuf, algorithm: String },
 }
 
 impl Keys {
     pub fn read(dir: &Path) -> Result<Self, KeyError> {
-        Ok(Self { host: read(dir.join("host_ed25519"))?, user_ca: read(dir.join("user_ca"))?, host_ca: read(dir.join("host_ca"))? })
+        Ok(Self {
+            host: read(dir.join("host_ed25519"))?,
+            user_ca: read(dir.join("user_ca"))?,
+            host_ca: read(dir.join("host_ca"))?,
+            seal: read(dir.join("seal_key"))?,
+            log: read(dir.join("log_key"))?,
+        })
+    }
+}
+
+impl Keys {
+    /// The log key's seed: checkpoints are signed as C2SP signed notes, not as SSHSIG.
+    pub fn log_seed(&self) -> Result<Zeroizing<[u8; 32]>, KeyError> {
+        match self.log.key_data() {
+            KeypairData::Ed25519(pair) => Ok(Zeroizing::new(pair.private.to_bytes())),
+            _ => Err(KeyError::LogAlgorithm { algorithm: self.log.algorithm().to_string() }),
+        }
     }
 }
 

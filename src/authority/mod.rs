@@ -7,7 +7,20 @@
 mod host;
 mod issue;
 mod keys;
+mod seal;
 
 pub use host::HostCertificates;
 pub use issue::{Certificate, CertificateAuthority, IssueError, Needs};
 pub use keys::{KeyError, Keys};
+pub use seal::{BadSeal, SealKey, SealKeyError, SealVerifier};
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::SealKey;
+    use russh::keys::ssh_key::PrivateKey;
+    use russh::keys::ssh_key::private::Ed25519Keypair;
+
+    pub(crate) fn seal_key() -> SealKey {
+        SealKey::of(PrivateKey::from(Ed25519Keypair::from_seed(&[5; 32])))
+    }
+}

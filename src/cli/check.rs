@@ -99,7 +99,7 @@ mod tests {
     #[test]
     fn a_new_directory_is_in_order() {
         let dir = tempfile::tempdir().unwrap();
-        super::super::init::make(dir.path(), "bastion").unwrap();
+        super::super::init::make(dir.path(), "bastion", &super::super::init::tests::carol()).unwrap();
         let (status, text) = says(dir.path());
         assert_eq!(status, 0, "{text}");
         assert!(text.starts_with("DIR/policies/people.toml:1:1: warning: there is nobody yet: no one can log in; add"), "{text}");
@@ -109,7 +109,7 @@ mod tests {
     #[test]
     fn errors_warnings_and_failed_cases_are_all_printed() {
         let dir = tempfile::tempdir().unwrap();
-        super::super::init::make(dir.path(), "bastion").unwrap();
+        super::super::init::make(dir.path(), "bastion", &super::super::init::tests::carol()).unwrap();
         let case = "[[case]]\nperson = \"alice\"\naction = \"shell\"\ntarget = \"web-1\"\nlogin = \"x\"\nexpect = \"deny\"\n";
         fs::write(dir.path().join("policies/cases/mine.toml"), case).unwrap();
         let (status, text) = says(dir.path());

@@ -7,10 +7,12 @@ use tokio::io::{AsyncBufRead, AsyncWrite};
 
 use super::approve::{self, Hands, Order};
 use super::bastion::{Bastion, Heard, Settings, ThroughSsh, WireError};
-use super::{replay, say};
+use super::fetch::Own;
+use super::trust::Known;
+use super::{audit, export, replay, say, trust, verify};
 use crate::access::decision::Verdict;
 use crate::console::Look;
-use crate::console::grammar::{Less, Verb};
+use crate::console::grammar::{AuditArgs, AuditWhat, Less, Verb};
 use crate::console::render::json;
 use crate::console::reply::Reply;
 use crate::console::text::{self, Reader, Voice};
@@ -32,14 +34,35 @@ impl Companion {
         let path = Settings::path();
         let settings = Settings::read(&path)?;
         self.key = self.key.or(settings.key);
+        // What lies on this machine needs no bastion.
+        match &verb {
+            Verb::Verify(args) if args.is_file() => return verify::file(args, &self.own(), self.json),
+            Verb::Audit(AuditArgs { what: AuditWhat::Verify(args) }) if args.file.is_some() => return audit::file(args, self.json),
+            _ => {}
+        }
         let name = self.bastion.clone().or(settings.bastion).ok_or(WireError::NoBastion(path))?;
         let ssh = std::env::var("COUNTERSIGN_SSH").ok().or(settings.ssh).unwrap_or_else(|| "ssh".into());
         let mut bastion = ThroughSsh::start(&name, &ssh)?;
-        self.verb(&mut bastion, verb).await
+        let known = trust::greet(&mut bastion, &trust::state_dir()).await?;
+        self.verb(&mut bastion, &known, verb).await
     }
 
-    async fn verb<R: AsyncBufRead + Unpin, W: AsyncWrite + Unpin>(&self, bastion: &mut Bastion<R, W>, verb: Verb) -> anyhow::Result<u8> {
+    fn own(&self) -> Own {
+        Own::new(self.key.as_deref())
+    }
+
+    async fn verb<R: AsyncBufRead + Unpin, W: AsyncWrite + Unpin>(
+        &self,
+        bastion: &mut Bastion<R, W>,
+        known: &Known,
+        verb: Verb,
+    ) -> anyhow::Result<u8> {
         match verb {
+            Verb::Verify(args) if args.all => verify::all(bastion, known, &self.own(), self.json).await,
+            Verb::Verify(args) => verify::session(bastion, &args, known, &self.own(), self.json).await,
+            Verb::Export(args) => export::run(bastion, &args, known, &self.own()).await,
+            Verb::Audit(AuditArgs { what: AuditWhat::Export }) => audit::export(bastion).await,
+            Verb::Audit(AuditArgs { what: AuditWhat::Verify(args) }) => audit::verify(bastion, &args, known, self.json).await,
             Verb::Approve(args) => {
                 let order = Order { request: args.request, verdict: Verdict::Approve, code: args.code, less: args.less };
                 self.decide(bastion, &order).await
@@ -48,7 +71,7 @@ impl Companion {
                 let less = Less { note, ..Less::default() };
                 self.decide(bastion, &Order { request, verdict: Verdict::Deny, code: None, less }).await
             }
-            Verb::Replay(args) => replay::run(bastion, args, self.look, self.json).await,
+            Verb::Replay(args) => replay::run(bastion, args, known, &self.own(), self.look, self.json).await,
             Verb::Submit { request, .. } => {
                 let signature =
                     std::io::read_to_string(std::io::stdin().lock()).context("the signature on standard input cannot be read")?;

@@ -12,6 +12,11 @@ use russh::keys::ssh_key::private::Ed25519Keypair;
 use russh::keys::ssh_key::{LineEnding, PrivateKey};
 use zeroize::Zeroizing;
 
+use crate::id::Person;
+use crate::retention::certificate;
+use crate::transcript::envelope::{NotARecipient, Recipient};
+use crate::transcript::manifest;
+
 /// What a new directory holds, besides keys.
 const STARTER: [(&str, &str); 7] = [
     ("countersign.toml", include_str!("starter/countersign.toml")),
@@ -25,10 +30,11 @@ const STARTER: [(&str, &str); 7] = [
 const PORT: u16 = 2222;
 
 /// The keys of a bastion, by file name below `keys/`.
-pub const KEYS: [&str; 3] = ["host_ed25519", "user_ca", "host_ca"];
+pub const KEYS: [&str; 5] = ["host_ed25519", "user_ca", "host_ca", "seal_key", "log_key"];
 
-/// Makes a new directory and prints what comes next. `host` is the name that people will use.
-pub fn run(dir: &Path, host: Option<&str>) -> anyhow::Result<()> {
+/// Makes a new directory and prints what comes next. `host` is the name that people will use; an auditor
+/// is `NAME=KEY` or `NAME=FILE`.
+pub fn run(dir: &Path, host: Option<&str>, auditors: &[String]) -> anyhow::Result<()> {
     let host = match host {
         Some(host) => host.to_owned(),
         None => own_name(),
@@ -36,7 +42,8 @@ pub fn run(dir: &Path, host: Option<&str>) -> anyhow::Result<()> {
     if !crate::config::is_host(&host) {
         bail!("{host:?} is not a host's name: give the one that people will write after @");
     }
-    let made = make(dir, &host)?;
+    let auditors: Vec<(Person, Recipient)> = auditors.iter().map(|text| auditor(text)).collect::<Result<_, _>>()?;
+    let made = make(dir, &host, &auditors)?;
     std::io::stdout().write_all(made.instructions(dir, &host).as_bytes()).context("printing what comes next")
 }
 
@@ -49,7 +56,7 @@ pub(crate) struct Made {
 }
 
 /// Makes the directory and all that it holds.
-pub(crate) fn make(dir: &Path, host: &str) -> anyhow::Result<Made> {
+pub(crate) fn make(dir: &Path, host: &str, auditors: &[(Person, Recipient)]) -> anyhow::Result<Made> {
     match fs::read_dir(dir) {
         Ok(mut entries) => {
             if entries.next().is_some() {
@@ -62,23 +69,49 @@ pub(crate) fn make(dir: &Path, host: &str) -> anyhow::Result<Made> {
     DirBuilder::new().recursive(true).mode(0o700).create(dir).with_context(|| format!("making {}", dir.display()))?;
     // One that was there already may be open to others.
     fs::set_permissions(dir, fs::Permissions::from_mode(0o700)).with_context(|| format!("closing {} to others", dir.display()))?;
-    for below in ["keys", "policies", "policies/cases", "recordings", "state"] {
+    for below in ["keys", "key-files", "policies", "policies/cases", "recordings", "state"] {
         let path = dir.join(below);
         DirBuilder::new().mode(0o700).create(&path).with_context(|| format!("making {}", path.display()))?;
     }
     let bastion = bastion_id()?;
+    let listed = match auditors {
+        [] => "# carol = \"ssh-ed25519 AAAA… carol@laptop\"\n# offline = \"age1…\"\n".to_owned(),
+        some => some.iter().map(|(name, key)| format!("{name} = \"{key}\"\n")).collect(),
+    };
     for (name, text) in STARTER {
-        write(&dir.join(name), 0o644, text.replace("@BASTION@", &bastion).replace("@HOST@", host).as_bytes())?;
+        let text = text.replace("@BASTION@", &bastion).replace("@HOST@", host).replace("@AUDITORS@", &listed);
+        write(&dir.join(name), 0o644, text.as_bytes())?;
     }
     let mut public = Vec::new();
     for name in KEYS {
         public.push(make_key(&dir.join("keys").join(name), &format!("{name}@{bastion}"))?);
+    }
+    if let Some(seal) = public.get(3) {
+        let line = format!("{bastion} namespaces=\"{},{}\" {seal}\n", manifest::NAMESPACE, certificate::NAMESPACE);
+        write(&dir.join("keys/allowed_signers.pub"), 0o644, line.as_bytes())?;
     }
     let mut public = public.into_iter();
     match (public.next(), public.next(), public.next()) {
         (Some(host_key), Some(user_ca), Some(host_ca)) => Ok(Made { host_key, user_ca, host_ca }),
         _ => bail!("no keys were made"),
     }
+}
+
+/// Reads `carol=ssh-ed25519 …`, `offline=age1…` or `carol=~/carol.pub`.
+fn auditor(text: &str) -> anyhow::Result<(Person, Recipient)> {
+    let Some((name, key)) = text.split_once('=') else {
+        bail!("{text:?} names no auditor: write --auditor NAME=KEY, where KEY is a public key or its file");
+    };
+    let name: Person = name.parse()?;
+    let key = match key.parse::<Recipient>() {
+        Ok(key) => key,
+        Err(NotARecipient::Unknown) if Path::new(key).is_file() => {
+            let text = fs::read_to_string(key).with_context(|| format!("reading {key}"))?;
+            text.parse().with_context(|| format!("nothing can be encrypted to {key}"))?
+        }
+        Err(why) => bail!("nothing can be encrypted to the key of {name}: {why}"),
+    };
+    Ok((name, key))
 }
 
 /// Draws an Ed25519 pair from the operating system's generator and writes both halves; returns the public one.
@@ -155,7 +188,8 @@ On each laptop, in ~/.ssh/config; PERSON is their name in people.toml:
 
     Then: ssh -J bastion deploy@web-1     or   ssh deploy=web-1@bastion
 
-Next here: add people to {dir}/policies/people.toml and hosts to {dir}/policies/targets.toml, then
+Next here: add people to {dir}/policies/people.toml, hosts to {dir}/policies/targets.toml, and who may read
+recordings to [recordings.auditors] in {dir}/countersign.toml, then
 
     countersign check -c {dir}
     countersign serve -c {dir}
@@ -165,28 +199,46 @@ Next here: add people to {dir}/policies/people.toml and hosts to {dir}/policies/
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::process::Command;
 
     use super::*;
     use crate::config::{Directory, cases, key};
 
+    const AGE: &str = "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p";
+
+    pub fn carol() -> Vec<(Person, Recipient)> {
+        let offline = "offline=age1lggyhqrw2nlhcxprm67z43rta597azn8gknawjehu9d9dl0jq3yqqvfafg";
+        vec![auditor(&format!("carol={AGE}")).unwrap(), auditor(offline).unwrap()]
+    }
+
+    #[test]
+    fn without_an_auditor_it_says_that_nobody_could_read() {
+        let parent = tempfile::tempdir().unwrap();
+        let dir = parent.path().join("new");
+        run(&dir, Some("bastion.example.org"), &[]).unwrap();
+        let problems = Directory::load(&dir).unwrap_err();
+        assert!(problems[0].what.contains("nobody could read the recordings"), "{problems:#?}");
+        assert_eq!(problems.len(), 1);
+        assert!(run(&parent.path().join("two"), Some("b"), &["carol=sk-ssh-ed25519@openssh.com AAAA".into()]).is_err());
+    }
+
     #[test]
     fn a_new_directory_loads_as_made() {
         let parent = tempfile::tempdir().unwrap();
         let dir = parent.path().join("new");
-        run(&dir, Some("bastion.example.org")).unwrap();
+        run(&dir, Some("bastion.example.org"), &[format!("carol={AGE}")]).unwrap();
         let directory = Directory::load(&dir).unwrap_or_else(|problems| panic!("{problems:#?}"));
         assert_eq!(directory.config.host, "bastion.example.org");
         assert!(directory.config.bastion.len() >= 18);
-        assert_eq!(directory.warnings.len(), 1, "only that there is nobody yet: {:#?}", directory.warnings);
+        assert_eq!(directory.warnings.len(), 2, "that there is nobody yet, and one recipient: {:#?}", directory.warnings);
         assert_eq!(cases::run(&directory), []);
     }
 
     #[test]
     fn it_still_loads_when_its_comments_are_taken_at_their_word() {
         let dir = tempfile::tempdir().unwrap();
-        let made = make(dir.path(), "bastion").unwrap();
+        let made = make(dir.path(), "bastion", &carol()).unwrap();
         let keys: Vec<String> = (0..4).map(|n| make_key(&dir.path().join(format!("k{n}")), "x").unwrap()).collect();
         let mut keys = keys.iter();
         for name in ["people.toml", "targets.toml", "cases/starter.toml"] {
@@ -224,7 +276,7 @@ mod tests {
     #[test]
     fn keys_are_openssh_keys_that_only_the_owner_reads() {
         let dir = tempfile::tempdir().unwrap();
-        let made = make(dir.path(), "bastion").unwrap();
+        let made = make(dir.path(), "bastion", &carol()).unwrap();
         for name in KEYS {
             let path = dir.path().join("keys").join(name);
             assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
@@ -244,12 +296,12 @@ mod tests {
     fn nothing_is_ever_overwritten() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("mine"), "x").unwrap();
-        let refused = run(dir.path(), Some("bastion")).unwrap_err().to_string();
+        let refused = run(dir.path(), Some("bastion"), &[]).unwrap_err().to_string();
         assert!(refused.contains("is not empty"), "{refused}");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
         let file = dir.path().join("mine");
-        assert!(run(&file, Some("bastion")).is_err());
-        assert!(run(&dir.path().join("new"), Some("-oProxyCommand=x")).is_err());
+        assert!(run(&file, Some("bastion"), &[]).is_err());
+        assert!(run(&dir.path().join("new"), Some("-oProxyCommand=x"), &[]).is_err());
         assert!(!dir.path().join("new").exists());
     }
 }

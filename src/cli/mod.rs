@@ -4,14 +4,19 @@
 //! Exit statuses: 64 usage, 69 unavailable, 75 nobody decided in time, 77 refused, 1 anything else.
 
 mod approve;
+mod audit;
 pub mod bastion;
 pub mod check;
 mod companion;
+mod export;
+mod fetch;
 pub mod init;
 mod replay;
 pub mod serve;
 pub mod sign;
 mod terminal;
+mod trust;
+mod verify;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -60,6 +65,9 @@ enum Command {
         /// The name that people will write after @
         #[arg(long, value_name = "NAME")]
         host: Option<String>,
+        /// Who reads recordings: a name and an SSH or age public key, or its file; may be repeated
+        #[arg(long, value_name = "NAME=KEY")]
+        auditor: Vec<String>,
     },
     /// Read a directory, run its policies' own tests, and name everything that is wrong
     Check {
@@ -127,7 +135,7 @@ async fn run(cli: Cli) -> anyhow::Result<u8> {
             log("countersign=warn");
             crate::demo::run(tour).await
         }
-        Command::Init { dir, host } => init::run(&dir, host.as_deref()).map(|()| 0),
+        Command::Init { dir, host, auditor } => init::run(&dir, host.as_deref(), &auditor).map(|()| 0),
         Command::Check { dir } => check::run(&dir),
         Command::Serve { dir } => {
             log("countersign=info");

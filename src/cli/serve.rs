@@ -8,15 +8,17 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::approvals::Approvals;
-use crate::authority::Keys;
+use crate::audit::checkpoint::LogKey;
+use crate::audit::log::Log;
+use crate::authority::{Keys, SealKey};
 use crate::config::Directory;
 use crate::recording::{Recordings, Settings};
+use crate::retention::disposal::Disposal;
 use crate::ssh::{self, Parts, Running};
-use crate::store::{SealedRow, Store};
-use crate::time::Timestamp;
+use crate::store::Store;
+use crate::store::clock::Clock;
+use crate::time::{Timestamp, seen};
 
-/// New sessions are refused below this much free space (FC4).
-const FREE_FLOOR: u64 = 64 * 1024 * 1024;
 /// Non-terminal bytes of one stream that are kept in full.
 const BULK_CAP: u64 = 10 * 1024 * 1024;
 
@@ -72,12 +74,28 @@ pub async fn start(dir: &Path) -> anyhow::Result<Running> {
     let now = Timestamp::now();
     std::fs::create_dir_all(&config.state).with_context(|| format!("{} cannot be made", config.state.display()))?;
     let store = Store::open(&config.state.join("countersign.db")).await?;
-    let recordings = Recordings::open(Settings { dir: config.recordings.clone(), free_floor: FREE_FLOOR, bulk_cap: BULK_CAP, writers: 2 })?;
+    Recordings::make_dir(&config.recordings.dir)?;
+    let log_key = LogKey::new(format!("countersign/{}", config.bastion), &*keys.log_seed()?)?;
+    let log = Log::open(store.clone(), log_key, config.recordings.dir.join("log.checkpoint")).await?;
+    let recordings = Recordings::open(Settings {
+        dir: config.recordings.dir.clone(),
+        free_floor: config.recordings.free_floor,
+        bulk_cap: BULK_CAP,
+        writers: 2,
+        durability: config.recordings.durability,
+        protection: config.recordings.protection.clone(),
+        bastion: config.bastion.clone(),
+        seal_key: SealKey::new(&keys),
+        log: log.head(),
+    })?;
     recover(&recordings, &store).await?;
+    let clock = Clock::open(store.clone(), seen().await).await?;
+    let disposal = Disposal::new(store.clone(), recordings.clone(), clock.clone(), config.bastion.clone());
     let directory = watch::Sender::new(directory);
-    let approvals = Approvals::new(store.clone(), config.bastion.clone(), directory.subscribe());
+    let approvals = Approvals::new(store.clone(), config.bastion.clone(), clock.clone(), directory.subscribe());
     approvals.forget_waiters(now).await?;
-    let running = ssh::start(Parts { directory, keys, store, approvals, recordings }).await.context("cannot listen")?;
+    let running =
+        ssh::start(Parts { directory, keys, store, approvals, recordings, log, clock, disposal }).await.context("cannot listen")?;
     let lines: String = running.addresses.iter().map(|address| format!("{address}\n")).collect();
     let listening = config.state.join("listening");
     std::fs::write(&listening, lines).with_context(|| format!("{} cannot be written", listening.display()))?;
@@ -91,10 +109,10 @@ async fn recover(recordings: &Recordings, store: &Store) -> anyhow::Result<()> {
         let now = Timestamp::now();
         tracing::warn!(session = %recovered.session, outcome = %recovered.outcome, "sealed a recording of the last boot");
         store.session_ended(recovered.session, &recovered.outcome.to_string(), now).await?;
-        let row = SealedRow { file: recovered.file.clone(), sha256: recovered.sha256, bytes: recovered.bytes };
-        store.session_sealed(recovered.session, row, now).await?;
+        store.session_sealed(recovered.session, recovered.row(), now).await?;
         recordings.unlink_spool(recovered.session)?;
     }
     store.end_lost_sessions(Timestamp::now()).await?;
+    recordings.forget_earlier_boots()?;
     Ok(())
 }

@@ -207,12 +207,18 @@ async fn identities(socket: &Path) -> Result<Vec<PublicKey>, SignError> {
         .collect())
 }
 
-fn read_key_file(path: &Path) -> Result<String, SignError> {
+pub(super) fn read_key_file(path: &Path) -> Result<String, SignError> {
     let failed = |source| SignError::File { path: path.to_owned(), source };
     let mut text = String::new();
     std::fs::File::open(path).map_err(failed)?.take(MAX_KEY_FILE).read_to_string(&mut text).map_err(failed)?;
     // ssh-key 0.7.0-rc.11 recurses without limit on nested certificates.
     if text.contains("-cert-v0") { Err(SignError::NotAKey(path.to_owned())) } else { Ok(text) }
+}
+
+/// The text of a key file that has a passphrase, without it.
+pub(super) fn unlocked_text(text: &str, path: &Path) -> Result<zeroize::Zeroizing<String>, SignError> {
+    let private = PrivateKey::from_openssh(text).map_err(|_| SignError::NotAKey(path.to_owned()))?;
+    unlock(&private, path)?.to_openssh(LineEnding::LF).map_err(SignError::Sign)
 }
 
 fn unlock(private: &PrivateKey, path: &Path) -> Result<PrivateKey, SignError> {

@@ -222,6 +222,16 @@ impl<'a> Fields<'a> {
         table.iter().filter_map(inner).collect()
     }
 
+    /// The strings below a key, by name: `carol = "…"`.
+    pub fn texts(&mut self, key: &'static str) -> Vec<(Spanned<&'a str>, Spanned<&'a str>)> {
+        let Some(inner) = self.table(key) else { return Vec::new() };
+        let text = |(name, value): (&'a Spanned<_>, &'a Spanned<DeValue<'a>>)| {
+            let name: Spanned<&'a str> = Spanned::new(name.span(), AsRef::<str>::as_ref(name.get_ref()));
+            inner.text(name.get_ref(), value).map(|text| (name, text))
+        };
+        inner.table.iter().filter_map(text).collect()
+    }
+
     /// The tables of `[[key]]`.
     pub fn list_of_tables(&mut self, key: &'static str) -> Vec<Fields<'a>> {
         let Some(value) = self.value(key) else { return Vec::new() };

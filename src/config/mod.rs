@@ -17,6 +17,7 @@ mod retention;
 mod settings;
 mod targets;
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -28,8 +29,10 @@ use crate::access::people::People;
 use crate::access::policy::{PolicyProblem, PolicySet, Vocabulary};
 use crate::access::target::Targets;
 use crate::access::workflow::Workflows;
-use crate::id::Digest;
+use crate::id::{Digest, Person};
+use crate::recording::{Durability, Protection};
 use crate::retention::schedule::Schedules;
+use crate::transcript::envelope::Recipient;
 
 pub use self::problem::Problem;
 
@@ -58,12 +61,22 @@ pub struct Config {
     pub listen: Vec<SocketAddr>,
     /// The directory of the database.
     pub state: PathBuf,
-    pub recordings: PathBuf,
-    /// Recordings are not encrypted: only when the file says `mode = "plain"` by name.
-    pub plain_recordings: bool,
+    pub recordings: RecordingSettings,
     /// Address that targets see, where it is not the socket's own.
     pub egress: Option<IpAddr>,
     pub limits: Limits,
+}
+
+/// `[recordings]`.
+#[derive(Debug, Clone)]
+pub struct RecordingSettings {
+    pub dir: PathBuf,
+    pub durability: Durability,
+    /// Free bytes below which no new session begins (FC4).
+    pub free_floor: u64,
+    pub protection: Protection,
+    /// The auditors by name, with the keys that `protection` encrypts to.
+    pub auditors: BTreeMap<Person, Recipient>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -132,10 +145,11 @@ fn read(root: &Path, found: &Findings) -> Option<Directory> {
     let people = people::read(people_file);
     let targets = targets::read(targets_file, &people);
     let workflows = approvals::read(approvals_file, &people);
-    let schedules = retention::read(retention?);
+    let labels = targets.iter().flat_map(|target| target.labels.iter().map(String::as_str)).collect();
+    let schedules = retention::read(retention?, &labels);
     let vocabulary = Vocabulary {
         workflows: workflows.iter().map(|placed| placed.workflow.name.clone()).collect(),
-        schedules: schedules.keys().cloned().collect(),
+        schedules: schedules.by_name.keys().cloned().collect(),
     };
     let policy = match PolicySet::parse(&access_file.source.text, &vocabulary) {
         Ok(policy) => policy,

@@ -1,5 +1,6 @@
 //! `countersign.toml`: where the bastion listens, what it is called, where things are kept.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -8,7 +9,10 @@ use toml::Spanned;
 
 use super::fields::{Fields, File};
 use super::targets::parse_host;
-use super::{Config, Limits};
+use super::{Config, Limits, RecordingSettings};
+use crate::id::Person;
+use crate::recording::{Durability, Protection};
+use crate::transcript::envelope::Recipient;
 
 impl Default for Limits {
     fn default() -> Self {
@@ -41,13 +45,12 @@ pub(super) fn read(file: File<'_>, root: &Path) -> Option<Config> {
             host
         });
         let listen = listen(file, &mut fields);
-        let state = path(file, &mut fields, "state", root);
+        let state = path(file, &mut fields, "state", "state", root);
         let egress = fields.word("egress").map(Spanned::into_inner);
         let recordings = recordings(file, &mut fields, root);
         let limits = fields.table("limits").map_or_else(Limits::default, limits);
         fields.finish();
-        let (plain_recordings, recordings) = recordings?;
-        Some(Config { bastion: bastion?, host: host?, listen, state, recordings, plain_recordings, egress, limits })
+        Some(Config { bastion: bastion?, host: host?, listen, state, recordings: recordings?, egress, limits })
     })
 }
 
@@ -74,25 +77,89 @@ fn listen(file: File<'_>, fields: &mut Fields<'_>) -> Vec<SocketAddr> {
     listen
 }
 
-/// Encryption to auditors' keys comes later: until then a bastion says by name that it writes plain text.
-fn recordings(file: File<'_>, fields: &mut Fields<'_>, root: &Path) -> Option<(bool, PathBuf)> {
+/// Free space that new sessions leave alone, where the file says nothing.
+const FREE_FLOOR: u64 = 64 << 20;
+
+/// Who can read recordings has to be said: auditors by their keys, or `mode = "plain"` by name (FC12).
+fn recordings(file: File<'_>, fields: &mut Fields<'_>, root: &Path) -> Option<RecordingSettings> {
+    let nobody = "name who reads them: [recordings.auditors] carol = \"ssh-ed25519 …\" (or age1…)";
     let Some(mut table) = fields.table("recordings") else {
         if !fields.has("recordings") {
-            let fix = "this version cannot encrypt them: accept that with [recordings] mode = \"plain\"";
-            file.error(0, "nothing says how recordings are protected", fix);
+            file.error(0, "nobody could read the recordings", nobody);
         }
         return None;
     };
-    let mode = table.choice("mode", &[("plain", true)]);
-    let mode = table.required("mode", mode, "\"plain\": this version cannot encrypt recordings");
-    let dir = path(file, &mut table, "dir", root);
+    let named = table.has("mode");
+    let mode = table.choice("mode", &[("sealed", false), ("plain", true)]);
+    if named && mode.is_none() {
+        return None;
+    }
+    let plain = mode.unwrap_or(false);
+    let dir = path(file, &mut table, "dir", "recordings", root);
+    let durability = table.choice("durability", &[("second", Durability::Second), ("strict", Durability::Strict)]).unwrap_or_default();
+    let free_floor = table.count("free_floor_mb", 0..=1_000_000).map_or(FREE_FLOOR, |mb| mb as u64 * (1 << 20));
+    let single = table.boolean("single_recipient").unwrap_or(false);
+    let mut key_files: Vec<PathBuf> = table.strings("key_files").iter().map(|dir| root.join(dir.get_ref())).collect();
+    if key_files.is_empty() {
+        key_files.push(root.join("key-files"));
+    }
+    if let Some(inside) = key_files.iter().find(|keys| keys.starts_with(&dir) || dir.starts_with(keys)) {
+        let what = format!("key files in {} would be copied with the recordings they open", inside.display());
+        file.error(table.place("key_files"), what, "keep them in a directory of their own: key_files = [\"key-files\"]");
+    }
+    let at = table.place("auditors");
+    let auditors = auditors(file, &mut table);
     table.finish();
-    Some((mode?, dir))
+    let auditors = auditors?;
+    let protection = match (plain, auditors.len()) {
+        (true, 0) => Protection::Plain,
+        (true, _) => {
+            file.error(at, "auditors are named and mode is \"plain\"", "remove mode, so that recordings are encrypted to them");
+            return None;
+        }
+        (false, 0) => {
+            file.error(at, "nobody could read the recordings", nobody);
+            return None;
+        }
+        (false, count) => {
+            if count == 1 && !single {
+                let fix = "add a second, or an offline one (age-keygen), or set single_recipient = true";
+                file.warning(at, "recordings: one recipient; if that key is lost every recording is lost", fix);
+            }
+            Protection::Sealed { auditors: auditors.values().cloned().collect(), key_files }
+        }
+    };
+    Some(RecordingSettings { dir, durability, free_floor, protection, auditors })
+}
+
+/// `[recordings.auditors]`: a name and a key each. What age cannot encrypt to is refused here.
+fn auditors(file: File<'_>, table: &mut Fields<'_>) -> Option<BTreeMap<Person, Recipient>> {
+    let mut auditors = BTreeMap::new();
+    let mut good = true;
+    for (name, key) in table.texts("auditors") {
+        let at = key.span().start;
+        match (name.get_ref().parse::<Person>(), key.get_ref().parse::<Recipient>()) {
+            (Ok(name), Ok(key)) => {
+                if auditors.values().any(|other| *other == key) {
+                    file.error(at, format!("this key is named twice in {name}"), "an auditor has a key of their own");
+                }
+                auditors.insert(name, key);
+            }
+            (Err(why), _) => {
+                good = false;
+                file.error(name.span().start, why, "write carol = \"age1…\"");
+            }
+            (_, Err(why)) => {
+                good = false;
+                file.error(at, format!("nothing can be encrypted to the key of {}", name.get_ref()), why);
+            }
+        }
+    }
+    good.then_some(auditors)
 }
 
 /// A path, relative to the directory unless absolute.
-fn path(file: File<'_>, fields: &mut Fields<'_>, key: &'static str, root: &Path) -> PathBuf {
-    let default = if key == "dir" { "recordings" } else { key };
+fn path(file: File<'_>, fields: &mut Fields<'_>, key: &'static str, default: &str, root: &Path) -> PathBuf {
     let Some(text) = fields.string(key) else { return root.join(default) };
     if text.get_ref().is_empty() || text.get_ref().contains('\0') {
         file.error(text.span().start, format!("{key} is not a path"), format!("write {key} = {default:?}"));

@@ -66,7 +66,7 @@ fn a_good_directory_loads_with_every_default() {
     let directory = Directory::load(dir.path()).unwrap();
     assert_eq!(directory.warnings, []);
     assert_eq!(directory.config.listen, ["0.0.0.0:2222".parse().unwrap()]);
-    assert_eq!((directory.config.state, directory.config.recordings), (dir.path().join("state"), dir.path().join("recordings")));
+    assert_eq!((directory.config.state, directory.config.recordings.dir), (dir.path().join("state"), dir.path().join("recordings")));
     assert_eq!(directory.config.limits, Limits::default());
     let workflow = directory.workflows.values().next().unwrap();
     assert_eq!((workflow.decide_within, workflow.default_grant), (Duration::from_secs(900), Duration::from_secs(1800)));
@@ -80,9 +80,11 @@ const BROKEN: &[(&str, &str, &str, &str)] = &[
     ("countersign.toml", "bastion = \"b-1\"\n", "", "countersign.toml:1:1: the file has no bastion; add bastion = \"…\", as countersign init makes it"),
     ("countersign.toml", "b-1", "B 1", "countersign.toml:1:11: \"B 1\" is not a bastion's id; use a-z 0-9 . _ - and never change it: signed documents name it"),
     ("countersign.toml", "bastion.example.org", "-oProxyCommand=x", "countersign.toml:2:8: \"-oProxyCommand=x\" is not a host's name; write the name that people use after @"),
-    ("countersign.toml", "[recordings]\nmode = \"plain\"\n", "", "countersign.toml:1:1: nothing says how recordings are protected; this version cannot encrypt them: accept that with [recordings] mode = \"plain\""),
-    ("countersign.toml", "mode = \"plain\"", "", "countersign.toml:3:1: [recordings] has no mode; add mode = \"plain\": this version cannot encrypt recordings"),
-    ("countersign.toml", "\"plain\"", "\"encrypted\"", "countersign.toml:4:8: mode cannot be \"encrypted\"; use plain"),
+    ("countersign.toml", "[recordings]\nmode = \"plain\"\n", "", "countersign.toml:1:1: nobody could read the recordings; name who reads them: [recordings.auditors] carol = \"ssh-ed25519 …\" (or age1…)"),
+    ("countersign.toml", "mode = \"plain\"", "", "countersign.toml:3:1: nobody could read the recordings; name who reads them: [recordings.auditors] carol = \"ssh-ed25519 …\" (or age1…)"),
+    ("countersign.toml", "mode = \"plain\"", "auditors = { carol = \"sk-ssh-ed25519@openssh.com AAAA\" }", "countersign.toml:4:22: nothing can be encrypted to the key of carol; sk-ssh-ed25519@openssh.com keys sign, but nothing can be encrypted to them; make one with ssh-keygen -t ed25519 or age-keygen"),
+    ("countersign.toml", "mode = \"plain\"", "mode = \"plain\"\nkey_files = [\"recordings/keys\"]", "countersign.toml:5:13: key files in recordings/keys would be copied with the recordings they open; keep them in a directory of their own: key_files = [\"key-files\"]"),
+    ("countersign.toml", "\"plain\"", "\"encrypted\"", "countersign.toml:4:8: mode cannot be \"encrypted\"; use sealed or plain"),
     ("countersign.toml", "[recordings]", "color = 1\n[recordings]", "countersign.toml:3:1: the file has no key \"color\"; known are bastion, egress, host, limits, listen, recordings, state"),
     ("countersign.toml", "[recordings]", "listen = [\"*:22\"]\n[recordings]", "countersign.toml:3:11: \"*:22\": invalid socket address syntax; correct it in listen"),
     ("countersign.toml", "[recordings]", "[limits]\npending = 0\n[recordings]", "countersign.toml:4:11: pending = 0 is out of range; use 1 to 100000"),
@@ -317,7 +319,7 @@ fn a_case_that_fails_says_where_and_by_what() {
         (case("expect = \"permit\"\nwho = 1"), "7:1: [case] has no key \"who\"; known are action, at, by, command, expect, first_time, inner_auth, login, mfa, person, source, target"),
         (case("").replace("web-1", "web-9"), "3:10: there is no target \"web-9\"; use one of targets.toml"),
         (case("").replace("alice", "zoe"), "2:10: there is no person zoe; use one of people.toml"),
-        (case("").replace("shell", "shel"), "5:10: \"shel\" is not an action; use shell, exec, sftp, sftp-read, sftp-write, approve, replay, watch, kill, hold, review"),
+        (case("").replace("shell", "shel"), "5:10: \"shel\" is not an action; use shell, exec, sftp, sftp-read, sftp-write, approve, replay, watch, kill, hold, review, audit"),
         (case(""), "1:1: [case] has no expect; add expect = \"permit\""),
     ];
     for (text, line) in table {

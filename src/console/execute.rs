@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::ask::{Nothing, ahead};
 use super::card::with_causes;
 use super::decide::{Decider, document, terms};
-use super::grammar::{ApproveArgs, DecisionArgs, MineArgs, RequestArgs, RequestsArgs, Verb};
+use super::grammar::{ApproveArgs, AuditArgs, AuditWhat, DecisionArgs, MineArgs, Purpose, RequestArgs, RequestsArgs, Verb};
 use super::nearby::nearby;
 use super::reply::{Asked, Card, Decided, Issued, KeyLine, Listed, Next, OpenGrant, Refusal, RefusalKind, Reply, Whoami};
 use super::text::stock_path;
@@ -79,7 +79,12 @@ impl Act<'_> {
             }
             Verb::Targets => self.targets().await,
             Verb::Sessions(args) => self.sessions(args).await,
-            Verb::Replay(args) => self.replay(&args.session).await,
+            Verb::Replay(args) => self.fetch(&args.session, Purpose::Replay).await,
+            Verb::Checkpoint { from } => self.checkpoint(*from).await,
+            Verb::Audit(AuditArgs { what: AuditWhat::Log(args) }) => self.audit_log(args).await,
+            Verb::Audit(AuditArgs { what: AuditWhat::Export }) => self.audit_export().await,
+            Verb::Audit(AuditArgs { what: AuditWhat::Verify(_) }) | Verb::Verify(_) | Verb::Export(_) => Err(self.at_home(verb)),
+            Verb::Fetch { session, purpose } => self.fetch(session, *purpose).await,
             Verb::Reason { request, words } => {
                 self.seen(*request).await?;
                 let reason = words.join(" ");

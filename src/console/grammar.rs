@@ -64,6 +64,12 @@ pub enum Verb {
     Sessions(SessionsArgs),
     /// Play a recording
     Replay(ReplayArgs),
+    /// Check recordings: a session, a file on this machine, or all
+    Verify(VerifyArgs),
+    /// Take a recording out, decrypted, as a file of yours
+    Export(ExportArgs),
+    /// The audit log
+    Audit(AuditArgs),
     /// Give the reason that a request waits for
     Reason {
         request: RequestId,
@@ -84,9 +90,24 @@ pub enum Verb {
     Whoami,
     /// These lines
     Help,
+    /// The last signed state of the log, and the proof that it continues an earlier one.
+    #[command(skip)]
+    Checkpoint { from: u64 },
+    /// A recording with what it is checked by: the companion's own `replay`, `export` and `verify`.
+    #[command(skip)]
+    Fetch { session: SessionWord, purpose: Purpose },
     /// A decision with its signature: the companion's own `approve` and `deny`.
     #[command(skip)]
     Decide { document_b64: String, signature: String },
+}
+
+/// What a recording is fetched for; the log names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Purpose {
+    Replay,
+    Export,
+    Verify,
 }
 
 #[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
@@ -222,6 +243,96 @@ pub struct ReplayArgs {
     pub at: Option<Span>,
 }
 
+#[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VerifyArgs {
+    /// A session, the beginning of one, a request, `last`, or a file: the body or its manifest
+    #[arg(value_name = "SES|FILE", required_unless_present = "all")]
+    pub what: Option<String>,
+    /// Every recording that I may replay
+    #[arg(long, conflicts_with = "what")]
+    #[serde(default)]
+    pub all: bool,
+    /// For a file: the key file that belongs to it
+    #[arg(long, value_name = "FILE")]
+    #[serde(default)]
+    pub key_file: Option<std::path::PathBuf>,
+    /// For a file: the bastion's seal key, as in keys/allowed_signers.pub
+    #[arg(long, value_name = "FILE")]
+    #[serde(default)]
+    pub seal_key: Option<std::path::PathBuf>,
+}
+
+#[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExportArgs {
+    pub session: SessionWord,
+    /// cast: asciicast v2, for any player; text: what was on the screen
+    #[arg(long, value_name = "cast|text", default_value = "cast")]
+    pub format: Format,
+    /// Write here instead of to standard output
+    #[arg(short, long, value_name = "FILE")]
+    #[serde(default)]
+    pub output: Option<std::path::PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Format {
+    Cast,
+    Text,
+}
+
+#[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AuditArgs {
+    #[command(subcommand)]
+    pub what: AuditWhat,
+}
+
+#[derive(Debug, Clone, PartialEq, Subcommand, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum AuditWhat {
+    /// The newest rows
+    Log(AuditLogArgs),
+    /// The whole log with its checkpoints, to be kept and verified anywhere
+    Export,
+    /// Check an exported log on this machine
+    Verify(AuditVerifyArgs),
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Args, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AuditLogArgs {
+    /// Only this kind: session, session.open, certificate …
+    #[arg(value_name = "NAME")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    #[arg(long, value_name = "1d")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<Span>,
+    /// Only rows that mention this: a session, a request, a person, a digest
+    #[arg(long, value_name = "TEXT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub about: Option<String>,
+    /// At most so many
+    #[arg(long, short = 'n', default_value_t = 50)]
+    pub limit: u32,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Args, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AuditVerifyArgs {
+    /// What `audit export` wrote; without it the bastion's log is fetched
+    pub file: Option<std::path::PathBuf>,
+    /// The log's key, as the companion keeps it or `audit export` prints it: NAME+HASH+KEY
+    #[arg(long, value_name = "VKEY")]
+    pub key: Option<String>,
+    /// A checkpoint that was kept: the log has to continue it
+    #[arg(long, value_name = "FILE")]
+    pub checkpoint: Option<std::path::PathBuf>,
+}
+
 fn as_it_was() -> f64 {
     1.0
 }
@@ -300,6 +411,11 @@ impl Verb {
             | Verb::Grants(_)
             | Verb::Targets
             | Verb::Sessions(_)
+            | Verb::Fetch { .. }
+            | Verb::Checkpoint { .. }
+            | Verb::Verify(_)
+            | Verb::Export(_)
+            | Verb::Audit(_)
             | Verb::Whoami
             | Verb::Help => Ok(()),
         }
@@ -324,6 +440,11 @@ impl Verb {
             Verb::Submit { .. } => "submit",
             Verb::Whoami => "whoami",
             Verb::Help => "help",
+            Verb::Fetch { .. } => "fetch",
+            Verb::Checkpoint { .. } => "checkpoint",
+            Verb::Verify(_) => "verify",
+            Verb::Export(_) => "export",
+            Verb::Audit(_) => "audit",
             Verb::Decide { .. } => "decide",
         }
     }

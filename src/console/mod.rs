@@ -9,6 +9,7 @@ mod card;
 pub mod decide;
 mod execute;
 pub mod grammar;
+mod log;
 mod nearby;
 mod play;
 pub mod render;
@@ -32,8 +33,10 @@ use tokio::sync::watch;
 
 use crate::access::Principal;
 use crate::approvals::Approvals;
+use crate::audit::log::Log;
 use crate::config::Directory;
 use crate::recording::Recordings;
+use crate::retention::disposal::Disposal;
 use crate::store::Store;
 
 pub use card::with_causes;
@@ -50,6 +53,8 @@ pub struct Console {
     pub approvals: Approvals,
     pub store: Store,
     pub recordings: Recordings,
+    pub log: Log,
+    pub disposal: Disposal,
     pub directory: watch::Receiver<Arc<Directory>>,
     /// Decisions printed for `ssh-keygen`, until their signature comes.
     waiting: decide::Waiting,
@@ -65,8 +70,15 @@ pub struct Terminal {
 }
 
 impl Console {
-    pub fn new(approvals: Approvals, store: Store, recordings: Recordings, directory: watch::Receiver<Arc<Directory>>) -> Self {
-        Self { approvals, store, recordings, directory, waiting: decide::Waiting::default() }
+    pub fn new(
+        approvals: Approvals,
+        store: Store,
+        recordings: Recordings,
+        log: Log,
+        disposal: Disposal,
+        directory: watch::Receiver<Arc<Directory>>,
+    ) -> Self {
+        Self { approvals, store, recordings, log, disposal, directory, waiting: decide::Waiting::default() }
     }
 
     /// Runs one command line of the stock client (`ssh bastion approve K7Q3FM`); no command is help and

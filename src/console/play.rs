@@ -4,7 +4,7 @@
 //! (`recording::Screen`), text goes through `visible`. Reading happens on a thread of its own, a few
 //! steps ahead; the reader who leaves ends it.
 
-use std::fs::File;
+use std::io::{Read, Seek};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
@@ -41,14 +41,15 @@ pub enum Played {
 }
 
 /// Plays a recording's body. On a terminal: space holds, q leaves. Elsewhere: all its text at once.
-pub async fn play<I, O>(
-    body: File,
+pub async fn play<R, I, O>(
+    body: R,
     how: &ReplayArgs,
     terminal: Option<(u32, u32)>,
     keys: &mut Keys<I>,
     out: &mut Text<O>,
 ) -> Result<Played, PlayError>
 where
+    R: Read + Seek + Send + 'static,
     I: AsyncRead + Unpin,
     O: AsyncWrite + Unpin,
 {
@@ -93,14 +94,20 @@ async fn reached<I: AsyncRead + Unpin>(due: &mut Instant, keys: &mut Keys<I>) ->
 
 type Tell = mpsc::Sender<Result<Step, ReplayError>>;
 
-fn read(body: File, schedule: Schedule, from: Option<Duration>, terminal: Option<(u32, u32)>, tell: &Tell) {
+fn read(body: impl Read + Seek, schedule: Schedule, from: Option<Duration>, terminal: Option<(u32, u32)>, tell: &Tell) {
     if let Err(error) = read_all(body, schedule, from, terminal, tell) {
         // Nobody there to hear it: the reader has left.
         tell.blocking_send(Err(error)).ok();
     }
 }
 
-fn read_all(body: File, schedule: Schedule, from: Option<Duration>, terminal: Option<(u32, u32)>, tell: &Tell) -> Result<(), ReplayError> {
+fn read_all(
+    body: impl Read + Seek,
+    schedule: Schedule,
+    from: Option<Duration>,
+    terminal: Option<(u32, u32)>,
+    tell: &Tell,
+) -> Result<(), ReplayError> {
     let replay = Replay::over(body)?;
     if terminal.is_none()
         && let Some((cols, rows, _)) = replay.header().terminal.clone()
@@ -120,7 +127,7 @@ fn read_all(body: File, schedule: Schedule, from: Option<Duration>, terminal: Op
 }
 
 /// What a terminal showed, as the lines that scrolled by: for pipes and files.
-fn read_out(mut replay: Replay, (cols, rows): (u32, u32), from: Duration, tell: &Tell) -> Result<(), ReplayError> {
+fn read_out<R: Read + Seek>(mut replay: Replay<R>, (cols, rows): (u32, u32), from: Duration, tell: &Tell) -> Result<(), ReplayError> {
     let mut paper = Paper::new(cols, rows);
     let mut lines = Vec::new();
     for played in replay.by_ref() {

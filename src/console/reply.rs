@@ -30,7 +30,11 @@ pub enum Reply {
     Targets(Vec<TargetLine>),
     Sessions(Vec<SessionLine>),
     Decision(Box<Issued>),
-    Recording(RecordingLine),
+    Recording(Box<Evidence>),
+    Checkpoint(Box<CheckpointLine>),
+    AuditLog(Vec<AuditLine>),
+    /// Lines of an exported log, in order; the last answer has none.
+    AuditLines(Vec<String>),
     Whoami(Whoami),
     Help(String),
 }
@@ -187,6 +191,72 @@ pub struct RecordingLine {
     pub bytes: u64,
     /// Below the recordings' directory of the bastion.
     pub file: String,
+}
+
+/// A sealed recording, with everything that it is checked by. The bytes of its body follow.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Evidence {
+    pub session: SessionId,
+    /// The manifest and its SSHSIG, as they lie beside the body.
+    #[serde(with = "canonical::b64", rename = "manifest_b64")]
+    pub manifest: Vec<u8>,
+    pub signature: String,
+    /// What follows; nothing where the recording has gone.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub body: Option<RecordingLine>,
+    /// The recording's own key, encrypted to the auditors; absent in plain mode.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub key_file_b64: Option<String>,
+    /// The row of the audit log that says it was sealed.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub sealed: Option<LogRow>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub expired: Option<Expired>,
+}
+
+/// A row of the audit log and its proof.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LogRow {
+    pub seq: u64,
+    /// As it is hashed.
+    pub line: String,
+    /// RFC 6962 inclusion proof in the tree of the checkpoint.
+    pub proof: Vec<Digest>,
+    /// A signed note.
+    pub checkpoint: String,
+}
+
+/// The last signed state of the log, and the bastion's public keys.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CheckpointLine {
+    pub bastion: String,
+    /// A signed note.
+    pub note: String,
+    /// That it continues the size that was asked for; absent if it does not.
+    pub proof: Option<Vec<Digest>>,
+    /// The log's key, in the form of C2SP's signed notes.
+    pub log_key: String,
+    /// The key that manifests are signed with, as in `authorized_keys`.
+    pub seal_key: String,
+}
+
+/// A row of the audit log.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AuditLine {
+    pub seq: u64,
+    #[serde(with = "moment")]
+    pub at: Timestamp,
+    pub name: String,
+    pub facts: serde_json::Value,
+}
+
+/// A recording that has lawfully gone.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Expired {
+    #[serde(with = "canonical::b64", rename = "certificate_b64")]
+    pub certificate: Vec<u8>,
+    pub signature: String,
+    pub row: LogRow,
 }
 
 /// A decision's bytes, issued to be signed, and the card they are about.

@@ -7,7 +7,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::card::with_causes;
 use super::grammar::{self, NotAVerb, ReplayArgs, RequestsArgs, Verb};
 use super::play::{PlayError, play};
-use super::render::{Look, json, prefixed};
+use super::render::{Look, json, prefixed, visible};
 use super::reply::{Asked, Card, Next, Refusal, RefusalKind, Reply, State};
 use super::streams::{Keys, Text};
 use super::text::{self, Reader, Voice};
@@ -97,8 +97,27 @@ where
                 let waits = matches!(&verb, Verb::Request(args) if args.wait);
                 match self.console.execute(self.who, &verb, Timestamp::now()).await {
                     Ok(Reply::Asked(asked)) if waits => self.wait(asked).await,
+                    Ok(Reply::AuditLines(_)) => self.export_log(terminal.is_some()).await,
                     Ok(reply) => self.answer(&reply).await,
                     Err(refusal) => self.refuse(&refusal).await,
+                }
+            }
+        }
+    }
+
+    /// The whole log, exactly as it is; to a terminal with what could disturb it made visible.
+    async fn export_log(&mut self, terminal: bool) -> std::io::Result<u32> {
+        let mut export = self.console.log.export();
+        loop {
+            match export.next().await {
+                Ok(lines) if lines.is_empty() => return Ok(0),
+                Ok(lines) => {
+                    let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+                    if terminal { self.out.say(&visible(&text)).await? } else { self.out.bytes(text.as_bytes()).await? }
+                }
+                Err(error) => {
+                    let refusal = self.console.act(self.who, Timestamp::now()).down(&error);
+                    return self.refuse(&refusal).await;
                 }
             }
         }
@@ -222,11 +241,19 @@ where
 {
     async fn replay(&mut self, args: ReplayArgs, terminal: Option<Terminal>) -> std::io::Result<u32> {
         let verb = Verb::Replay(args.clone());
-        let recording = match self.console.execute(self.who, &verb, Timestamp::now()).await {
-            Ok(Reply::Recording(recording)) if !self.json => recording,
+        let evidence = match self.console.execute(self.who, &verb, Timestamp::now()).await {
+            Ok(Reply::Recording(evidence)) if !self.json => evidence,
             Ok(reply) => return self.answer(&reply).await,
             Err(refusal) => return self.refuse(&refusal).await,
         };
+        if evidence.key_file_b64.is_some() {
+            let why = "is encrypted to its auditors, so it plays on your machine only";
+            let act = self.console.act(self.who, Timestamp::now());
+            let mut refusal = act.refusal(RefusalKind::Refused, &evidence.session.to_string(), why);
+            refusal.next = vec![Next::Companion(format!("replay {}", evidence.session))];
+            return self.refuse(&refusal).await;
+        }
+        let Some(recording) = evidence.body else { return Ok(0) };
         let played = match self.console.recordings.body(&recording.file) {
             Ok(body) => play(body, &args, terminal.map(|size| (size.cols, size.rows)), &mut self.keys, &mut self.out).await,
             Err(error) => Err(PlayError::Replay(error.into())),

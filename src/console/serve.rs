@@ -4,7 +4,7 @@ use tokio::io::{AsyncBufRead, AsyncRead, AsyncReadExt, AsyncWrite, BufReader};
 
 use super::Console;
 use super::grammar::{RequestsArgs, Verb};
-use super::reply::{Asked, RecordingLine, Refusal, RefusalKind, Reply};
+use super::reply::{Asked, Evidence, Refusal, RefusalKind, Reply};
 use super::run::changed;
 use super::wire::{self, LineError, Lines, MAX_BULK, MAX_REQUEST, Said, read_call, say, say_bytes};
 use crate::access::Principal;
@@ -75,7 +75,8 @@ async fn answer<R: AsyncBufRead + Unpin + Send>(
         Ok(Reply::Asked(asked)) if matches!(verb, Verb::Request(args) if args.wait) => {
             return wait(console, who, id, asked, lines, out).await;
         }
-        Ok(Reply::Recording(recording)) => hand_over(console, who, id, recording, out).await?,
+        Ok(Reply::Recording(evidence)) => hand_over(console, who, id, evidence, out).await?,
+        Ok(Reply::AuditLines(_)) => hand_over_log(console, who, id, out).await?,
         Ok(reply) => say(out, Some(id), Said::Result(reply)).await?,
         Err(refusal) => say(out, Some(id), Said::Error(refusal)).await?,
     }
@@ -134,24 +135,40 @@ async fn watch<R: AsyncBufRead + Unpin + Send>(
     }
 }
 
-/// Sends what a recording's line announces, then the line again as the end.
+/// Sends the whole log, piece by piece.
+async fn hand_over_log(console: &Console, who: &Principal, id: u64, out: &mut (impl AsyncWrite + Unpin + Send)) -> std::io::Result<()> {
+    let mut export = console.log.export();
+    loop {
+        match export.next().await {
+            Ok(lines) if lines.is_empty() => return say(out, Some(id), Said::Result(Reply::AuditLines(lines))).await,
+            Ok(lines) => say(out, Some(id), Said::Event(Reply::AuditLines(lines))).await?,
+            Err(error) => {
+                let refusal = console.act(who, Timestamp::now()).down(&error);
+                return say(out, Some(id), Said::Error(refusal)).await;
+            }
+        }
+    }
+}
+
+/// Sends the body that a recording's evidence announces, then the evidence again as the end.
 async fn hand_over(
     console: &Console,
     who: &Principal,
     id: u64,
-    recording: RecordingLine,
+    evidence: Box<Evidence>,
     out: &mut (impl AsyncWrite + Unpin + Send),
 ) -> std::io::Result<()> {
     let refuse = |error: std::io::Error| Said::Error(console.act(who, Timestamp::now()).down(&error));
-    let mut body = match console.recordings.body(&recording.file) {
-        Ok(body) => tokio::fs::File::from_std(body),
+    let mut body = match evidence.body.as_ref().map(|line| console.recordings.body(&line.file)).transpose() {
+        Ok(Some(body)) => tokio::fs::File::from_std(body),
+        Ok(None) => return say(out, Some(id), Said::Result(Reply::Recording(evidence))).await,
         Err(error) => return say(out, Some(id), refuse(error)).await,
     };
-    say(out, Some(id), Said::Event(Reply::Recording(recording.clone()))).await?;
+    say(out, Some(id), Said::Event(Reply::Recording(evidence.clone()))).await?;
     let mut chunk = vec![0; MAX_BULK];
     loop {
         match body.read(&mut chunk).await {
-            Ok(0) => return say(out, Some(id), Said::Result(Reply::Recording(recording))).await,
+            Ok(0) => return say(out, Some(id), Said::Result(Reply::Recording(evidence))).await,
             Ok(read) => say_bytes(out, id, chunk.get(..read).unwrap_or_default()).await?,
             Err(error) => return say(out, Some(id), refuse(error)).await,
         }

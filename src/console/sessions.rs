@@ -5,12 +5,13 @@
 //! an operator lists it again.
 
 use super::execute::Act;
-use super::grammar::{SessionWord, SessionsArgs};
-use super::reply::{Next, RecordingLine, Refusal, RefusalKind, Reply, SessionLine};
+use super::grammar::{Purpose, SessionWord, SessionsArgs};
+use super::reply::{Evidence, Expired, LogRow, Next, RecordingLine, Refusal, RefusalKind, Reply, SessionLine};
 use crate::access::ConsoleAction;
 use crate::audit::Event;
 use crate::id::TargetId;
-use crate::store::{Found, SessionFilter, SessionRow};
+use crate::recording::Part;
+use crate::store::{Disposal, Found, SealedRow, SessionFilter, SessionRow};
 
 /// Sessions read for a listing, newest first.
 const READ: u32 = 1000;
@@ -40,20 +41,76 @@ impl Act<'_> {
     }
 
     /// Finds the recording that is meant, and writes down that it is about to be seen.
-    pub(super) async fn replay(&self, word: &SessionWord) -> Result<Reply, Refusal> {
+    pub(super) async fn fetch(&self, word: &SessionWord, purpose: Purpose) -> Result<Reply, Refusal> {
         let row = self.meant(word).await?;
         let Some(sealed) = &row.sealed else {
             let why = if row.ended.is_none() { "is still running" } else { "is being sealed; try again in a moment" };
             return Err(self.refusal(RefusalKind::Unavailable, &row.id.to_string(), why));
         };
-        let recording = RecordingLine { session: row.id, sha256: sealed.sha256, bytes: sealed.bytes, file: sealed.file.clone() };
+        let gone = match row.disposal {
+            Disposal::Kept | Disposal::Marked { .. } => None,
+            Disposal::Erasing { at } | Disposal::Disposed { at } => Some(at),
+        };
+        if let Some(at) = gone
+            && purpose != Purpose::Verify
+        {
+            let why = format!("has gone on schedule ({}), {}; its certificate: countersign verify {}", sealed.due.schedule, at, row.id);
+            return Err(self.refusal(RefusalKind::Refused, &row.id.to_string(), &why));
+        }
+        let name = match purpose {
+            Purpose::Replay => "session.replay",
+            Purpose::Export => "session.export",
+            Purpose::Verify => "session.verify",
+        };
         let facts = serde_json::json!({
             "person": self.who.person(), "key": self.who.fingerprint(), "source": self.who.source(), "session": row.id,
-            "target": row.target, "of": row.person, "sha256": sealed.sha256,
+            "target": row.target, "of": row.person, "manifest": sealed.manifest,
         });
         // A gate event: what cannot be written down is not shown (FC5).
-        self.console.store.report(Event::new("session.replay", facts), self.now).await.map_err(|error| self.down(&error))?;
-        Ok(Reply::Recording(recording))
+        self.console.store.report(Event::new(name, facts), self.now).await.map_err(|error| self.down(&error))?;
+        self.evidence(&row, sealed, gone.is_some(), purpose).await.map(|evidence| Reply::Recording(Box::new(evidence)))
+    }
+
+    async fn evidence(&self, row: &SessionRow, sealed: &SealedRow, gone: bool, purpose: Purpose) -> Result<Evidence, Refusal> {
+        let part = |part: Part| self.console.recordings.part(row.id, part);
+        let missing = |what: &str, error: std::io::Error| {
+            tracing::error!(session = %row.id, %error, what, "a part of a sealed recording cannot be read");
+            let why = format!("has no {what} any more, and no certificate says that it went: tell an operator");
+            self.refusal(RefusalKind::Unavailable, &row.id.to_string(), &why)
+        };
+        let manifest = part(Part::Manifest).map_err(|error| missing("manifest", error))?;
+        let signature = part(Part::Signature).map_err(|error| missing("signature", error))?;
+        let key_file = match (gone, part(Part::Key)) {
+            (false, Ok(bytes)) => Some(data_encoding::BASE64.encode(&bytes)),
+            (true, _) | (false, Err(_)) => None,
+        };
+        let verifying = purpose == Purpose::Verify;
+        let sealed_row = if verifying { self.log_row(sealed.seq).await? } else { None };
+        let expired = match (gone, self.console.store.disposed_seq(row.id).await.map_err(|error| self.down(&error))?) {
+            (true, Some(seq)) => match (part(Part::Expired), part(Part::ExpiredSignature), self.log_row(seq).await?) {
+                (Ok(certificate), Ok(signature), Some(row)) => {
+                    Some(Expired { certificate, signature: String::from_utf8_lossy(&signature).into_owned(), row })
+                }
+                _ => None,
+            },
+            _ => None,
+        };
+        Ok(Evidence {
+            session: row.id,
+            manifest,
+            signature: String::from_utf8_lossy(&signature).into_owned(),
+            body: (!gone).then(|| recording_line(row, sealed)),
+            key_file_b64: key_file,
+            sealed: sealed_row,
+            expired,
+        })
+    }
+
+    /// A row of the log with its proof.
+    async fn log_row(&self, seq: u64) -> Result<Option<LogRow>, Refusal> {
+        let line = self.console.store.audit_line(seq).await.map_err(|error| self.down(&error))?;
+        let proven = self.console.log.inclusion(seq, self.now).await.map_err(|error| self.down(&error))?;
+        Ok(line.zip(proven).map(|(line, (checkpoint, proof))| LogRow { seq, line, proof, checkpoint: checkpoint.note }))
     }
 
     async fn meant(&self, word: &SessionWord) -> Result<SessionRow, Refusal> {
@@ -123,11 +180,10 @@ fn line(row: &SessionRow) -> SessionLine {
         started: row.started,
         ended: row.ended,
         outcome: row.outcome.clone(),
-        sealed: row.sealed.as_ref().map(|sealed| RecordingLine {
-            session: row.id,
-            sha256: sealed.sha256,
-            bytes: sealed.bytes,
-            file: sealed.file.clone(),
-        }),
+        sealed: row.sealed.as_ref().map(|sealed| recording_line(row, sealed)),
     }
+}
+
+fn recording_line(row: &SessionRow, sealed: &SealedRow) -> RecordingLine {
+    RecordingLine { session: row.id, sha256: sealed.sha256, bytes: sealed.bytes, file: sealed.file.clone() }
 }

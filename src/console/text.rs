@@ -3,7 +3,9 @@
 pub use super::card::card;
 use super::card::{how_long, join, tone};
 use super::render::{Listing, Look, Tone, counted, prefixed, visible, when};
-use super::reply::{Asked, Card, Decided, Listed, Next, OpenGrant, Refusal, RefusalKind, Reply, SessionLine, State, TargetLine, Whoami};
+use super::reply::{
+    Asked, AuditLine, Card, Decided, Listed, Next, OpenGrant, Refusal, RefusalKind, Reply, SessionLine, State, TargetLine, Whoami,
+};
 use crate::access::decision::Verdict;
 use crate::time::{Timestamp, about};
 
@@ -48,9 +50,13 @@ pub fn reply(reply: &Reply, reader: &Reader<'_>) -> String {
         Reply::Targets(targets) => target_lines(targets, reader),
         Reply::Sessions(sessions) => session_lines(sessions, reader),
         Reply::Decision(issued) => String::from_utf8_lossy(&issued.bytes).into_owned(),
-        Reply::Recording(recording) => {
-            said(&format!("{}: {} bytes sealed, SHA-256 {}", recording.session, recording.bytes, recording.sha256))
-        }
+        Reply::Recording(evidence) => said(&match &evidence.body {
+            Some(body) => format!("{}: {} bytes sealed, SHA-256 {}", body.session, body.bytes, body.sha256),
+            None => format!("{} has gone on schedule", evidence.session),
+        }),
+        Reply::Checkpoint(checkpoint) => checkpoint.note.clone(),
+        Reply::AuditLog(rows) => audit_lines(rows, reader),
+        Reply::AuditLines(lines) => lines.iter().map(|line| format!("{line}\n")).collect(),
         Reply::Whoami(me) => whoami(me),
         Reply::Help(text) => text.clone(),
     }
@@ -246,6 +252,26 @@ fn session_lines(sessions: &[SessionLine], reader: &Reader<'_>) -> String {
             one.outcome.clone().unwrap_or_default(),
         ];
         table.row(tone, cells);
+    }
+    table.render(reader.look)
+}
+
+fn audit_lines(rows: &[AuditLine], reader: &Reader<'_>) -> String {
+    if rows.is_empty() {
+        return said("no row of the log is like that");
+    }
+    let mut table = Listing::new(&["ROW", "WHEN", "WHAT", "FACTS"]);
+    for row in rows {
+        let facts = row.facts.as_object().map(|facts| {
+            let known = facts.iter().filter(|(_, value)| !value.is_null());
+            let pairs = known.map(|(key, value)| match value {
+                serde_json::Value::String(text) => format!("{key}={text}"),
+                other => format!("{key}={other}"),
+            });
+            pairs.collect::<Vec<_>>().join(" ")
+        });
+        let cells = [row.seq.to_string(), when(row.at, reader.now), row.name.clone(), facts.unwrap_or_default()];
+        table.row(Tone::Plain, cells);
     }
     table.render(reader.look)
 }

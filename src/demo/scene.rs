@@ -60,10 +60,11 @@ impl Scene {
         let dir = builder.prefix("countersign-demo-").permissions(Permissions::from_mode(0o700)).tempdir();
         let dir = dir.context("no temporary directory can be made; TMPDIR names another place")?;
         let installation = dir.path().join("bastion");
-        init::make(&installation, "bastion")?;
         for person in Person::ALL {
             make_key(&dir.path().join(person.name())).await?;
         }
+        let carol = read(&dir.path().join("carol/id_ed25519.pub"))?;
+        init::make(&installation, "bastion", &[("carol".parse()?, carol.parse()?)])?;
         let user_ca = read(&installation.join("keys/user_ca.pub"))?;
         let sandbox = Sandbox::start(&user_ca, "web-1".parse()?).await.context("the target cannot be started")?;
         write_installation(&installation, dir.path(), &sandbox)?;

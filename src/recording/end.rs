@@ -50,6 +50,10 @@ impl Ended {
         let node = Arc::clone(&self.spool.node);
         let _turn = Arc::clone(&node.seals).acquire_owned().await.map_err(|_| RecordError::Stopped)?;
         // The spool goes along: as long as somebody holds it, `recover` leaves it alone.
-        off_the_runtime(move || seal::seal(&self.spool.node.layout, self.spool.path())).await?
+        off_the_runtime(move || {
+            let key = self.spool.file().key();
+            seal::seal(&self.spool.node, self.spool.path(), &|_| Ok(key.clone()))
+        })
+        .await?
     }
 }

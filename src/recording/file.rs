@@ -13,7 +13,7 @@ use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
 
 use crate::transcript::record::{self, Ending};
-use crate::transcript::spool::{FrameWriter, MAGIC, Place};
+use crate::transcript::spool::{FrameWriter, Full, MAGIC, Place, SpoolKey};
 
 /// Space for the end record; an [`Ending`] is shortened to fit.
 const END_ROOM: u64 = 16 * 1024;
@@ -24,6 +24,7 @@ const AHEAD: u64 = 256 * 1024;
 #[derive(Debug)]
 pub(super) struct SpoolFile {
     file: Arc<File>,
+    key: SpoolKey,
     good: u64,
     frames: FrameWriter,
     /// Bytes allocated, or nothing where the file system cannot: there a full disk shows at the write.
@@ -35,30 +36,42 @@ pub(super) struct SpoolFile {
 pub(super) struct Batch {
     bytes: Vec<u8>,
     frames: FrameWriter,
+    key: Option<SpoolKey>,
+    full: bool,
 }
 
 impl Batch {
-    /// Appends one record.
+    /// Appends one record; what no longer fits into the spool's numbers fails the batch.
     pub(super) fn record(&mut self, payload: impl FnOnce(&mut Vec<u8>)) {
-        self.frames.frame(Place::Inside, &mut self.bytes, payload);
+        let Some(key) = &self.key else { return };
+        self.full |= self.frames.frame(key, Place::Inside, &mut self.bytes, payload).is_err();
     }
 }
 
 impl SpoolFile {
-    /// Creates the file with its header record; durable when it returns, the directory entry apart.
-    pub(super) fn create(path: &Path, header: &[u8]) -> io::Result<Self> {
+    /// Creates the file with its envelope, which holds the key, and its header record; durable when it
+    /// returns, the directory entry apart.
+    pub(super) fn create(path: &Path, key: SpoolKey, envelope: &[u8], header: &[u8]) -> io::Result<Self> {
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-        let mut spool = Self::over(file);
+        let mut spool = Self::over(file, key);
         let mut batch = Batch::default();
+        spool.open_batch(&mut batch);
         batch.bytes.extend_from_slice(&MAGIC);
+        batch.bytes.extend_from_slice(&u32::try_from(envelope.len()).map_err(io::Error::other)?.to_le_bytes());
+        batch.bytes.extend_from_slice(envelope);
         batch.record(|to| to.extend_from_slice(header));
         spool.append(&batch)?;
         spool.file.sync_data()?;
         Ok(spool)
     }
 
-    fn over(file: File) -> Self {
-        Self { file: Arc::new(file), good: 0, frames: FrameWriter::default(), allocated: Some(0) }
+    fn over(file: File, key: SpoolKey) -> Self {
+        Self { file: Arc::new(file), key, good: 0, frames: FrameWriter::default(), allocated: Some(0) }
+    }
+
+    /// What the spool is encrypted with, to read it back.
+    pub(super) fn key(&self) -> SpoolKey {
+        self.key.clone()
     }
 
     /// The same file, to be synced while this one is being written.
@@ -70,11 +83,16 @@ impl SpoolFile {
     pub(super) fn open_batch(&self, batch: &mut Batch) {
         batch.bytes.clear();
         batch.frames = self.frames;
+        batch.full = false;
+        batch.key = Some(self.key.clone());
     }
 
     /// Writes a batch in one go. After an error nothing of it counts, and only [`SpoolFile::end`] may
     /// follow, which writes over what was torn.
     pub(super) fn append(&mut self, batch: &Batch) -> io::Result<()> {
+        if batch.full {
+            return Err(io::Error::other(Full));
+        }
         let length = batch.bytes.len() as u64;
         self.allocate(length)?;
         // Positioned; a short write goes on with the very same remaining bytes, EINTR is tried again.
@@ -87,7 +105,7 @@ impl SpoolFile {
     /// Writes the end record into the space kept for it, cuts the file behind it, makes all durable.
     pub(super) fn end(&mut self, ending: &Ending) -> io::Result<()> {
         let mut bytes = Vec::new();
-        self.frames.frame(Place::Last, &mut bytes, |to| record::encode_end(ending, to));
+        self.frames.frame(&self.key, Place::Last, &mut bytes, |to| record::encode_end(ending, to)).map_err(io::Error::other)?;
         self.file.write_all_at(&bytes, self.good)?;
         self.good += bytes.len() as u64;
         self.file.set_len(self.good)?;
@@ -124,7 +142,7 @@ mod tests {
     #[test]
     fn a_full_disk_without_allocation_shows_at_the_write() {
         let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
-        let mut spool = SpoolFile::over(full);
+        let mut spool = SpoolFile::over(full, SpoolKey::new(&[7; 32]));
         let mut batch = Batch::default();
         spool.open_batch(&mut batch);
         batch.record(|to| to.push(1));
@@ -137,7 +155,7 @@ mod tests {
     fn space_for_the_end_is_allocated_ahead_without_growing_the_file() {
         use std::os::unix::fs::MetadataExt as _;
         let dir = tempfile::tempdir().unwrap();
-        let mut spool = SpoolFile::create(&dir.path().join("a.spool"), b"{}").unwrap();
+        let mut spool = SpoolFile::create(&dir.path().join("a.spool"), SpoolKey::new(&[7; 32]), b"", b"{}").unwrap();
         if spool.allocated.is_none() {
             panic!("{} cannot allocate ahead; set TMPDIR to a file system that can", dir.path().display());
         }

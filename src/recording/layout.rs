@@ -1,4 +1,6 @@
-//! Where files are: `spool/<session>.spool`, `sealed/<yyyy>/<mm>/<session>.cast.zst`.
+//! Where files are: `spool/<session>.spool`; `sealed/<yyyy>/<mm>/<session>` with `.cast.zst.age` (the body;
+//! `.cast.zst` in plain mode), `.json` (the manifest), `.json.sig`; and, in directories of their own,
+//! `<yyyy>/<mm>/<session>.key.age` (the key file).
 //!
 //! Every path is computed from a [`SessionId`] (year and month from the ULID's own time), so that no word
 //! of a user or of the database can name a file. Directories are 0700, files 0600; looser ones are refused.
@@ -28,7 +30,7 @@ const LOCK_DEADLINE: Duration = Duration::from_secs(3);
 impl Layout {
     pub(super) fn open(dir: &Path) -> Result<Self, RecordError> {
         let spools = dir.join("spool");
-        for made in [dir, &spools, &dir.join("sealed")] {
+        for made in [dir, &spools, &dir.join("sealed"), &dir.join("recovery")] {
             make_private(made)?;
         }
         Ok(Self { dir: dir.to_owned(), spools })
@@ -58,23 +60,19 @@ impl Layout {
         self.spools.join(format!("{session}.spool"))
     }
 
-    pub(super) fn sealed(&self, session: SessionId) -> PathBuf {
-        self.dir.join(sealed_name(session))
+    /// The directory that recovery keys are in.
+    pub(super) fn recovery(&self) -> PathBuf {
+        self.dir.join("recovery")
     }
 
-    /// Makes the directory of a sealed file, durably.
-    pub(super) fn make_parents(&self, session: SessionId) -> Result<PathBuf, RecordError> {
-        let month = self.sealed(session).parent().map(Path::to_owned).unwrap_or_default();
-        let year = month.parent().map(Path::to_owned).unwrap_or_default();
-        let mut above = self.dir.join("sealed");
-        for made in [year, month] {
-            if !made.is_dir() {
-                make_private(&made)?;
-                sync_dir(&above)?;
-            }
-            above = made;
-        }
-        Ok(above)
+    /// A file of a sealed recording.
+    pub(super) fn sealed(&self, session: SessionId, part: Part) -> PathBuf {
+        self.dir.join(sealed_name(session, part))
+    }
+
+    /// Below which the sealed files of all months are.
+    pub(super) fn sealed_dir(&self) -> PathBuf {
+        self.dir.join("sealed")
     }
 
     /// Lists the spools, whoever left them: those with a session's name, and those with any other.
@@ -105,9 +103,11 @@ impl Layout {
 
     pub(super) fn body(&self, file: &str) -> io::Result<File> {
         let no_such = || io::Error::new(io::ErrorKind::NotFound, format!("{file:?} is not a recording's name"));
-        let stem = Path::new(file).file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_suffix(SEALED));
-        let session: SessionId = stem.and_then(|stem| stem.parse().ok()).ok_or_else(no_such)?;
-        if sealed_name(session) != file {
+        let name = Path::new(file).file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let parsed =
+            [Part::Body, Part::Plain].into_iter().find_map(|part| Some((name.strip_suffix(part.extension())?.parse().ok()?, part)));
+        let (session, part) = parsed.ok_or_else(no_such)?;
+        if sealed_name(session, part) != file {
             return Err(no_such());
         }
         let flags = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
@@ -128,27 +128,80 @@ impl Layout {
     }
 }
 
-const SEALED: &str = ".cast.zst";
+/// A file of a sealed recording, by what its name ends in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// The transcript, compressed and encrypted.
+    Body,
+    /// The transcript, compressed only: plain mode.
+    Plain,
+    Key,
+    Manifest,
+    Signature,
+    /// What is left of a recording that has gone: the expiry certificate.
+    Expired,
+    ExpiredSignature,
+}
+
+impl Part {
+    pub const ALL: [Part; 7] = [Part::Body, Part::Plain, Part::Key, Part::Manifest, Part::Signature, Part::Expired, Part::ExpiredSignature];
+
+    pub fn extension(self) -> &'static str {
+        match self {
+            Part::Body => ".cast.zst.age",
+            Part::Plain => ".cast.zst",
+            Part::Key => ".key.age",
+            Part::Manifest => ".json",
+            Part::Signature => ".json.sig",
+            Part::Expired => ".expired.json",
+            Part::ExpiredSignature => ".expired.json.sig",
+        }
+    }
+}
 
 /// The name below the recordings' directory.
-pub(super) fn sealed_name(session: SessionId) -> String {
+pub(super) fn sealed_name(session: SessionId, part: Part) -> String {
+    format!("sealed/{}{}", dated(session), part.extension())
+}
+
+/// `<yyyy>/<mm>/<session>`
+fn dated(session: SessionId) -> String {
     let name = session.to_string();
     let millis = ulid::Ulid::from_string(&name).map_or(0, |ulid| ulid.timestamp_ms());
     let begun = i64::try_from(millis).ok().and_then(DateTime::from_timestamp_millis).unwrap_or_default();
-    format!("sealed/{}/{name}{SEALED}", begun.format("%Y/%m"))
+    format!("{}/{name}", begun.format("%Y/%m"))
 }
 
-/// Finds a session's sealed file below `dir`.
+/// Where a directory of key files keeps this session's.
+pub(super) fn key_file(dir: &Path, session: SessionId) -> PathBuf {
+    dir.join(format!("{}{}", dated(session), Part::Key.extension()))
+}
+
+/// Finds a session's sealed body below `dir`.
 pub fn locate(dir: &Path, session: SessionId) -> Option<PathBuf> {
-    let path = dir.join(sealed_name(session));
-    path.is_file().then_some(path)
+    [Part::Body, Part::Plain].into_iter().map(|part| dir.join(sealed_name(session, part))).find(|path| path.is_file())
+}
+
+/// Makes the directories between `base` and a file two levels below it, durably; returns the last.
+pub(super) fn make_parents(base: &Path, file: &Path) -> Result<PathBuf, RecordError> {
+    let month = file.parent().map(Path::to_owned).unwrap_or_default();
+    let year = month.parent().map(Path::to_owned).unwrap_or_default();
+    let mut above = base.to_owned();
+    for made in [year, month] {
+        if !made.is_dir() {
+            make_private(&made)?;
+            sync_dir(&above)?;
+        }
+        above = made;
+    }
+    Ok(above)
 }
 
 pub(super) fn sync_dir(path: &Path) -> Result<(), RecordError> {
     File::open(path).and_then(|dir| dir.sync_all()).map_err(|e| RecordError::io("could not sync the directory", path, e))
 }
 
-fn make_private(path: &Path) -> Result<(), RecordError> {
+pub(super) fn make_private(path: &Path) -> Result<(), RecordError> {
     DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|e| RecordError::io("could not make the directory", path, e))?;
     let mode = path.metadata().map_err(|e| RecordError::io("could not look at", path, e))?.permissions().mode();
     if mode & 0o077 == 0 { Ok(()) } else { Err(RecordError::Loose { path: path.to_owned() }) }
@@ -182,22 +235,24 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let layout = Layout::open(&dir.path().join("recordings")).unwrap();
         let session = SessionId::new(Timestamp::from_micros(1_781_440_100_000_000));
-        layout.make_parents(session).unwrap();
-        std::fs::write(layout.sealed(session), b"body").unwrap();
-        let name = sealed_name(session);
+        let path = layout.sealed(session, Part::Body);
+        make_parents(&layout.sealed_dir(), &path).unwrap();
+        std::fs::write(&path, b"body").unwrap();
+        let name = sealed_name(session, Part::Body);
         assert!(name.starts_with("sealed/2026/06/"), "{name}");
         assert!(layout.body(&name).is_ok());
-        assert_eq!(locate(&dir.path().join("recordings"), session), Some(layout.sealed(session)));
+        assert_eq!(locate(&dir.path().join("recordings"), session), Some(path));
         for hostile in [
             "",
             "/etc/passwd",
             "../x",
             "sealed/../spool/x.spool",
-            &format!("sealed/2026/06/../06/{session}.cast.zst"),
+            &format!("sealed/2026/06/../06/{session}.cast.zst.age"),
             &format!("./{name}"),
             &format!("{name}/"),
             &name.to_lowercase(),
-            &format!("sealed/2027/06/{session}.cast.zst"),
+            &format!("sealed/2027/06/{session}.cast.zst.age"),
+            &sealed_name(session, Part::Manifest),
         ] {
             assert_eq!(layout.body(hostile).unwrap_err().kind(), io::ErrorKind::NotFound, "{hostile}");
         }
@@ -208,9 +263,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let layout = Layout::open(&dir.path().join("recordings")).unwrap();
         let session = SessionId::new(Timestamp::from_micros(1_781_440_100_000_000));
-        layout.make_parents(session).unwrap();
-        std::os::unix::fs::symlink("/etc/passwd", layout.sealed(session)).unwrap();
-        assert!(layout.body(&sealed_name(session)).is_err());
+        let path = layout.sealed(session, Part::Body);
+        make_parents(&layout.sealed_dir(), &path).unwrap();
+        std::os::unix::fs::symlink("/etc/passwd", path).unwrap();
+        assert!(layout.body(&sealed_name(session, Part::Body)).is_err());
     }
 
     #[test]

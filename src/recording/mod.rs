@@ -6,10 +6,12 @@
 //! Only [`file`] writes spools, only [`seal`] writes sealed files.
 
 mod end;
+mod erase;
 mod file;
 mod frames;
 mod layout;
 mod play;
+mod protection;
 mod read;
 mod recorder;
 mod recover;
@@ -17,6 +19,8 @@ mod replay;
 mod screen;
 mod seal;
 mod spool;
+mod unseal;
+pub mod verify;
 mod visible;
 mod withhold;
 mod writers;
@@ -24,21 +28,27 @@ mod writers;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
+use crate::authority::{SealKey, SealKeyError};
 use crate::id::{Digest, SessionId};
+use crate::retention::terms::{Due, Terms};
+use crate::store::SealedRow;
 use crate::time::Timestamp;
 use crate::transcript::Outcome;
+use crate::transcript::manifest::LogPoint;
 
 pub use crate::transcript::Header;
 pub use end::Ended;
-pub use layout::locate;
+pub use layout::{Part, locate};
 pub use play::{Player, Schedule, Step};
+pub use protection::Protection;
 pub use recorder::{Recorder, Tape};
 pub use replay::{Replay, ReplayError};
 pub use screen::Screen;
+pub use unseal::{UnsealError, Unsealed, open_key_file, unseal};
 pub use visible::{is_unseen, visible};
 
 /// The recording side of one node: a directory and a few writer threads. Cheap to clone.
@@ -55,6 +65,23 @@ pub struct Settings {
     /// Non-terminal bytes of one stream kept in full; beyond, length and SHA-256 per chunk.
     pub bulk_cap: u64,
     pub writers: usize,
+    pub durability: Durability,
+    pub protection: Protection,
+    /// The bastion's id, for manifests.
+    pub bastion: String,
+    pub seal_key: SealKey,
+    /// The latest signed point of the audit log.
+    pub log: watch::Receiver<LogPoint>,
+}
+
+/// When what was written reaches the disk itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Durability {
+    /// Within a second.
+    #[default]
+    Second,
+    /// Before it goes on to client or target.
+    Strict,
 }
 
 /// What all recordings of one directory share; its writer threads end with it.
@@ -62,6 +89,9 @@ pub struct Settings {
 struct Node {
     settings: Settings,
     layout: layout::Layout,
+    /// Who reads what is sealed from now on; a reload changes it.
+    protection: Mutex<Arc<Protection>>,
+    recovery: protection::Recovery,
     pool: Arc<writers::Pool>,
     /// Sealing is processor-bound; more at once would only take the cores from the relays.
     seals: Arc<Semaphore>,
@@ -72,6 +102,15 @@ struct Node {
 
 const PARALLEL_SEALS: usize = 2;
 
+/// Manifests, signatures, key files and certificates are smaller.
+const MAX_PART: u64 = 256 * 1024;
+
+impl Node {
+    fn protection(&self) -> Arc<Protection> {
+        Arc::clone(&self.protection.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
 impl Drop for Node {
     fn drop(&mut self) {
         self.pool.stop();
@@ -79,14 +118,30 @@ impl Drop for Node {
 }
 
 impl Recordings {
+    /// Makes the directory, or refuses one that others can open.
+    pub fn make_dir(dir: &Path) -> Result<(), RecordError> {
+        layout::make_private(dir)
+    }
+
     /// Opens the directory for this process alone, makes what is missing in it, starts the writers.
     pub fn open(settings: Settings) -> Result<Self, RecordError> {
         let layout = layout::Layout::open(&settings.dir)?;
         let lock = layout.lock()?;
+        let recovery = protection::Recovery::open(&layout.recovery())?;
+        settings.protection.key_dirs().iter().try_for_each(|dir| layout::make_private(dir))?;
+        let protection = Mutex::new(Arc::new(settings.protection.clone()));
         let pool = writers::Pool::start(settings.writers)
             .map_err(|source| RecordError::io("could not start the writers of", &settings.dir, source))?;
-        let node =
-            Node { layout, pool, seals: Arc::new(Semaphore::new(PARALLEL_SEALS)), live: layout::Live::default(), _lock: lock, settings };
+        let node = Node {
+            layout,
+            protection,
+            recovery,
+            pool,
+            seals: Arc::new(Semaphore::new(PARALLEL_SEALS)),
+            live: layout::Live::default(),
+            _lock: lock,
+            settings,
+        };
         Ok(Self { node: Arc::new(node) })
     }
 
@@ -113,6 +168,23 @@ impl Recordings {
         self.node.layout.unlink_spool(session)
     }
 
+    /// Destroys the recovery keys of earlier boots, if none of their spools is left. After `recover` and
+    /// the transactions that it led to.
+    pub fn forget_earlier_boots(&self) -> Result<(), RecordError> {
+        let (sessions, _) = self.node.layout.all_spools()?;
+        if sessions.iter().all(|session| self.node.live.contains(*session)) {
+            self.node.recovery.forget_old(&self.node.layout.recovery())?;
+        }
+        Ok(())
+    }
+
+    /// Changes who reads what is sealed from now on.
+    pub fn protect(&self, protection: Protection) -> Result<(), RecordError> {
+        protection.key_dirs().iter().try_for_each(|dir| layout::make_private(dir))?;
+        *self.node.protection.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(protection);
+        Ok(())
+    }
+
     /// Lists spools whose header could not be read; they were renamed to `*.bad` and lost nothing.
     pub fn set_aside(&self) -> Result<Vec<PathBuf>, RecordError> {
         self.node.layout.set_aside()
@@ -121,6 +193,32 @@ impl Recordings {
     /// Opens a sealed file by the name that [`Sealed::file`] gave it; any other name is not found.
     pub fn body(&self, file: &str) -> io::Result<File> {
         self.node.layout.body(file)
+    }
+
+    /// Reads a small file of a sealed recording; a key file from the first directory that has it.
+    pub fn part(&self, session: SessionId, part: Part) -> io::Result<Vec<u8>> {
+        use std::io::Read as _;
+        let beside = [self.node.layout.sealed(session, part)];
+        let keys: Vec<PathBuf> = self.node.protection().key_dirs().iter().map(|dir| layout::key_file(dir, session)).collect();
+        let mut last = io::ErrorKind::NotFound.into();
+        for path in if part == Part::Key { keys.iter() } else { beside.iter() } {
+            let mut bytes = Vec::new();
+            match File::open(path).and_then(|file| file.take(MAX_PART).read_to_end(&mut bytes)) {
+                Ok(_) => return Ok(bytes),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    /// Signs with the seal key what is said of recordings.
+    pub fn sign(&self, namespace: &str, bytes: &[u8]) -> Result<String, SealKeyError> {
+        self.node.settings.seal_key.sign(namespace, bytes)
+    }
+
+    /// The public half of the key that manifests are signed with.
+    pub fn seal_key(&self) -> String {
+        self.node.settings.seal_key.public()
     }
 
     /// Where a session's sealed file is, if there is one.
@@ -137,7 +235,21 @@ pub struct Sealed {
     pub file: String,
     pub sha256: Digest,
     pub bytes: u64,
+    /// SHA-256 of the manifest.
+    pub manifest: Digest,
+    pub retention: Terms,
     pub ended: Timestamp,
+}
+
+impl Sealed {
+    /// What the state keeps of it; terms that lead to no day keep it for good.
+    pub fn row(&self) -> SealedRow {
+        let due = self.retention.due(self.ended).unwrap_or_else(|error| {
+            tracing::error!(session = %self.session, %error, "no day follows from the retention terms; the recording is kept");
+            Due::never()
+        });
+        SealedRow { file: self.file.clone(), sha256: self.sha256, bytes: self.bytes, manifest: self.manifest, due, seq: 0 }
+    }
 }
 
 #[derive(Debug, Clone, thiserror::Error)]
@@ -157,6 +269,8 @@ pub enum RecordError {
     InUse { path: PathBuf },
     #[error("{path} can be opened by others: chmod 700 {path}")]
     Loose { path: PathBuf },
+    #[error("it could not be encrypted or signed: {why}")]
+    Encrypt { why: String },
     #[error("the recorder has stopped")]
     Stopped,
 }

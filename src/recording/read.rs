@@ -8,7 +8,7 @@ use super::RecordError;
 use crate::transcript::Header;
 use crate::transcript::event::Event;
 use crate::transcript::record::{self, Ending, Record};
-use crate::transcript::spool::{Cut, FrameReader, MAGIC, MAX_PAYLOAD, OVERHEAD, Place, Step};
+use crate::transcript::spool::{Cut, FrameReader, MAGIC, MAX_ENVELOPE, MAX_PAYLOAD, OVERHEAD, Place, SpoolKey, Step};
 
 /// Two of the largest frames, so that reading is in large pieces.
 const BUFFER: usize = 2 * (MAX_PAYLOAD + OVERHEAD);
@@ -21,9 +21,14 @@ pub(super) struct SpoolReader<R> {
     from: usize,
     to: usize,
     frames: FrameReader,
+    /// The last frame's, decrypted.
+    payload: Vec<u8>,
     /// Offset in the spool behind the last good record.
     good: u64,
 }
+
+/// How a spool's envelope becomes its key: known already, or opened with a key of the node or an auditor.
+pub(super) type Unwrap<'a> = &'a dyn Fn(&[u8]) -> Result<SpoolKey, String>;
 
 /// What comes next in a spool.
 #[derive(Debug, PartialEq, Eq)]
@@ -38,40 +43,47 @@ pub(super) enum Next {
     Cut(Cut),
 }
 
-/// A frame's payload in the buffer, or why there is none.
+/// A frame whose payload has been decrypted, or why there is none.
 enum Frame {
-    Good { from: usize, to: usize, place: Place },
+    Good { size: usize, place: Place },
     Bad(String),
 }
 
 impl SpoolReader<File> {
     /// Opens a spool and reads its header; [`RecordError::BadSpool`] if it is none.
-    pub(super) fn open(path: &Path) -> Result<(Self, Header), RecordError> {
+    pub(super) fn open(path: &Path, unwrap: Unwrap<'_>) -> Result<(Self, Header), RecordError> {
         let io = |e| RecordError::io("could not read", path, e);
         let file = File::open(path).map_err(io)?;
-        let (reader, header) = Self::over(file).map_err(io)?;
-        let header = header.map_err(|why| RecordError::BadSpool { path: path.to_owned(), why })?;
-        Ok((reader, header))
+        let opened = Self::over(file, unwrap).map_err(io)?;
+        opened.map_err(|why| RecordError::BadSpool { path: path.to_owned(), why })
     }
 }
 
 impl<R: Read> SpoolReader<R> {
-    pub(super) fn over(source: R) -> io::Result<(Self, Result<Header, String>)> {
-        let buffer = vec![0; BUFFER];
-        let mut reader = Self { source, buffer, from: 0, to: 0, frames: FrameReader::default(), good: 0 };
+    /// Reads envelope and header; an inner error says why this is no spool that can be read.
+    pub(super) fn over(source: R, unwrap: Unwrap<'_>) -> io::Result<Result<(Self, Header), String>> {
+        let frames = FrameReader::new(SpoolKey::new(&[0; 32]));
+        let mut reader = Self { source, buffer: vec![0; BUFFER], from: 0, to: 0, frames, payload: Vec::new(), good: 0 };
+        let envelope = match reader.envelope()? {
+            Ok(envelope) => envelope,
+            Err(why) => return Ok(Err(why)),
+        };
+        match unwrap(&envelope) {
+            Ok(key) => reader.frames = FrameReader::new(key),
+            Err(why) => return Ok(Err(why)),
+        }
         let header = reader.header()?;
-        Ok((reader, header))
+        Ok(header.map(|header| (reader, header)))
     }
 
     pub(super) fn next(&mut self) -> io::Result<Next> {
-        let (from, to, place) = match self.frame()? {
-            Frame::Good { from, to, place } => (from, to, place),
+        let (size, place) = match self.frame()? {
+            Frame::Good { size, place } => (size, place),
             Frame::Bad(why) => return Ok(self.cut(why)),
         };
-        let payload = self.buffer.get(from..to).unwrap_or_default();
-        match (record::decode(payload), place) {
+        match (record::decode(&self.payload), place) {
             (Ok(Record::Event { at, event }), Place::Inside) => {
-                self.good += (to - from + OVERHEAD) as u64;
+                self.good += size as u64;
                 Ok(Next::Event { at, event })
             }
             (Ok(Record::End(ending)), Place::Last) => Ok(Next::End(ending)),
@@ -82,15 +94,30 @@ impl<R: Read> SpoolReader<R> {
         }
     }
 
-    fn header(&mut self) -> io::Result<Result<Header, String>> {
-        if !self.fill(MAGIC.len())? || self.rest().get(..MAGIC.len()) != Some(&MAGIC[..]) {
+    fn envelope(&mut self) -> io::Result<Result<Vec<u8>, String>> {
+        let head = MAGIC.len() + 4;
+        if !self.fill(head)? || self.rest().get(..MAGIC.len()) != Some(&MAGIC[..]) {
             return Ok(Err("it does not begin as a spool of this version".into()));
         }
-        self.from += MAGIC.len();
+        let length = self.rest().get(MAGIC.len()..head).and_then(|bytes| bytes.try_into().ok()).map_or(0, u32::from_le_bytes);
+        let length = usize::try_from(length).unwrap_or(usize::MAX);
+        if length > MAX_ENVELOPE {
+            return Ok(Err(format!("an envelope of {length} bytes is not one of ours")));
+        }
+        if !self.fill(head + length)? {
+            return Ok(Err("its envelope is torn".into()));
+        }
+        let envelope = self.rest().get(head..head + length).unwrap_or_default().to_vec();
+        self.from += head + length;
+        self.good = (head + length) as u64;
+        Ok(Ok(envelope))
+    }
+
+    fn header(&mut self) -> io::Result<Result<Header, String>> {
         Ok(match self.frame()? {
-            Frame::Good { from, to, place: Place::Inside } => {
-                self.good = (MAGIC.len() + to - from + OVERHEAD) as u64;
-                Header::from_json(self.buffer.get(from..to).unwrap_or_default()).map_err(|e| e.to_string())
+            Frame::Good { size, place: Place::Inside } => {
+                self.good += size as u64;
+                Header::from_json(&self.payload).map_err(|e| e.to_string())
             }
             Frame::Good { place: Place::Last, .. } => Err("its header is marked as its end".into()),
             Frame::Bad(why) => Err(format!("its header is not whole: {why}")),
@@ -108,11 +135,11 @@ impl<R: Read> SpoolReader<R> {
                     format!("a record is torn after {left} bytes")
                 }));
             }
-            match self.frames.read(self.buffer.get(self.from..self.to).unwrap_or_default()) {
-                Step::Frame { place, size, .. } => {
-                    let (from, to) = (self.from + OVERHEAD, self.from + size);
-                    self.from = to;
-                    return Ok(Frame::Good { from, to, place });
+            let bytes = self.buffer.get(self.from..self.to).unwrap_or_default();
+            match self.frames.read(bytes, &mut self.payload) {
+                Step::Frame { place, size } => {
+                    self.from += size;
+                    return Ok(Frame::Good { size, place });
                 }
                 Step::More(more) => needed = more,
                 Step::Bad(flaw) => return Ok(Frame::Bad(flaw.to_string())),

@@ -10,7 +10,7 @@ use super::layout::sync_dir;
 use super::spool::Spool;
 use super::withhold::Rule;
 use super::{Node, RecordError, off_the_runtime};
-use crate::transcript::spool::MAX_PAYLOAD;
+use crate::transcript::spool::{MAX_PAYLOAD, SpoolKey};
 use crate::transcript::{Event, Header, Outcome};
 
 /// A running recording. Dropping it is not success: the spool stays and is sealed as interrupted.
@@ -37,14 +37,14 @@ pub(super) fn begin(node: Arc<Node>, header: Header) -> Result<Recorder, RecordE
     if !node.live.insert(session) {
         return Err(RecordError::BadSpool { path, why: "its session is being recorded already".into() });
     }
-    let durable = create(&node, &path, &json);
+    let durable = node.recovery.new_key(&node.protection()).and_then(|(key, envelope)| create(&node, &path, key, &envelope, &json));
     let file = durable.inspect_err(|_| node.live.remove(session))?;
     let rule = Rule::new(header.record, header.is_terminal(), node.settings.bulk_cap);
     Ok(Recorder { spool: Spool::new(node, session, path, file, rule), ended: false })
 }
 
-fn create(node: &Node, path: &Path, header: &[u8]) -> Result<SpoolFile, RecordError> {
-    let created = SpoolFile::create(path, header).map_err(|e| {
+fn create(node: &Node, path: &Path, key: SpoolKey, envelope: &[u8], header: &[u8]) -> Result<SpoolFile, RecordError> {
+    let created = SpoolFile::create(path, key, envelope, header).map_err(|e| {
         // Nothing was dialled yet; an empty spool would only have to be set aside. One that was there
         // before belongs to somebody else.
         if e.kind() != ErrorKind::AlreadyExists {

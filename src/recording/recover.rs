@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use tokio::task::JoinSet;
 
-use super::layout::Layout;
 use super::seal::{delete_outputs, seal};
 use super::spool::describe;
 use super::{Node, RecordError, Sealed, off_the_runtime};
@@ -30,7 +29,7 @@ pub(super) async fn recover(node: &Arc<Node>, is_sealed: &(dyn Fn(SessionId) -> 
         seals.spawn(async move {
             let _turn = Arc::clone(&node.seals).acquire_owned().await.map_err(|_| RecordError::Stopped)?;
             let node = Arc::clone(&node);
-            off_the_runtime(move || again(&node.layout, session)).await?
+            off_the_runtime(move || again(&node, session)).await?
         });
     }
     let mut all = Vec::new();
@@ -48,10 +47,10 @@ pub(super) async fn recover(node: &Arc<Node>, is_sealed: &(dyn Fn(SessionId) -> 
 }
 
 /// Deletes the outputs of an attempt that no row speaks of, and seals anew.
-fn again(layout: &Layout, session: SessionId) -> Result<Sealed, RecordError> {
-    let spool = layout.spool(session);
-    delete_outputs(layout, session)?;
-    let sealed = seal(layout, &spool);
+fn again(node: &Node, session: SessionId) -> Result<Sealed, RecordError> {
+    let spool = node.layout.spool(session);
+    delete_outputs(&node.layout, &node.protection(), session)?;
+    let sealed = seal(node, &spool, &|envelope| node.recovery.unwrap(envelope));
     if let Err(RecordError::BadSpool { why, .. }) = &sealed {
         set_aside(&spool, why);
     }

@@ -1,82 +1,143 @@
-//! From a spool to the file that is kept: body, (key file), (manifest), then all of them under their names.
+//! From a spool to the files that are kept: body, key files, manifest and its signature (**D seal**).
 //!
 //! Always true: what stands under a final name is whole and durable; a failed attempt leaves nothing but
-//! the spool; the same spool seals to the same bytes. Memory does not grow with the spool.
+//! the spool; each attempt encrypts to an identity of its own, whose secret is in the key files alone.
+//! Memory does not grow with the spool.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
+use age::stream::StreamWriter;
 use sha2::{Digest as _, Sha256};
 
 use super::frames::{FrameSink, Start};
-use super::layout::{self, Layout, sync_dir};
-use super::read::{Next, SpoolReader};
-use super::{RecordError, Sealed};
+use super::layout::{self, Layout, Part, make_parents, sync_dir};
+use super::protection::Protection;
+use super::read::{Next, SpoolReader, Unwrap};
+use super::{Node, RecordError, Sealed};
 use crate::id::{Digest, SessionId};
 use crate::time::Timestamp;
 use crate::transcript::asciicast::{Encoder, Ending, IndexEntry, MAX_INDEX, first_line};
+use crate::transcript::envelope::{self, Identity};
 use crate::transcript::event::Event;
+use crate::transcript::manifest::{self, Manifest};
 use crate::transcript::{Header, Outcome};
 
 /// Seals one spool; blocks on the disk and takes a core.
-pub(super) fn seal(layout: &Layout, spool: &Path) -> Result<Sealed, RecordError> {
-    let (mut reader, header) = SpoolReader::open(spool)?;
+pub(super) fn seal(node: &Node, spool: &Path, unwrap: Unwrap<'_>) -> Result<Sealed, RecordError> {
+    let (mut reader, header) = SpoolReader::open(spool, unwrap)?;
     let session = header.session;
-    if layout.spool(session) != spool {
+    if node.layout.spool(session) != spool {
         return Err(RecordError::BadSpool { path: spool.to_owned(), why: format!("it is the spool of {session}") });
     }
-    let parents = layout.make_parents(session)?;
-    let outputs = Outputs::fresh(layout, session)?;
+    let protection = node.protection();
+    let mut outputs = Outputs::default();
 
-    let body = write_body(&outputs.body.tmp, |to| transcribe(&mut reader, &header, to), spool)?;
-    // The key file and the manifest are written here, from the body's digest and size.
+    let secret = match &*protection {
+        Protection::Plain => None,
+        Protection::Sealed { .. } => Some(Identity::generate()),
+    };
+    let part = if secret.is_some() { Part::Body } else { Part::Plain };
+    let body = outputs.fresh(&node.layout.sealed_dir(), node.layout.sealed(session, part))?;
+    let (digest, bytes, end) = write_body(&body, secret.as_ref(), |to| transcribe(&mut reader, &header, to), spool)?;
+    if let (Some(secret), Protection::Sealed { auditors, key_files }) = (&secret, &*protection) {
+        let wrapped = key_file(session, secret, auditors)?;
+        for dir in key_files {
+            outputs.write(dir, layout::key_file(dir, session), &wrapped)?;
+        }
+    }
+    let recipient = secret.as_ref().and_then(Identity::recipient).map(|recipient| recipient.to_string());
+    let body = manifest::Body { bytes, sha256: digest, recipient };
+    let log = *node.settings.log.borrow();
+    let manifest = Manifest::of(&header, &node.settings.bastion, &end.outcome, end.ended, body, log).bytes();
+    let signature = node.settings.seal_key.sign(manifest::NAMESPACE, &manifest);
+    let signature = signature.map_err(|error| RecordError::Encrypt { why: super::spool::describe(&error) })?;
+    let sealed_dir = node.layout.sealed_dir();
+    outputs.write(&sealed_dir, node.layout.sealed(session, Part::Manifest), &manifest)?;
+    outputs.write(&sealed_dir, node.layout.sealed(session, Part::Signature), signature.as_bytes())?;
 
-    outputs.publish(&parents)?;
-    let Body { sha256, bytes, end } = body;
-    Ok(Sealed { session, outcome: end.outcome, file: layout::sealed_name(session), sha256, bytes, ended: end.ended })
+    outputs.publish()?;
+    Ok(Sealed {
+        session,
+        outcome: end.outcome,
+        file: layout::sealed_name(session, part),
+        sha256: digest,
+        bytes,
+        manifest: Digest::of(&manifest),
+        retention: header.retention,
+        ended: end.ended,
+    })
+}
+
+/// The recording's secret for its auditors: a small age file that stock `age -i` takes as identity.
+fn key_file(session: SessionId, secret: &Identity, auditors: &[envelope::Recipient]) -> Result<Vec<u8>, RecordError> {
+    let Some(line) = secret.secret() else { return Err(RecordError::Stopped) };
+    let text = zeroize::Zeroizing::new(format!("# countersign recording {session}\n{}", line.as_str()));
+    envelope::wrap(text.as_bytes(), auditors.iter()).map_err(|error| RecordError::Encrypt { why: super::spool::describe(&error) })
 }
 
 /// Removes whatever an earlier attempt made.
-pub(super) fn delete_outputs(layout: &Layout, session: SessionId) -> Result<(), RecordError> {
-    let outputs = Outputs::of(layout, session);
-    for path in [&outputs.body.tmp, &outputs.body.path] {
-        remove(path)?;
+pub(super) fn delete_outputs(layout: &Layout, protection: &Protection, session: SessionId) -> Result<(), RecordError> {
+    let beside = Part::ALL.into_iter().filter(|part| *part != Part::Key).map(|part| layout.sealed(session, part));
+    let keys = protection.key_dirs().iter().map(|dir| layout::key_file(dir, session));
+    for path in keys.chain(beside) {
+        remove(&path)?;
+        remove(&unfinished(&path))?;
     }
     Ok(())
 }
 
 /// The files of one recording. While they are made they have another name, and go if the attempt does.
+#[derive(Default)]
 struct Outputs {
-    body: Output,
+    files: Vec<Output>,
 }
 
 struct Output {
     tmp: PathBuf,
     path: PathBuf,
+    dir: PathBuf,
     published: bool,
 }
 
+fn unfinished(path: &Path) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".tmp");
+    path.with_file_name(name)
+}
+
 impl Outputs {
-    fn of(layout: &Layout, session: SessionId) -> Self {
-        let path = layout.sealed(session);
-        let tmp = path.with_extension("zst.tmp");
-        Self { body: Output { tmp, path, published: true } }
+    /// Announces a file two levels below `base`; returns where to write it.
+    fn fresh(&mut self, base: &Path, path: PathBuf) -> Result<PathBuf, RecordError> {
+        let dir = make_parents(base, &path)?;
+        let tmp = unfinished(&path);
+        remove(&tmp)?;
+        self.files.push(Output { tmp: tmp.clone(), path, dir, published: false });
+        Ok(tmp)
     }
 
-    fn fresh(layout: &Layout, session: SessionId) -> Result<Self, RecordError> {
-        let mut outputs = Self::of(layout, session);
-        outputs.body.published = false;
-        remove(&outputs.body.tmp)?;
-        Ok(outputs)
+    /// Writes a small file durably.
+    fn write(&mut self, base: &Path, path: PathBuf, bytes: &[u8]) -> Result<(), RecordError> {
+        let tmp = self.fresh(base, path)?;
+        let written = create(&tmp).and_then(|mut file| {
+            file.write_all(bytes)?;
+            file.sync_all()
+        });
+        written.map_err(|e| RecordError::io("could not write", &tmp, e))
     }
 
-    fn publish(mut self, parents: &Path) -> Result<(), RecordError> {
-        let Output { tmp, path, published } = &mut self.body;
-        std::fs::rename(&*tmp, &*path).map_err(|e| RecordError::io("could not rename", tmp, e))?;
-        *published = true;
-        sync_dir(parents)
+    fn publish(mut self) -> Result<(), RecordError> {
+        let mut dirs = Vec::new();
+        for Output { tmp, path, dir, published } in &mut self.files {
+            std::fs::rename(&*tmp, &*path).map_err(|e| RecordError::io("could not rename", tmp, e))?;
+            *published = true;
+            if !dirs.contains(dir) {
+                dirs.push(dir.clone());
+            }
+        }
+        dirs.iter().try_for_each(|dir| sync_dir(dir))
     }
 }
 
@@ -88,6 +149,10 @@ impl Drop for Output {
     }
 }
 
+fn create(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
+}
+
 fn remove(path: &Path) -> Result<(), RecordError> {
     match std::fs::remove_file(path) {
         Ok(()) => Ok(()),
@@ -96,30 +161,62 @@ fn remove(path: &Path) -> Result<(), RecordError> {
     }
 }
 
-struct Body {
-    sha256: Digest,
-    bytes: u64,
-    end: End,
-}
-
 struct End {
     outcome: Outcome,
     ended: Timestamp,
 }
 
-/// Writes the body durably. Compressed, the encryption will come in between, then counted and digested.
+/// Where the compressed transcript goes.
+enum BodyWriter {
+    Plain(Digesting<File>),
+    Sealed(StreamWriter<Digesting<File>>),
+}
+
+impl BodyWriter {
+    fn new(file: File, secret: Option<&Identity>) -> io::Result<Self> {
+        let to = Digesting { to: file, sha256: Sha256::new(), bytes: 0 };
+        let Some(recipient) = secret.and_then(Identity::recipient) else { return Ok(BodyWriter::Plain(to)) };
+        Ok(BodyWriter::Sealed(envelope::encrypting(&recipient, to)?))
+    }
+
+    fn finish(self) -> io::Result<Digesting<File>> {
+        match self {
+            BodyWriter::Plain(to) => Ok(to),
+            BodyWriter::Sealed(to) => to.finish(),
+        }
+    }
+}
+
+impl Write for BodyWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            BodyWriter::Plain(to) => to.write(bytes),
+            BodyWriter::Sealed(to) => to.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            BodyWriter::Plain(to) => to.flush(),
+            BodyWriter::Sealed(to) => to.flush(),
+        }
+    }
+}
+
+/// Writes the body durably: compressed, encrypted, then counted and digested.
 fn write_body(
     tmp: &Path,
-    transcribe: impl FnOnce(&mut FrameSink<Digesting<File>>) -> io::Result<End>,
+    secret: Option<&Identity>,
+    transcribe: impl FnOnce(&mut FrameSink<BodyWriter>) -> io::Result<End>,
     spool: &Path,
-) -> Result<Body, RecordError> {
+) -> Result<(Digest, u64, End), RecordError> {
     let io = |e| RecordError::io("could not write", tmp, e);
-    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(tmp).map_err(io)?;
-    let mut sink = FrameSink::new(Digesting { to: file, sha256: Sha256::new(), bytes: 0 }).map_err(io)?;
+    let writer = create(tmp).and_then(|file| BodyWriter::new(file, secret)).map_err(io)?;
+    let mut sink = FrameSink::new(writer).map_err(io)?;
     let end = transcribe(&mut sink).map_err(|e| RecordError::io("could not seal", spool, e))?;
-    let Digesting { to: file, sha256, bytes } = sink.finish().map_err(io)?;
+    let Digesting { to: file, sha256, bytes } = sink.finish().and_then(BodyWriter::finish).map_err(io)?;
     file.sync_all().map_err(io)?;
-    Ok(Body { sha256: Digest(sha256.finalize().into()), bytes, end })
+    Ok((Digest(sha256.finalize().into()), bytes, end))
 }
 
 /// Spool to transcript: record by record, whatever its size.

@@ -265,12 +265,17 @@ impl Spool {
         !self.dirty.swap(true, Ordering::AcqRel)
     }
 
-    /// Makes what was written until now durable.
-    pub(super) fn sync(&self) {
+    /// Makes what was written until now durable; says whether it is. A failure is never tried again: the
+    /// kernel reports a lost page once.
+    pub(super) fn sync(&self) -> bool {
         // Before, not after: what is written meanwhile has to be synced again.
         self.dirty.store(false, Ordering::Release);
-        if let Err(error) = self.handle.sync_data() {
-            self.fail(error, "could not sync", FailureKind::Sync);
+        match self.handle.sync_data() {
+            Ok(()) => self.why_failed().is_none(),
+            Err(error) => {
+                self.fail(error, "could not sync", FailureKind::Sync);
+                false
+            }
         }
     }
 

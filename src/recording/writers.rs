@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 
+use super::Durability;
 use super::file::Batch;
 use super::spool::{FailureKind, More, Spool};
 use super::withhold::{Item, What, weight};
@@ -150,6 +151,9 @@ fn spawn(name: String, pool: &Arc<Pool>, run: fn(&Pool)) -> io::Result<()> {
 fn turn(spool: &Spool, items: &mut Vec<Item>, batch: &mut Batch) -> io::Result<More> {
     let number = spool.take(TURN, items);
     spool.write(batch, |batch| encode(items, batch))?;
+    if spool.node.settings.durability == Durability::Strict && !spool.sync() {
+        return Ok(More::No);
+    }
     Ok(spool.advance(number))
 }
 

@@ -73,7 +73,7 @@ fn visible(text: &str) -> String {
 pub fn not_opened(error: OpenError) -> Stop {
     match error {
         OpenError::Unusable(id, why) => Stop::new(format!("refused: {id} {why}; connect again to ask anew"), Status::Refused),
-        OpenError::Key(_) => Stop::new(format!("refused: {error}"), Status::Refused),
+        OpenError::Key(_) | OpenError::Schedule(_) | OpenError::Clock(_) => Stop::new(format!("refused: {error}"), Status::Refused),
         OpenError::Store(error) => {
             tracing::error!(%error, "a session could not be opened in the state");
             Stop::new("refused: the bastion's state cannot be written; try again, or tell an operator", Status::Refused)

@@ -30,12 +30,15 @@ use tokio::task::JoinHandle;
 use crate::access::{Grant, Principal, Target};
 use crate::approvals::Approvals;
 use crate::audit::Event;
+use crate::audit::log::Log;
 use crate::authority::{CertificateAuthority, HostCertificates, Keys};
 use crate::config::Directory;
 use crate::console::Console;
 use crate::id::SessionId;
 use crate::recording::{Ended, Recordings};
-use crate::store::{SealedRow, Store};
+use crate::retention::disposal::{Disposal, DisposalError};
+use crate::store::Store;
+use crate::store::clock::Clock;
 use crate::time::Timestamp;
 use crate::transcript::Outcome;
 
@@ -47,6 +50,9 @@ pub struct Bastion {
     authority: CertificateAuthority,
     host_certificates: HostCertificates,
     recordings: Recordings,
+    log: Log,
+    clock: Clock,
+    disposal: Disposal,
     console: Console,
     /// True once the node stops.
     stop: watch::Receiver<bool>,
@@ -112,8 +118,7 @@ impl Bastion {
     async fn seal(&self, session: SessionId, ended: Ended) {
         match ended.seal().await {
             Ok(sealed) => {
-                let row = SealedRow { file: sealed.file.clone(), sha256: sealed.sha256, bytes: sealed.bytes };
-                match self.store.session_sealed(session, row, Timestamp::now()).await {
+                match self.store.session_sealed(session, sealed.row(), Timestamp::now()).await {
                     // The spool goes only when the row stands.
                     Ok(()) => {
                         if let Err(error) = self.recordings.unlink_spool(session) {
@@ -171,15 +176,18 @@ pub struct Parts {
     pub store: Store,
     pub approvals: Approvals,
     pub recordings: Recordings,
+    pub log: Log,
+    pub clock: Clock,
+    pub disposal: Disposal,
 }
 
 /// Starts listening.
 pub async fn start(parts: Parts) -> std::io::Result<Running> {
-    let Parts { directory: reload, keys, store, approvals, recordings } = parts;
+    let Parts { directory: reload, keys, store, approvals, recordings, log, clock, disposal } = parts;
     let directory = reload.subscribe();
     let (stop, stopped) = watch::channel(false);
     let live = Live(watch::Sender::new(0));
-    let console = Console::new(approvals.clone(), store.clone(), recordings.clone(), directory.clone());
+    let console = Console::new(approvals.clone(), store.clone(), recordings.clone(), log.clone(), disposal.clone(), directory.clone());
     let listen = directory.borrow().config.listen.clone();
     let bastion = Arc::new(Bastion {
         directory,
@@ -188,6 +196,9 @@ pub async fn start(parts: Parts) -> std::io::Result<Running> {
         authority: CertificateAuthority::new(&keys),
         host_certificates: HostCertificates::new(&keys),
         recordings,
+        log,
+        clock,
+        disposal,
         console,
         stop: stopped.clone(),
         live: live.clone(),
@@ -198,6 +209,7 @@ pub async fn start(parts: Parts) -> std::io::Result<Running> {
         addresses.push(listener.local_addr()?);
         tasks.push(tokio::spawn(listener::accept(bastion.clone(), listener, stopped.clone())));
     }
+    tasks.push(tokio::spawn(dispose(bastion.clone(), stopped.clone())));
     tasks.push(tokio::spawn(sweep(bastion, stopped)));
     Ok(Running { addresses, stop, tasks, live, directory: reload })
 }
@@ -208,15 +220,49 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
+/// How often recordings that are due are looked for.
+const DISPOSE: std::time::Duration = std::time::Duration::from_secs(30);
+
+/// Deletes what is due, by itself.
+async fn dispose(bastion: Arc<Bastion>, mut stop: watch::Receiver<bool>) {
+    let mut due = tokio::time::interval(DISPOSE);
+    due.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = due.tick() => {}
+            () = stopped(&mut stop) => return,
+        }
+        let grace = bastion.directory().schedules.grace;
+        // Not cut short in the middle of a recording: the loop ends after this sweep at the latest.
+        match bastion.disposal.sweep(grace, Timestamp::now()).await {
+            Ok(swept) if swept.erased + swept.marked > 0 => {
+                tracing::info!(marked = swept.marked, erased = swept.erased, held = swept.held, "retention");
+            }
+            Ok(_) => {}
+            Err(DisposalError::Clock(why)) => tracing::warn!(why, "nothing is deleted while the clock cannot be believed"),
+            Err(error) => tracing::error!(error = crate::console::with_causes(&error), "retention failed; it is tried again"),
+        }
+    }
+}
+
 /// Expires and voids what is due, every second.
 async fn sweep(bastion: Arc<Bastion>, mut stop: watch::Receiver<bool>) {
     let mut second = tokio::time::interval(std::time::Duration::from_secs(1));
     second.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
-            _ = second.tick() => if let Err(error) = bastion.approvals.sweep(Timestamp::now()).await {
-                tracing::error!(%error, "the sweep failed; it is tried again in a second");
-            },
+            _ = second.tick() => {
+                let now = Timestamp::now();
+                if let Err(error) = bastion.clock.tick(crate::time::seen().await).await {
+                    tracing::error!(%error, "the clock could not be written down");
+                }
+                if let Err(error) = bastion.approvals.sweep(now).await {
+                    tracing::error!(%error, "the sweep failed; it is tried again in a second");
+                }
+                if let Err(error) = bastion.log.tick(now).await {
+                    tracing::error!(error = crate::console::with_causes(&error), "no checkpoint could be signed; it is tried again in a second");
+                }
+            }
             () = stopped(&mut stop) => return,
         }
     }

@@ -240,7 +240,7 @@ fn header(grant: &Grant, opening: &Opening) -> Header {
         terminal: opening.pty.as_ref().map(|pty| (pty.size.cols, pty.size.rows, pty.term.clone())),
         started: grant.opened_at,
         record: grant.record,
-        retain: grant.retain.clone(),
+        retention: grant.retention.clone(),
         serial: grant.serial,
     }
 }

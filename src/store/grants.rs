@@ -239,7 +239,7 @@ impl Tx {
         let NewSession { mut opened, kind, open, certificate, ends_at_most: _ } = new;
         opened.serial = self.fresh_serial().await?;
         sqlx::query(
-            "insert into sessions (id, request, person, target, login, kind, source, serial, record, retain, started, ends_at)
+            "insert into sessions (id, request, person, target, login, kind, source, serial, record, retention, started, ends_at)
              values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
         )
         .bind(opened.session.to_string())
@@ -251,7 +251,7 @@ impl Tx {
         .bind(opened.principal.source().to_string())
         .bind(i64::try_from(opened.serial).unwrap_or(i64::MAX))
         .bind(opened.record.as_str())
-        .bind(to_json(&opened.retain))
+        .bind(to_json(&opened.retention))
         .bind(opened.opened_at.micros())
         .bind(opened.ends_at.map(Timestamp::micros))
         .execute(&mut self.connection)

@@ -4,9 +4,11 @@
 //! expected` with its audit row in the same transaction; zero rows mean that somebody else was first,
 //! a normal answer. A change that cannot be committed has not happened, and its caller is told so.
 
-mod audit;
+pub mod audit;
+pub mod clock;
 mod columns;
 pub mod decisions;
+pub mod disposal;
 pub mod grants;
 pub mod requests;
 mod schema;
@@ -26,8 +28,8 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, S
 use sqlx::{ConnectOptions, Sqlite, SqlitePool, Transaction};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
-pub use audit::AuditRow;
-pub use sessions::{Found, SealedRow, SessionFilter, SessionRow};
+pub use audit::{AuditFilter, AuditRow};
+pub use sessions::{Disposal, Found, SealedRow, SessionFilter, SessionRow};
 pub(crate) use writer::{Running, Tx};
 
 use crate::id::RequestId;
@@ -59,6 +61,8 @@ pub enum StoreError {
     Mode { path: PathBuf, mode: u32 },
     #[error("the database is of version {found}, this binary knows {known}: use the newer binary, or restore the backup made before it")]
     Newer { found: i64, known: usize },
+    #[error("the database was made by a version before the first release: move it away and start anew")]
+    Unreleased,
     #[error("the database refused")]
     Database(#[from] sqlx::Error),
     #[error("the change was not committed")]

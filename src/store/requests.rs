@@ -169,7 +169,7 @@ impl Tx {
                 .await?;
         }
         self.wake(document.request);
-        self.append(event, now).await
+        self.append(event, now).await.map(drop)
     }
 
     /// Fixes the bytes of a request that waited for its reason; false if it no longer does.

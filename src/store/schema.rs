@@ -7,13 +7,20 @@ use super::StoreError;
 
 const VERSIONS: [&str; 1] = [include_str!("schema/0001.sql")];
 
+/// `user_version` before the first of them; below it, but not nothing, is a form that was never released.
+const BASE: usize = 1;
+
 /// Brings the database to this binary's version.
 pub(super) async fn migrate(connection: &mut SqliteConnection) -> Result<(), StoreError> {
     let found: i64 = sqlx::query_scalar("pragma user_version").fetch_one(&mut *connection).await?;
-    let known = VERSIONS.len();
-    let done = usize::try_from(found).ok().filter(|done| *done <= known).ok_or(StoreError::Newer { found, known })?;
+    let known = BASE + VERSIONS.len();
+    let done = match usize::try_from(found).ok().filter(|done| *done <= known) {
+        Some(0) => 0,
+        Some(done) => done.checked_sub(BASE).filter(|done| *done > 0).ok_or(StoreError::Unreleased)?,
+        None => return Err(StoreError::Newer { found, known }),
+    };
     for (version, sql) in VERSIONS.iter().enumerate().skip(done) {
-        let whole = format!("begin immediate;\n{sql}\npragma user_version = {};\ncommit;", version + 1);
+        let whole = format!("begin immediate;\n{sql}\npragma user_version = {};\ncommit;", BASE + version + 1);
         if let Err(error) = sqlx::raw_sql(AssertSqlSafe(whole)).execute(&mut *connection).await {
             // Nothing to undo where `begin` itself failed.
             sqlx::raw_sql("rollback").execute(&mut *connection).await.ok();

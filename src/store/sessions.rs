@@ -1,15 +1,17 @@
 //! Rows of sessions: opened in `grants`, ended and sealed here, listed and found by what people type.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
-use super::columns::{count, json, maybe_time, maybe_word, misread, time, word};
+use super::columns::{count, digest, json, maybe_time, maybe_word, misread, time, word};
 use super::{Store, StoreError, Tx};
 use crate::access::ruling::RecordLevel;
 use crate::audit::Event;
-use crate::id::{Digest, Login, Person, RequestId, ScheduleName, SessionId, TargetId};
+use crate::id::{Digest, Login, Person, RequestId, SessionId, TargetId};
+use crate::retention::terms::{Due, Terms};
 use crate::time::Timestamp;
 
 /// A session's row.
@@ -25,22 +27,50 @@ pub struct SessionRow {
     pub source: String,
     pub serial: u64,
     pub record: RecordLevel,
-    pub retain: Vec<ScheduleName>,
+    pub retention: Terms,
     pub started: Timestamp,
     /// When its window ends, if it has one.
     pub ends_at: Option<Timestamp>,
     pub ended: Option<Timestamp>,
     /// In the words of `transcript::Outcome`.
     pub outcome: Option<String>,
-    /// Set once the recording is sealed: file name below `recordings`, its SHA-256 and size.
+    /// Set once the recording is sealed.
     pub sealed: Option<SealedRow>,
+    pub disposal: Disposal,
+    /// When its end was announced, whatever came of it.
+    pub marked: Option<Timestamp>,
 }
 
+/// A sealed recording, as the transaction that sealed it wrote it down.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SealedRow {
+    /// The body below the recordings' directory, its SHA-256 and size.
     pub file: String,
     pub sha256: Digest,
     pub bytes: u64,
+    /// SHA-256 of the manifest.
+    pub manifest: Digest,
+    pub due: Due,
+    /// The row of the audit log that says so; 0 before there is one.
+    pub seq: u64,
+}
+
+/// How far a recording is on its way out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Disposal {
+    Kept,
+    /// Announced; the uptime from which the grace counts.
+    Marked {
+        at: Timestamp,
+        uptime: Duration,
+    },
+    /// Its files are being removed.
+    Erasing {
+        at: Timestamp,
+    },
+    Disposed {
+        at: Timestamp,
+    },
 }
 
 /// Which sessions to list; everything that is given has to hold.
@@ -69,8 +99,9 @@ pub enum Found {
 const SHORTEST_PREFIX: usize = 4;
 const SEVERAL: u32 = 10;
 
-const COLUMNS: &str =
-    "id, request, person, target, login, kind, source, serial, record, retain, started, ends_at, ended, outcome, file, sha256, bytes";
+pub(super) const COLUMNS: &str =
+    "id, request, person, target, login, kind, source, serial, record, retention, started, ends_at, ended, outcome,
+    file, sha256, bytes, manifest, sealed_seq, schedule, keep_until, due, marked, marked_uptime, erasing, disposed";
 
 /// `select COLUMNS from sessions` with a literal tail.
 macro_rules! select {
@@ -94,16 +125,34 @@ impl Tx {
     }
 
     async fn seal_session(&mut self, id: SessionId, sealed: &SealedRow, now: Timestamp) -> Result<(), StoreError> {
-        let changed = sqlx::query("update sessions set file = $2, sha256 = $3, bytes = $4 where id = $1 and file is null")
-            .bind(id.to_string())
-            .bind(&sealed.file)
-            .bind(sealed.sha256.0.to_vec())
-            .bind(i64::try_from(sealed.bytes).unwrap_or(i64::MAX))
-            .execute(&mut self.connection)
-            .await?;
-        if changed.rows_affected() > 0 {
-            let facts = serde_json::json!({ "session": id, "file": sealed.file, "sha256": sealed.sha256, "bytes": sealed.bytes });
-            self.append(Event::new("session.seal", facts), now).await?;
+        let SealedRow { file, sha256, bytes, manifest, due, seq: _ } = sealed;
+        let changed = sqlx::query(
+            "update sessions set file = $2, sha256 = $3, bytes = $4, manifest = $5, schedule = $6, keep_until = $7, due = $8
+             where id = $1 and file is null returning retention",
+        )
+        .bind(id.to_string())
+        .bind(file)
+        .bind(sha256.0.to_vec())
+        .bind(i64::try_from(*bytes).unwrap_or(i64::MAX))
+        .bind(manifest.0.to_vec())
+        .bind(due.schedule.as_str())
+        .bind(due.keep_until.micros())
+        .bind(due.delete_by.micros())
+        .fetch_optional(&mut self.connection)
+        .await?;
+        if let Some(row) = changed {
+            // The terms are logged, so that a verifier can recompute the day.
+            let terms: Terms = json(&row, "retention")?;
+            let facts = serde_json::json!({
+                "session": id, "file": file, "sha256": sha256, "bytes": bytes, "manifest": manifest,
+                "schedule": due.schedule, "keep_until_us": due.keep_until, "due_us": due.delete_by, "retention": terms,
+            });
+            let seq = self.append(Event::new("session.seal", facts), now).await?;
+            sqlx::query("update sessions set sealed_seq = $2 where id = $1")
+                .bind(id.to_string())
+                .bind(i64::try_from(seq).unwrap_or(i64::MAX))
+                .execute(&mut self.connection)
+                .await?;
         }
         Ok(())
     }
@@ -143,6 +192,15 @@ impl Store {
     /// Writes that a session's recording is sealed; once.
     pub async fn session_sealed(&self, id: SessionId, sealed: SealedRow, now: Timestamp) -> Result<(), StoreError> {
         self.write(move |tx| Box::pin(async move { tx.seal_session(id, &sealed, now).await })).await
+    }
+
+    /// The row of the audit log that says that a recording has gone.
+    pub async fn disposed_seq(&self, id: SessionId) -> Result<Option<u64>, StoreError> {
+        let row = sqlx::query("select disposed_seq from sessions where id = $1 and disposed_seq is not null")
+            .bind(id.to_string())
+            .fetch_optional(&self.readers)
+            .await?;
+        row.as_ref().map(|row| count(row, "disposed_seq")).transpose()
     }
 
     pub async fn session(&self, id: SessionId) -> Result<Option<SessionRow>, StoreError> {
@@ -211,10 +269,17 @@ fn found(ids: Vec<SessionId>) -> Found {
     }
 }
 
-fn read(row: &SqliteRow) -> Result<SessionRow, StoreError> {
+pub(super) fn read(row: &SqliteRow) -> Result<SessionRow, StoreError> {
     let record: &str = row.try_get("record")?;
     let sealed = match row.try_get::<Option<String>, _>("file")? {
-        Some(file) => Some(SealedRow { file, sha256: super::columns::digest(row, "sha256")?, bytes: count(row, "bytes")? }),
+        Some(file) => Some(SealedRow {
+            file,
+            sha256: digest(row, "sha256")?,
+            bytes: count(row, "bytes")?,
+            manifest: digest(row, "manifest")?,
+            seq: count(row, "sealed_seq")?,
+            due: Due { schedule: word(row, "schedule")?, keep_until: time(row, "keep_until")?, delete_by: time(row, "due")? },
+        }),
         None => None,
     };
     Ok(SessionRow {
@@ -227,11 +292,23 @@ fn read(row: &SqliteRow) -> Result<SessionRow, StoreError> {
         source: row.try_get("source")?,
         serial: count(row, "serial")?,
         record: RecordLevel::parse(record).ok_or_else(|| misread("record", format!("{record:?} is no level of recording")))?,
-        retain: json(row, "retain")?,
+        retention: json(row, "retention")?,
         started: time(row, "started")?,
         ends_at: maybe_time(row, "ends_at")?,
         ended: maybe_time(row, "ended")?,
         outcome: row.try_get("outcome")?,
         sealed,
+        disposal: disposal(row)?,
+        marked: maybe_time(row, "marked")?,
+    })
+}
+
+fn disposal(row: &SqliteRow) -> Result<Disposal, StoreError> {
+    let (marked, erasing, disposed) = (maybe_time(row, "marked")?, maybe_time(row, "erasing")?, maybe_time(row, "disposed")?);
+    Ok(match (marked, erasing, disposed) {
+        (_, _, Some(at)) => Disposal::Disposed { at },
+        (_, Some(at), None) => Disposal::Erasing { at },
+        (Some(at), None, None) => Disposal::Marked { at, uptime: Duration::from_micros(count(row, "marked_uptime")?) },
+        (None, None, None) => Disposal::Kept,
     })
 }

@@ -168,7 +168,7 @@ async fn a_transaction_that_sqlite_undoes_by_itself_fails_the_batch() {
                     Box::pin(async move {
                         tx.append(event(n), NOW).await?;
                         if n == 2 {
-                            let rolled_back = "insert or rollback into audit (seq, at, name, facts) values (1, 0, '', '')";
+                            let rolled_back = "insert or rollback into audit (seq, at, name, line, leaf) values (1, 0, '', '', x'')";
                             sqlx::query(rolled_back).execute(&mut tx.connection).await?;
                         }
                         Ok(())
@@ -189,7 +189,7 @@ async fn a_transaction_that_sqlite_undoes_by_itself_fails_the_batch() {
 async fn the_audit_log_takes_no_edits() {
     let (_dir, store) = open().await;
     store.report(event(1), NOW).await.unwrap();
-    for sql in ["update audit set facts = '{}'", "delete from audit"] {
+    for sql in ["update audit set line = '{}'", "delete from audit"] {
         let refused = store
             .change(move |tx| Box::pin(async move { Ok(sqlx::query(sql).execute(&mut tx.connection).await.map(drop)?) }))
             .await
@@ -237,8 +237,9 @@ async fn session(store: &Store, request: Option<&str>, person: &str, started: Ti
     let serial: u32 = rand::random::<u32>() | 1;
     store
         .meddle(&format!(
-            "insert into sessions (id, request, person, target, login, kind, source, serial, record, retain, started)
-             values ('{id}', {request}, '{person}', 'web-1', 'deploy', 'shell', '192.0.2.1', {serial}, 'output', '[]', {})",
+            "insert into sessions (id, request, person, target, login, kind, source, serial, record, retention, started)
+             values ('{id}', {request}, '{person}', 'web-1', 'deploy', 'shell', '192.0.2.1', {serial}, 'output', '{}', {})",
+            super::columns::to_json(&crate::retention::tests::year()),
             started.micros()
         ))
         .await;
@@ -252,11 +253,18 @@ async fn a_session_ends_once_and_is_sealed_once() {
     let lost = session(&store, None, "alice", NOW).await;
     store.session_ended(id, "exited 0", NOW).await.unwrap();
     store.session_ended(id, "revoked", NOW).await.unwrap();
-    let sealed = SealedRow { file: "a.zst".into(), sha256: Digest([1; 32]), bytes: 7 };
+    let sealed = SealedRow {
+        file: "a.zst".into(),
+        sha256: Digest([1; 32]),
+        bytes: 7,
+        manifest: Digest([2; 32]),
+        due: crate::retention::tests::year().due(NOW).unwrap(),
+        seq: 0,
+    };
     store.session_sealed(id, sealed.clone(), NOW).await.unwrap();
     store.session_sealed(id, SealedRow { file: "b.zst".into(), ..sealed.clone() }, NOW).await.unwrap();
     let row = store.session(id).await.unwrap().unwrap();
-    assert_eq!((row.outcome.as_deref(), row.sealed), (Some("exited 0"), Some(sealed)));
+    assert_eq!((row.outcome.as_deref(), row.sealed), (Some("exited 0"), Some(SealedRow { seq: 2, ..sealed })));
     store.end_lost_sessions(NOW).await.unwrap();
     assert_eq!(store.session(lost).await.unwrap().unwrap().outcome.as_deref(), Some("interrupted"));
     assert_eq!(store.sealed_sessions().await.unwrap(), [id].into());

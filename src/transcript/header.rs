@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::access::ruling::RecordLevel;
-use crate::id::{Login, Person, RequestId, ScheduleName, SessionId, TargetId};
+use crate::id::{Login, Person, RequestId, SessionId, TargetId};
+use crate::retention::terms::Terms;
 use crate::time::Timestamp;
 
 /// What is known when a session begins; the first record of the spool.
@@ -21,7 +22,8 @@ pub struct Header {
     pub terminal: Option<(u32, u32, String)>,
     pub started: Timestamp,
     pub record: RecordLevel,
-    pub retain: Vec<ScheduleName>,
+    /// What the schedules said when the session was opened.
+    pub retention: Terms,
     pub serial: u64,
 }
 
@@ -56,7 +58,7 @@ pub(super) struct Document {
     terminal: Option<(u32, u32, String)>,
     started: Timestamp,
     record: String,
-    retain: Vec<ScheduleName>,
+    retention: Terms,
     serial: String,
 }
 
@@ -74,7 +76,7 @@ impl Document {
             terminal: header.terminal.clone(),
             started: header.started,
             record: header.record.as_str().to_owned(),
-            retain: header.retain.clone(),
+            retention: header.retention.clone(),
             serial: header.serial.to_string(),
         }
     }
@@ -98,7 +100,7 @@ impl Document {
             terminal: self.terminal,
             started: self.started,
             record: RecordLevel::parse(&self.record).ok_or(BadHeader::Field("record"))?,
-            retain: self.retain,
+            retention: self.retention,
             serial: self.serial.parse().map_err(|_| BadHeader::Field("serial"))?,
         })
     }
@@ -144,7 +146,7 @@ pub(crate) mod tests {
             terminal: terminal.then(|| (80, 24, "xterm-256color".into())),
             started: Timestamp::from_micros(1_781_440_100_123_456),
             record: RecordLevel::Full,
-            retain: vec!["a-year".parse().unwrap()],
+            retention: crate::retention::tests::year(),
             serial: u64::MAX,
         }
     }

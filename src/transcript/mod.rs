@@ -5,8 +5,10 @@
 //! they neither panic nor allocate by a length that they have not checked.
 
 pub mod asciicast;
+pub mod envelope;
 pub mod event;
 pub mod header;
+pub mod manifest;
 pub mod outcome;
 pub mod record;
 pub mod spool;

@@ -146,6 +146,24 @@ fn unescape(text: &str) -> Option<String> {
 }
 
 impl Outcome {
+    /// Its first words, without names and texts that people or targets chose: for what stands in the clear.
+    pub fn kind(&self) -> String {
+        match self {
+            Outcome::Exited(Exit::Status(status)) => format!("exited {status}"),
+            Outcome::Exited(Exit::Signal { .. }) => "signal".into(),
+            Outcome::Closed => "closed".into(),
+            Outcome::ClientLeft => "client left".into(),
+            Outcome::TargetLost { .. } => "target lost".into(),
+            Outcome::TargetRefused { .. } => "target refused".into(),
+            Outcome::Expired => "expired".into(),
+            Outcome::Revoked { .. } => "revoked".into(),
+            Outcome::Killed { .. } => "killed".into(),
+            Outcome::RecordingFailed { .. } => "recording failed".into(),
+            Outcome::Shutdown => "shutdown".into(),
+            Outcome::Interrupted => "interrupted".into(),
+        }
+    }
+
     /// The same with every free text cut to `bytes`, and the cut said: an end record has to fit into
     /// the space that was kept for it.
     pub fn shortened(self, bytes: usize) -> Self {

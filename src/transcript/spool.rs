@@ -1,20 +1,41 @@
-//! The record layer of a spool: each record stands in a frame of its own, numbered and checked.
+//! The record layer of a spool: each record is encrypted in a frame of its own, numbered and checked.
 //!
-//! `CSSPOOL1`, then frames of `length: u32` (of the payload), `crc: u32` (CRC-32 over everything else in
-//! the frame), `sequence: u64`, `last: u8`, payload; little-endian. Frame 0 holds the header as JSON, the
-//! others one [`super::record`] each; the end record alone has `last` set, nothing behind it counts.
-//! Numbers never repeat and the last frame is marked, as in STREAM (Hoang, Reyhanitabar, Rogaway and
-//! Vizár, 2015): an AEAD with `(sequence, last)` as its nonce takes the checksum's place without a
-//! change above. The reader is total and stops at the first frame that is not whole and right.
+//! `CSSPOOL2`, then the envelope (`length: u32`, an age file that holds the spool's random key), then
+//! frames of `length: u32`, `mark: u8`, ciphertext of that length; integers little-endian. The frames are
+//! STREAM (Hoang, Reyhanitabar, Rogaway and Vizár, 2015) over ChaCha20-Poly1305: nonce = 7 zero bytes,
+//! the frame's number as big-endian `u32`, the mark; the key is of this spool alone. Frame 0 holds the
+//! header as JSON, the others one [`super::record`] each; the end record alone is marked 1, nothing
+//! behind it counts. The reader is total and stops at the first frame that is not whole and right.
+
+use std::fmt;
+use std::sync::Arc;
+
+use aead_stream::{NewStream, StreamBE32, StreamPrimitive};
+use chacha20poly1305::aead::{self, Buffer};
+use chacha20poly1305::{ChaCha20Poly1305, KeyInit};
 
 /// The first bytes of a file; the digit is the version.
-pub const MAGIC: [u8; 8] = *b"CSSPOOL1";
+pub const MAGIC: [u8; 8] = *b"CSSPOOL2";
 
-/// Bytes before a frame's payload.
-pub const OVERHEAD: usize = 17;
+/// Bytes of a spool's key.
+pub const KEY: usize = 32;
+
+/// No envelope is longer: some hundred recipients.
+pub const MAX_ENVELOPE: usize = 64 * 1024;
+
+/// Bytes before a frame's ciphertext.
+const HEAD: usize = 5;
+/// Poly1305's tag, behind it.
+const TAG: usize = 16;
+
+/// Bytes that a frame is longer than its payload.
+pub const OVERHEAD: usize = HEAD + TAG;
 
 /// No payload is longer; a length above is a torn or hostile frame.
 pub const MAX_PAYLOAD: usize = 256 * 1024;
+
+/// Frames of one spool; the number after the last one seals the end record.
+const MAX_FRAMES: u32 = u32::MAX - 1;
 
 /// Whether a frame ends its spool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,36 +44,88 @@ pub enum Place {
     Last,
 }
 
-/// Numbers and frames records. `Copy`, so that a batch that was not written can be taken back: with an
-/// AEAD the same number then only ever seals the end record, whose mark makes it another nonce.
+/// What one spool is encrypted with, made from 32 random bytes that nothing else uses.
+#[derive(Clone)]
+pub struct SpoolKey(Arc<StreamBE32<ChaCha20Poly1305>>);
+
+impl SpoolKey {
+    pub fn new(bytes: &[u8; KEY]) -> Self {
+        Self(Arc::new(StreamBE32::from_aead(ChaCha20Poly1305::new(bytes.into()), &[0; 7].into())))
+    }
+}
+
+impl fmt::Debug for SpoolKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SpoolKey")
+    }
+}
+
+/// Numbers records. `Copy`, so that a batch that was not written can be taken back: its numbers then
+/// only ever seal the end record, whose mark makes another nonce.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct FrameWriter {
-    next: u64,
+    next: u32,
 }
+
+/// A spool has no number left for another record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the recording has {MAX_FRAMES} records and can take no more")]
+pub struct Full;
 
 impl FrameWriter {
     /// Appends one frame to `to`; `payload` appends the payload, at most [`MAX_PAYLOAD`].
-    pub fn frame(&mut self, place: Place, to: &mut Vec<u8>, payload: impl FnOnce(&mut Vec<u8>)) {
+    pub fn frame(&mut self, key: &SpoolKey, place: Place, to: &mut Vec<u8>, payload: impl FnOnce(&mut Vec<u8>)) -> Result<(), Full> {
+        if self.next >= MAX_FRAMES && place == Place::Inside {
+            return Err(Full);
+        }
         let start = to.len();
-        to.extend_from_slice(&[0; 8]);
-        to.extend_from_slice(&self.next.to_le_bytes());
-        to.push(u8::from(place == Place::Last));
+        to.extend_from_slice(&[0; HEAD]);
         payload(to);
-        self.next += 1;
-        let length = u32::try_from(to.len() - start - OVERHEAD).unwrap_or(u32::MAX).to_le_bytes();
-        let crc = checksum(length, to.get(start + 8..).unwrap_or_default()).to_le_bytes();
-        for (to, from) in to.iter_mut().skip(start).zip(length.into_iter().chain(crc)) {
+        let mut tail = Tail { whole: to, from: start + HEAD };
+        key.0.encrypt_in_place(self.next, place == Place::Last, b"", &mut tail).map_err(|_| Full)?;
+        let length = u32::try_from(tail.len()).unwrap_or(u32::MAX).to_le_bytes();
+        for (to, from) in to.iter_mut().skip(start).zip(length.into_iter().chain([u8::from(place == Place::Last)])) {
             *to = from;
         }
+        self.next += 1;
+        Ok(())
+    }
+}
+
+/// The end of a buffer, encrypted where it stands.
+struct Tail<'a> {
+    whole: &'a mut Vec<u8>,
+    from: usize,
+}
+
+impl AsRef<[u8]> for Tail<'_> {
+    fn as_ref(&self) -> &[u8] {
+        self.whole.get(self.from..).unwrap_or_default()
+    }
+}
+
+impl AsMut<[u8]> for Tail<'_> {
+    fn as_mut(&mut self) -> &mut [u8] {
+        self.whole.get_mut(self.from..).unwrap_or_default()
+    }
+}
+
+impl Buffer for Tail<'_> {
+    fn extend_from_slice(&mut self, more: &[u8]) -> aead::Result<()> {
+        self.whole.extend_from_slice(more);
+        Ok(())
+    }
+
+    fn truncate(&mut self, len: usize) {
+        self.whole.truncate(self.from + len);
     }
 }
 
 /// One step of reading.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Step<'a> {
-    /// A whole frame; the next one begins `size` bytes further on.
+pub enum Step {
+    /// A whole frame, its payload decrypted; the next one begins `size` bytes further on.
     Frame {
-        payload: &'a [u8],
         place: Place,
         size: usize,
     },
@@ -65,10 +138,8 @@ pub enum Step<'a> {
 pub enum Flaw {
     #[error("a length of {0} is not one of ours")]
     Length(u32),
-    #[error("the checksum is wrong")]
-    Checksum,
-    #[error("record {expected} was due, this is {found}")]
-    Sequence { expected: u64, found: u64 },
+    #[error("record {0} is not what was written there")]
+    Tag(u32),
     #[error("the mark of the last record is neither 0 nor 1")]
     Mark,
 }
@@ -82,50 +153,44 @@ pub struct Cut {
     pub why: String,
 }
 
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone)]
 pub struct FrameReader {
-    next: u64,
+    key: SpoolKey,
+    next: u32,
 }
 
 impl FrameReader {
-    /// Reads the frame at the beginning of `bytes`.
-    pub fn read<'a>(&mut self, bytes: &'a [u8]) -> Step<'a> {
-        let Some((head, behind)) = bytes.split_first_chunk::<OVERHEAD>() else {
-            return Step::More(OVERHEAD);
+    pub fn new(key: SpoolKey) -> Self {
+        Self { key, next: 0 }
+    }
+
+    /// Reads the frame at the beginning of `bytes`; its payload replaces what `payload` holds.
+    pub fn read(&mut self, bytes: &[u8], payload: &mut Vec<u8>) -> Step {
+        let Some(([l0, l1, l2, l3, mark], behind)) = bytes.split_first_chunk::<HEAD>() else {
+            return Step::More(HEAD);
         };
-        let [l0, l1, l2, l3, c0, c1, c2, c3, sequence @ .., mark] = *head;
-        let length = [l0, l1, l2, l3];
-        let stated = u32::from_le_bytes(length);
+        let stated = u32::from_le_bytes([*l0, *l1, *l2, *l3]);
         // Every payload of ours holds something: zeros, as of a block that was allocated only, are no frame.
-        let size = match usize::try_from(stated) {
-            Ok(size) if (1..=MAX_PAYLOAD).contains(&size) => size,
+        let length = match usize::try_from(stated) {
+            Ok(length) if (TAG + 1..=TAG + MAX_PAYLOAD).contains(&length) => length,
             Ok(_) | Err(_) => return Step::Bad(Flaw::Length(stated)),
         };
-        let (Some(payload), Some(checked)) = (behind.get(..size), bytes.get(8..OVERHEAD + size)) else {
-            return Step::More(OVERHEAD + size);
-        };
-        if checksum(length, checked) != u32::from_le_bytes([c0, c1, c2, c3]) {
-            return Step::Bad(Flaw::Checksum);
-        }
-        let found = u64::from_le_bytes(sequence);
-        if found != self.next {
-            return Step::Bad(Flaw::Sequence { expected: self.next, found });
-        }
         let place = match mark {
             0 => Place::Inside,
             1 => Place::Last,
             _ => return Step::Bad(Flaw::Mark),
         };
-        self.next += 1;
-        Step::Frame { payload, place, size: OVERHEAD + size }
+        let Some(ciphertext) = behind.get(..length) else { return Step::More(HEAD + length) };
+        payload.clear();
+        payload.extend_from_slice(ciphertext);
+        if self.key.0.decrypt_in_place(self.next, place == Place::Last, b"", payload).is_err() {
+            payload.clear();
+            return Step::Bad(Flaw::Tag(self.next));
+        }
+        let Some(next) = self.next.checked_add(1) else { return Step::Bad(Flaw::Tag(self.next)) };
+        self.next = next;
+        Step::Frame { place, size: HEAD + length }
     }
-}
-
-fn checksum(length: [u8; 4], behind_it: &[u8]) -> u32 {
-    let mut crc = crc32fast::Hasher::new();
-    crc.update(&length);
-    crc.update(behind_it);
-    crc.finalize()
 }
 
 #[cfg(test)]
@@ -134,13 +199,17 @@ mod tests {
 
     use super::*;
 
+    fn key() -> SpoolKey {
+        SpoolKey::new(&[7; KEY])
+    }
+
     /// Payloads up to the first frame that is not good.
-    fn read_all(mut bytes: &[u8]) -> (Vec<Vec<u8>>, Step<'_>) {
-        let (mut reader, mut payloads) = (FrameReader::default(), Vec::new());
+    fn read_all(mut bytes: &[u8]) -> (Vec<Vec<u8>>, Step) {
+        let (mut reader, mut payload, mut payloads) = (FrameReader::new(key()), Vec::new(), Vec::new());
         loop {
-            match reader.read(bytes) {
-                Step::Frame { payload, size, .. } => {
-                    payloads.push(payload.to_vec());
+            match reader.read(bytes, &mut payload) {
+                Step::Frame { size, .. } => {
+                    payloads.push(payload.clone());
                     bytes = &bytes[size..];
                 }
                 step @ (Step::More(_) | Step::Bad(_)) => return (payloads, step),
@@ -151,7 +220,7 @@ mod tests {
     fn write_all(payloads: &[Vec<u8>]) -> Vec<u8> {
         let (mut writer, mut bytes) = (FrameWriter::default(), Vec::new());
         for payload in payloads {
-            writer.frame(Place::Inside, &mut bytes, |to| to.extend_from_slice(payload));
+            writer.frame(&key(), Place::Inside, &mut bytes, |to| to.extend_from_slice(payload)).unwrap();
         }
         bytes
     }
@@ -196,20 +265,41 @@ mod tests {
 
     #[test]
     fn an_absurd_length_is_refused_at_once() {
-        for length in [0, u32::try_from(MAX_PAYLOAD).unwrap() + 1, u32::MAX] {
+        for length in [0, 16, u32::try_from(MAX_PAYLOAD + TAG).unwrap() + 1, u32::MAX] {
             let mut bytes = length.to_le_bytes().to_vec();
             bytes.resize(64, 0);
-            assert_eq!(FrameReader::default().read(&bytes), Step::Bad(Flaw::Length(length)));
+            assert_eq!(read_all(&bytes).1, Step::Bad(Flaw::Length(length)));
         }
     }
 
     #[test]
-    fn a_record_that_was_moved_or_left_out_is_seen() {
+    fn a_record_that_was_moved_left_out_or_marked_is_seen() {
         let bytes = write_all(&[b"one".to_vec(), b"two".to_vec(), b"six".to_vec()]);
         let frame = OVERHEAD + 3;
         let without: Vec<u8> = [&bytes[..frame], &bytes[2 * frame..]].concat();
-        assert_eq!(read_all(&without).1, Step::Bad(Flaw::Sequence { expected: 1, found: 2 }));
+        assert_eq!(read_all(&without).1, Step::Bad(Flaw::Tag(1)));
         let twice: Vec<u8> = [&bytes[..frame], &bytes[..]].concat();
-        assert_eq!(read_all(&twice).1, Step::Bad(Flaw::Sequence { expected: 1, found: 0 }));
+        assert_eq!(read_all(&twice).1, Step::Bad(Flaw::Tag(1)));
+        let mut marked = bytes.clone();
+        marked[4] = 1;
+        assert_eq!(read_all(&marked).1, Step::Bad(Flaw::Tag(0)));
+    }
+
+    #[test]
+    fn the_end_record_has_a_nonce_of_its_own() {
+        let (mut writer, mut lost, mut end) = (FrameWriter::default(), Vec::new(), Vec::new());
+        let mut taken_back = writer;
+        taken_back.frame(&key(), Place::Inside, &mut lost, |to| to.extend_from_slice(b"same")).unwrap();
+        writer.frame(&key(), Place::Last, &mut end, |to| to.extend_from_slice(b"same")).unwrap();
+        assert_ne!(lost[HEAD..], end[HEAD..]);
+    }
+
+    #[test]
+    fn the_last_number_is_kept_for_the_end() {
+        let mut writer = FrameWriter { next: MAX_FRAMES };
+        let mut bytes = Vec::new();
+        assert_eq!(writer.frame(&key(), Place::Inside, &mut bytes, |to| to.push(1)), Err(Full));
+        assert!(bytes.is_empty());
+        writer.frame(&key(), Place::Last, &mut bytes, |to| to.push(1)).unwrap();
     }
 }

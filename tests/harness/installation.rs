@@ -22,6 +22,8 @@ pub const PEOPLE: [(&str, &str); 6] = [
 pub struct Plan {
     /// More lines of `countersign.toml`.
     pub settings: String,
+    /// More lines of its `[recordings]`.
+    pub recordings: String,
     /// The recordings lie on a file system of this size in megabytes, the bastion's own.
     pub tmpfs: Option<u32>,
 }
@@ -51,7 +53,7 @@ pub fn prepare(dir: &Path) -> Installation {
         std::fs::create_dir_all(dir.join(below)).unwrap();
         std::fs::set_permissions(dir.join(below), Permissions::from_mode(mode)).unwrap();
     }
-    for key in ["host_ed25519", "user_ca", "host_ca"] {
+    for key in ["host_ed25519", "user_ca", "host_ca", "seal_key", "log_key"] {
         keygen(&dir.join("bastion/keys").join(key));
     }
     for (person, _) in PEOPLE {
@@ -85,9 +87,12 @@ impl Installation {
     pub fn write(&self, plan: &Plan, hosts: &[Host<'_>]) {
         let settings = format!(
             "bastion = \"test\"\nhost = \"bastion\"\nlisten = [\"127.0.0.1:0\"]\nstate = \"var/state\"\n{}
-[recordings]\nmode = \"plain\"\ndir = \"var/recordings\"\n
+[recordings]\ndir = \"var/recordings\"\nkey_files = [\"var/key-files\"]\nsingle_recipient = true\n{}
+[recordings.auditors]\ncarol = \"{}\"\n
 [limits]\nunauthenticated = 1000\nunauthenticated_per_source = 1000\nheld_per_connection = 64\n",
-            plan.settings
+            plan.settings,
+            plan.recordings,
+            public(&self.key_of("carol")),
         );
         let people: String = PEOPLE
             .iter()
@@ -178,7 +183,7 @@ forbid (principal, action in Action::"session", resource in Label::"never");
 permit (principal in Group::"leads", action in [Action::"approve", Action::"kill", Action::"watch", Action::"review"], resource);
 
 @id("auditors-replay")
-permit (principal in Group::"auditors", action in [Action::"replay", Action::"watch", Action::"hold", Action::"review"], resource);
+permit (principal in Group::"auditors", action in [Action::"replay", Action::"watch", Action::"hold", Action::"review", Action::"audit"], resource);
 "#;
 
 const APPROVALS: &str = r#"

@@ -25,7 +25,10 @@ use crate::access::policy::{PolicySet, Vocabulary};
 use crate::access::target::{PrincipalStyle, Targets};
 use crate::access::workflow::{Stage, Workflow, Workflows};
 use crate::access::{Grant, VerifiedKey};
-use crate::config::{Config, Limits};
+use crate::config::{Config, Limits, RecordingSettings};
+use crate::recording::{Durability, Protection};
+use crate::retention::schedule::{Schedule, Schedules};
+use crate::store::clock::Clock;
 use crate::id::Person;
 use crate::store::AuditRow;
 
@@ -130,6 +133,8 @@ impl Plan {
     }
 
     fn directory(&self) -> Directory {
+        let period = |text: &str| text.parse().unwrap();
+        let year = Schedule { name: "year".parse().unwrap(), keep_at_least: period("90d"), delete_after: period("1y") };
         Directory {
             root: "/".into(),
             config: Config {
@@ -137,8 +142,13 @@ impl Plan {
                 host: "bastion".into(),
                 listen: vec![],
                 state: "/".into(),
-                recordings: "/".into(),
-                plain_recordings: true,
+                recordings: RecordingSettings {
+                    dir: "/".into(),
+                    durability: Durability::Second,
+                    free_floor: 0,
+                    protection: Protection::Plain,
+                    auditors: BTreeMap::new(),
+                },
                 egress: None,
                 limits: self.limits.clone(),
             },
@@ -146,7 +156,7 @@ impl Plan {
             targets: Targets::new(self.targets.clone()).unwrap(),
             policy: PolicySet::parse(POLICY, &Vocabulary::default()).unwrap(),
             workflows: self.workflows.clone(),
-            schedules: BTreeMap::new(),
+            schedules: Schedules { default: Some(year.name.clone()), by_name: [(year.name.clone(), year)].into(), ..Schedules::default() },
             digest: Digest([9; 32]),
             warnings: vec![],
         }
@@ -167,7 +177,7 @@ impl Scene {
         let plan = Plan::usual();
         let (publish, directory) = watch::channel(Arc::new(plan.directory()));
         let store = Store::open(&dir.path().join("state.db")).await.unwrap();
-        let approvals = Approvals::new(store, BASTION.into(), directory);
+        let approvals = Approvals::new(store.clone(), BASTION.into(), Clock::open(store, crate::time::seen().await).await.unwrap(), directory);
         Self { dir, plan, publish, approvals }
     }
 

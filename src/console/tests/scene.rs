@@ -15,7 +15,11 @@ use crate::config::Directory;
 use crate::console::wire::{self, Lines, Said};
 use crate::console::{Console, Terminal};
 use crate::id::RequestId;
-use crate::recording::{Recordings, Settings};
+use crate::audit::checkpoint::LogKey;
+use crate::audit::log::Log;
+use crate::recording::{Durability, Protection, Recordings, Settings};
+use crate::retention::disposal::Disposal;
+use crate::store::clock::Clock;
 use crate::store::Store;
 
 /// alice asks, bob and carol decide, erin audits, hugo may do nothing, oskar asks for staging only.
@@ -56,11 +60,27 @@ impl Scene {
         let keys: BTreeMap<_, _> = PEOPLE.iter().enumerate().map(|(n, (name, _))| (*name, key(n as u8))).collect();
         let directory = Arc::new(directory(&dir, &keys));
         let store = Store::open(&dir.path().join("countersign.db")).await.unwrap();
-        let settings = Settings { dir: directory.config.recordings.clone(), free_floor: 0, bulk_cap: 1 << 20, writers: 1 };
+        let log_key = LogKey::new("countersign/b-1".into(), &[3; 32]).unwrap();
+        let recordings = directory.config.recordings.clone();
+        Recordings::make_dir(&recordings.dir).unwrap();
+        let log = Log::open(store.clone(), log_key, recordings.dir.join("log.checkpoint")).await.unwrap();
+        let settings = Settings {
+            dir: recordings.dir,
+            free_floor: 0,
+            bulk_cap: 1 << 20,
+            writers: 1,
+            durability: Durability::Second,
+            protection: Protection::Plain,
+            bastion: "b-1".into(),
+            seal_key: crate::authority::tests::seal_key(),
+            log: log.head(),
+        };
         let recordings = Recordings::open(settings).unwrap();
         let (keep, directory) = watch::channel(directory);
-        let approvals = Approvals::new(store.clone(), "b-1".into(), directory.clone());
-        Self { console: Console::new(approvals, store, recordings, directory), dir, keys, _directory: keep }
+        let clock = Clock::open(store.clone(), crate::time::seen().await).await.unwrap();
+        let disposal = Disposal::new(store.clone(), recordings.clone(), clock.clone(), "b-1".into());
+        let approvals = Approvals::new(store.clone(), "b-1".into(), clock, directory.clone());
+        Self { console: Console::new(approvals, store, recordings, log, disposal, directory), dir, keys, _directory: keep }
     }
 
     pub fn who(&self, name: &str) -> Principal {
@@ -163,7 +183,7 @@ fn directory(dir: &TempDir, keys: &BTreeMap<&'static str, PrivateKey>) -> Direct
         ("policies/targets.toml", &targets),
         ("policies/access.cedar", ACCESS),
         ("policies/approvals.toml", APPROVALS),
-        ("policies/retention.toml", ""),
+        ("policies/retention.toml", "[schedules.short]\nkeep_at_least = \"7d\"\ndelete_after = \"30d\"\n"),
     ] {
         std::fs::write(dir.path().join(name), text).unwrap();
     }

@@ -37,7 +37,7 @@ async fn sessions_on_a_full_disk(dir: &Path) {
     for (ended, written) in ended {
         let sealed = ended.seal().await.unwrap();
         assert!(matches!(sealed.outcome, Outcome::RecordingFailed { .. }), "never as complete: {:?}", sealed.outcome);
-        let replay = Replay::over(recordings.body(&sealed.file).unwrap()).unwrap();
+        let replay = replay(&recordings, &sealed);
         assert_eq!(replay.totals().cut, None, "the end record is there");
         assert!(rebuild(replay).0.of(Stream::Output).len() >= written, "all of the {written} bytes that went on");
         recordings.unlink_spool(sealed.session).unwrap();
@@ -127,6 +127,6 @@ async fn a_seal_that_finds_no_room_leaves_the_spool_for_later() {
     std::fs::remove_file(filler).unwrap();
     let sealed = recordings.recover(&|_| false).await.unwrap().remove(0);
     assert_eq!(sealed.outcome, exited());
-    let replay = Replay::over(recordings.body(&sealed.file).unwrap()).unwrap();
+    let replay = replay(&recordings, &sealed);
     assert_eq!(rebuild(replay).0.of(Stream::Output), &noise);
 }

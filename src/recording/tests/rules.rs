@@ -9,7 +9,7 @@ async fn kept(terminal: bool, record: RecordLevel) -> (Vec<u8>, Vec<Event>) {
     let ended = recorder.end(exited()).await.unwrap();
     let mut disk = std::fs::read(&scene.spools()[0]).unwrap();
     let sealed = ended.seal().await.unwrap();
-    disk.extend(stock_zstd(&scene.recordings.locate(sealed.session).unwrap()).into_bytes());
+    disk.extend(stock(scene.dir.path(), &scene.recordings, sealed.session).into_bytes());
     (disk, rebuild(scene.replay(&sealed)).1)
 }
 
@@ -42,7 +42,7 @@ async fn only_without_a_terminal_does_a_digest_stand_for_it() {
 #[tokio::test]
 async fn beyond_the_cap_each_chunk_is_a_length_and_a_digest() {
     let dir = tempfile::tempdir().unwrap();
-    let settings = Settings { dir: dir.path().join("recordings"), free_floor: 0, bulk_cap: 100_000, writers: 1 };
+    let settings = Settings { bulk_cap: 100_000, ..settings(dir.path()) };
     let recordings = Recordings::open(settings).unwrap();
     let recorder = recordings.begin(header(false)).await.unwrap();
     let all: Vec<u8> = (0..1_000_000u32).map(|n| (n % 251) as u8).collect();
@@ -51,7 +51,7 @@ async fn beyond_the_cap_each_chunk_is_a_length_and_a_digest() {
     }
     let sealed = recorder.end(exited()).await.unwrap().seal().await.unwrap();
 
-    let replay = Replay::over(recordings.body(&sealed.file).unwrap()).unwrap();
+    let replay = replay(&recordings, &sealed);
     let total = replay.totals().output.clone();
     let (streams, others) = rebuild(replay);
     assert_eq!(streams.of(Stream::Output), &all[..100_000]);

@@ -3,11 +3,11 @@ use crate::recording::play::{Player, Schedule};
 
 /// Records `events` in a spool with chosen times, as recovery finds it, and seals it.
 async fn recorded(scene: &Scene, terminal: bool, events: &[(u64, Event)]) -> Sealed {
-    use crate::recording::file::{Batch, SpoolFile};
+    use crate::recording::file::Batch;
     use crate::recording::layout::Layout;
     let layout = Layout::open(&scene.dir.path().join("recordings")).unwrap();
     let header = header(terminal);
-    let mut file = SpoolFile::create(&layout.spool(header.session), &header.to_json()).unwrap();
+    let mut file = new_spool(&scene.recordings, &layout, &header);
     for (ms, event) in events {
         let mut batch = Batch::default();
         file.open_batch(&mut batch);
@@ -17,7 +17,7 @@ async fn recorded(scene: &Scene, terminal: bool, events: &[(u64, Event)]) -> Sea
     scene.recordings.recover(&|_| false).await.unwrap().remove(0)
 }
 
-fn play(mut player: Player) -> Vec<(u64, String)> {
+fn play(mut player: Player<Unsealed>) -> Vec<(u64, String)> {
     let mut steps = Vec::new();
     while let Some(step) = player.step().unwrap() {
         steps.push((u64::try_from(step.delay.as_millis()).unwrap(), step.draw));

@@ -89,28 +89,95 @@ create table sessions (
     source text not null,
     serial bigint not null unique check (serial > 0),
     record text not null,
-    retain text not null,
+    -- The terms of the schedules as they were at the opening.
+    retention text not null,
     started bigint not null,
     ends_at bigint,
     ended bigint,
     outcome text,
+    -- Once sealed: the body below the recordings' directory, its SHA-256 and size, the manifest's SHA-256.
     file text,
     sha256 blob,
     bytes bigint,
+    manifest blob,
+    -- Rows of the audit log that say so.
+    sealed_seq bigint,
+    disposed_seq bigint,
+    schedule text,
+    keep_until bigint,
+    due bigint,
+    -- Disposal: announced (wall time, and the bastion's uptime, from which the grace counts), begun, done.
+    marked bigint,
+    marked_uptime bigint,
+    erasing bigint,
+    disposed bigint,
     check ((ended is null) = (outcome is null)),
-    check ((file is null) = (sha256 is null) and (file is null) = (bytes is null))
+    check ((file is null) = (sha256 is null) and (file is null) = (bytes is null) and (file is null) = (manifest is null)),
+    check ((file is null) = (keep_until is null) and (file is null) = (due is null) and (file is null) = (schedule is null)),
+    check ((marked is null) = (marked_uptime is null)),
+    check (marked is null or file is not null),
+    check (erasing is null or marked is not null),
+    check (disposed is null or erasing is not null)
 );
+create index sessions_due on sessions (due) where file is not null and marked is null;
+create index sessions_marked on sessions (marked) where marked is not null and disposed is null;
 create index sessions_of_person on sessions (person, target, started);
 create index sessions_of_target on sessions (target, started);
 create index sessions_of_request on sessions (request);
 create index sessions_started on sessions (started);
 create index sessions_live on sessions (started) where ended is null;
 
+-- Legal holds: conditions as they were asked for; they reach what comes later too. Never deleted.
+create table holds (
+    id text primary key,
+    document text not null,
+    placed bigint not null,
+    released bigint
+);
+
+-- Every policy set that was loaded, for as long as anything names it.
+create table policies (
+    digest blob primary key,
+    loaded bigint not null,
+    files text not null
+);
+
+-- The clock rule: when this bastion last looked, and how long it has been up in all.
+create table clock (
+    one bigint primary key check (one = 1),
+    last text not null
+);
+create table clock_accepts (
+    at bigint not null,
+    by text not null,
+    taken bigint
+);
+
+-- An auditor who has shown that they can decrypt.
+create table proofs (
+    auditor text primary key,
+    key text not null,
+    proven bigint not null
+);
+
 create table audit (
     seq bigint primary key,
     at bigint not null,
     name text not null,
-    facts text not null
+    -- The row as it is hashed: canonical JSON.
+    line text not null,
+    -- SHA-256(0x00 || line), RFC 6962.
+    leaf blob not null
 );
 create trigger audit_keeps before update on audit begin select raise(abort, 'the audit log is append-only'); end;
 create trigger audit_forgets_nothing before delete on audit begin select raise(abort, 'the audit log is append-only'); end;
+
+create table checkpoints (
+    size bigint primary key,
+    at bigint not null,
+    root blob not null,
+    -- A signed note (C2SP tlog-checkpoint).
+    note text not null
+);
+create trigger checkpoints_keep before update on checkpoints begin select raise(abort, 'checkpoints are append-only'); end;
+create trigger checkpoints_forget_nothing before delete on checkpoints begin select raise(abort, 'checkpoints are append-only'); end;

@@ -1,0 +1,229 @@
+//! What this machine remembers of each bastion: its seal key, its log's key, the last checkpoint.
+//!
+//! The first contact is trusted, as with `known_hosts`, and said. From then on another key, or a log that
+//! does not continue the one that is remembered, stops whatever was to be done: a bastion that forgets
+//! cannot be asked anything. Kept below `$XDG_STATE_HOME/countersign/bastions/`.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncBufRead, AsyncWrite};
+
+use super::bastion::Bastion;
+use crate::audit::checkpoint::{Checkpoint, LogVerifier};
+use crate::audit::tree::verify_consistency;
+use crate::authority::SealVerifier;
+use crate::console::grammar::Verb;
+use crate::console::reply::{CheckpointLine, Reply};
+
+/// What is known of one bastion.
+#[derive(Debug, Clone)]
+pub struct Known {
+    pub seal_key: SealVerifier,
+    pub log_key: LogVerifier,
+    /// The last signed state of its log.
+    pub checkpoint: Checkpoint,
+}
+
+/// The file of one bastion.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Remembered {
+    seal_key: String,
+    log_key: String,
+    checkpoint: String,
+}
+
+/// A bastion whose log or keys are not the ones that are remembered.
+#[derive(Debug, thiserror::Error)]
+pub enum Distrust {
+    #[error("{bastion} shows another {what} than before: {shown}, not {known}. If it was changed on purpose, remove {}", file.display())]
+    Key { bastion: String, what: &'static str, shown: String, known: String, file: PathBuf },
+    #[error(
+        "the log of {bastion} went back: it has {found} rows, this machine has seen {known}. If it was restored, an operator says so \
+         with countersign restore; else rows that were seen are gone. What was seen last: {}", file.display()
+    )]
+    WentBack { bastion: String, found: u64, known: u64, file: PathBuf },
+    #[error("the log of {bastion} is not the one that this machine has seen: its first {known} rows were changed. What was seen last: {}", file.display())]
+    Forked { bastion: String, known: u64, file: PathBuf },
+}
+
+pub fn state_dir() -> PathBuf {
+    let base = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
+    let base = base.or_else(|| std::env::home_dir().map(|home| home.join(".local/state")));
+    base.unwrap_or_default().join("countersign/bastions")
+}
+
+/// Asks for the last checkpoint, compares it with what is remembered in `dir`, and remembers it.
+pub async fn greet<R, W>(bastion: &mut Bastion<R, W>, dir: &Path) -> anyhow::Result<Known>
+where
+    R: AsyncBufRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
+    // Which bastion this is, its answer says; so what is remembered is found by a first question.
+    let first = ask(bastion, 0).await?;
+    let file = file_of(dir, &first.bastion)?;
+    let remembered = match std::fs::read_to_string(&file) {
+        Ok(text) => Some(toml::from_str::<Remembered>(&text).with_context(|| format!("{} cannot be read", file.display()))?),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        Err(error) => return Err(error).with_context(|| format!("{} cannot be read", file.display())),
+    };
+    let Some(remembered) = remembered else {
+        let known = known(&first.bastion, &first.seal_key, &first.log_key, &first.note)?;
+        remember(&file, &first)?;
+        eprintln!(
+            "countersign: first time at {}: seal key {}, log key {}; compare them with an operator's",
+            first.bastion,
+            known.seal_key.fingerprint(),
+            known.log_key
+        );
+        return Ok(known);
+    };
+    let before = known(&first.bastion, &remembered.seal_key, &remembered.log_key, &remembered.checkpoint)?;
+    let changed = |what, shown: &str, known: &str| Distrust::Key {
+        bastion: first.bastion.clone(),
+        what,
+        shown: shown.to_owned(),
+        known: known.to_owned(),
+        file: file.clone(),
+    };
+    if first.seal_key != remembered.seal_key {
+        bail!(changed("seal key", &first.seal_key, &remembered.seal_key));
+    }
+    if first.log_key != remembered.log_key {
+        bail!(changed("log key", &first.log_key, &remembered.log_key));
+    }
+    let from = before.checkpoint.size;
+    let second = ask(bastion, from).await?;
+    let now = known(&second.bastion, &second.seal_key, &second.log_key, &second.note)?;
+    if now.checkpoint.size < from {
+        bail!(Distrust::WentBack { bastion: second.bastion, found: now.checkpoint.size, known: from, file });
+    }
+    let (old, new) = ((from, before.checkpoint.root), (now.checkpoint.size, now.checkpoint.root));
+    let continues = from == 0 || second.proof.as_ref().is_some_and(|proof| verify_consistency(old, new, proof));
+    if !continues || second.seal_key != first.seal_key || second.log_key != first.log_key {
+        bail!(Distrust::Forked { bastion: second.bastion, known: from, file });
+    }
+    if now.checkpoint.size > from {
+        remember(&file, &second)?;
+    }
+    Ok(now)
+}
+
+/// The seal key that this machine remembers of a bastion.
+pub fn remembered_seal_key(dir: &Path, bastion: &str) -> anyhow::Result<Option<SealVerifier>> {
+    let file = file_of(dir, bastion)?;
+    match std::fs::read_to_string(&file) {
+        Ok(text) => {
+            let remembered: Remembered = toml::from_str(&text).with_context(|| format!("{} cannot be read", file.display()))?;
+            Ok(Some(SealVerifier::new(bastion, &remembered.seal_key)?))
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("{} cannot be read", file.display())),
+    }
+}
+
+async fn ask<R, W>(bastion: &mut Bastion<R, W>, from: u64) -> anyhow::Result<CheckpointLine>
+where
+    R: AsyncBufRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
+    match bastion.ask(&Verb::Checkpoint { from }).await? {
+        Reply::Checkpoint(line) => Ok(*line),
+        _ => bail!("the bastion answers with something else than a checkpoint"),
+    }
+}
+
+fn known(bastion: &str, seal_key: &str, log_key: &str, note: &str) -> anyhow::Result<Known> {
+    let seal_key = SealVerifier::new(bastion, seal_key).context("the seal key that the bastion names")?;
+    let log_key: LogVerifier = log_key.parse().context("the log key that the bastion names")?;
+    if log_key.name() != format!("countersign/{bastion}") {
+        bail!("the log key of {bastion} is named {}", log_key.name());
+    }
+    let checkpoint = log_key.verify(note).context("the checkpoint that the bastion shows")?;
+    Ok(Known { seal_key, log_key, checkpoint })
+}
+
+/// The bastion's id is a stranger's word until it is known to be harmless in a path.
+fn file_of(dir: &Path, bastion: &str) -> anyhow::Result<PathBuf> {
+    let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '_' | '-' | '.');
+    if bastion.is_empty() || bastion.len() > 64 || bastion.starts_with('.') || !bastion.chars().all(good) {
+        bail!("the bastion calls itself {:?}, which is no bastion's id", bastion.chars().take(80).collect::<String>());
+    }
+    Ok(dir.join(format!("{bastion}.toml")))
+}
+
+fn remember(file: &Path, line: &CheckpointLine) -> anyhow::Result<()> {
+    let remembered = Remembered { seal_key: line.seal_key.clone(), log_key: line.log_key.clone(), checkpoint: line.note.clone() };
+    let text = toml::to_string(&remembered).context("what is known of the bastion cannot be written down")?;
+    let dir = file.parent().unwrap_or(Path::new("."));
+    std::fs::create_dir_all(dir).with_context(|| format!("{} cannot be made", dir.display()))?;
+    let mut new = tempfile::NamedTempFile::new_in(dir).with_context(|| format!("{} cannot be written in", dir.display()))?;
+    std::io::Write::write_all(&mut new, text.as_bytes()).with_context(|| format!("{} cannot be written", file.display()))?;
+    new.persist(file).with_context(|| format!("{} cannot be written", file.display()))?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::checkpoint::LogKey;
+    use crate::audit::tree::{Tree, leaf};
+    use crate::console::wire::{Said, say};
+    use crate::id::Digest;
+
+    const SEAL: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBIbC8mXUGNEzmCwHbGkw2gPPXU2+nyTLAuhLwgWrLGJ";
+
+    fn tree(rows: &[&str]) -> Tree {
+        let mut tree = Tree::new();
+        rows.iter().for_each(|row| tree.push(leaf(row.as_bytes())));
+        tree
+    }
+
+    fn line(rows: &[&str], from: u64) -> CheckpointLine {
+        let key = LogKey::new("countersign/b-1".into(), &[3; 32]).unwrap();
+        let tree = tree(rows);
+        CheckpointLine {
+            bastion: "b-1".into(),
+            note: key.sign(&key.checkpoint(tree.size(), tree.root())),
+            proof: tree.consistency(from, &rows.iter().map(|row| leaf(row.as_bytes())).collect::<Vec<Digest>>()),
+            log_key: key.verifier().to_string(),
+            seal_key: SEAL.into(),
+        }
+    }
+
+    async fn greets(dir: &Path, answers: &[CheckpointLine]) -> anyhow::Result<Known> {
+        let mut wire = Vec::new();
+        for (n, answer) in answers.iter().enumerate() {
+            say(&mut wire, Some(n as u64 + 1), Said::Result(Reply::Checkpoint(Box::new(answer.clone())))).await.unwrap();
+        }
+        let mut bastion = Bastion::over("bastion", &wire[..], tokio::io::sink());
+        greet(&mut bastion, dir).await
+    }
+
+    #[tokio::test]
+    async fn a_log_that_goes_on_is_followed_and_one_that_does_not_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let seen = ["a", "b", "c"];
+        greets(dir.path(), &[line(&seen, 0)]).await.unwrap();
+        let more = ["a", "b", "c", "d", "e"];
+        assert_eq!(greets(dir.path(), &[line(&more, 0), line(&more, 3)]).await.unwrap().checkpoint.size, 5);
+        assert_eq!(greets(dir.path(), &[line(&more, 0), line(&more, 5)]).await.unwrap().checkpoint.size, 5);
+        let back = greets(dir.path(), &[line(&seen, 0), line(&seen, 5)]).await.unwrap_err().to_string();
+        assert!(back.contains("went back: it has 3 rows, this machine has seen 5"), "{back}");
+        let changed = ["a", "B", "c", "d", "e", "f"];
+        let forked = greets(dir.path(), &[line(&changed, 0), line(&changed, 5)]).await.unwrap_err().to_string();
+        assert!(forked.contains("its first 5 rows were changed"), "{forked}");
+    }
+
+    #[tokio::test]
+    async fn another_key_is_refused_and_a_hostile_name_is_no_path() {
+        let dir = tempfile::tempdir().unwrap();
+        greets(dir.path(), &[line(&["a"], 0)]).await.unwrap();
+        let other = CheckpointLine { seal_key: SEAL.replace("IBIb", "IAIb"), ..line(&["a"], 0) };
+        assert!(greets(dir.path(), &[other]).await.unwrap_err().to_string().contains("another seal key"));
+        let hostile = CheckpointLine { bastion: "../../x".into(), ..line(&["a"], 0) };
+        assert!(greets(dir.path(), &[hostile]).await.unwrap_err().to_string().contains("no bastion's id"));
+    }
+}

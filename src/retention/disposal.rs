@@ -1,0 +1,182 @@
+//! The only code that deletes a recording.
+//!
+//! Two phases: a mark, which the log announces, and the grace later the end. In order: a transaction that
+//! looks for holds once more and says `erasing`; the key files; the body; the expiry certificate beside the
+//! manifest; a transaction that says `disposed`. Each step can be done again, so a kill at any moment loses
+//! nothing and leaves one certificate. What is not verified, not closed or held is never touched (FC13).
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use super::certificate::{BadCertificate, Certificate, Gone, NAMESPACE};
+use super::step::{Next, step};
+use crate::audit::Event;
+use crate::authority::{BadSeal, SealKeyError, SealVerifier};
+use crate::id::SessionId;
+use crate::recording::{RecordError, Recordings};
+use crate::store::clock::Clock;
+use crate::store::disposal::{Cursor, Step};
+use crate::store::{Disposal as State, SealedRow, SessionRow, Store, StoreError};
+use crate::time::Timestamp;
+
+/// Rows read at once; memory does not grow with the number of recordings.
+const PAGE: u32 = 500;
+
+/// Disposal on one node. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Disposal {
+    store: Store,
+    recordings: Recordings,
+    clock: Clock,
+    bastion: String,
+    /// Recordings that were found changed or missing in this run; each is reported once.
+    reported: Arc<Mutex<HashSet<SessionId>>>,
+}
+
+/// What one sweep did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Swept {
+    pub marked: u64,
+    pub erased: u64,
+    pub held: u64,
+    /// Not as they were sealed, so not deleted either.
+    pub unverified: u64,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum DisposalError {
+    #[error("nothing is deleted: {0}. An operator who has looked at the clock runs: countersign clock accept -c DIR")]
+    Clock(String),
+    #[error("the state cannot be changed")]
+    Store(#[from] StoreError),
+    #[error("the files of a recording cannot be changed")]
+    Files(#[from] RecordError),
+    #[error("the expiry certificate cannot be signed")]
+    Sign(#[from] SealKeyError),
+}
+
+impl Disposal {
+    pub fn new(store: Store, recordings: Recordings, clock: Clock, bastion: String) -> Self {
+        Self { store, recordings, clock, bastion, reported: Arc::default() }
+    }
+
+    /// Marks what is due, erases what was marked long enough ago, finishes what a crash left half-way.
+    pub async fn sweep(&self, grace: Duration, now: Timestamp) -> Result<Swept, DisposalError> {
+        if let Some(why) = self.clock.why_not_dispose() {
+            return Err(DisposalError::Clock(why));
+        }
+        let mut swept = Swept::default();
+        let mut behind: Cursor = None;
+        loop {
+            let rows = self.store.marked(now, behind, PAGE).await?;
+            for row in &rows {
+                self.go_on(row, grace, now, &mut swept).await?;
+            }
+            behind = rows.last().and_then(|row| row.marked.map(|at| (at, row.id)));
+            if rows.len() < PAGE as usize {
+                break;
+            }
+        }
+        behind = None;
+        loop {
+            let rows = self.store.due(now.plus(grace), behind, PAGE).await?;
+            for row in &rows {
+                self.go_on(row, grace, now, &mut swept).await?;
+            }
+            behind = rows.last().and_then(|row| row.sealed.as_ref().map(|sealed| (sealed.due.delete_by, row.id)));
+            if rows.len() < PAGE as usize {
+                return Ok(swept);
+            }
+        }
+    }
+
+    /// Does one recording's next step.
+    async fn go_on(&self, row: &SessionRow, grace: Duration, now: Timestamp, swept: &mut Swept) -> Result<(), DisposalError> {
+        let Some(sealed) = &row.sealed else { return Ok(()) };
+        let marked = match row.disposal {
+            State::Kept => None,
+            State::Marked { uptime, .. } => Some(self.clock.uptime().saturating_sub(uptime)),
+            // A hold that comes later is too late: its key may be gone already.
+            State::Erasing { at } => return self.erase(row, sealed, at, swept).await,
+            State::Disposed { .. } => return Ok(()),
+        };
+        match step(&sealed.due, false, marked, grace, now) {
+            Next::Keep { .. } | Next::Wait { .. } | Next::Held => {}
+            Next::Mark => match self.store.mark(row, grace, self.clock.uptime(), now).await? {
+                Step::Done => swept.marked += 1,
+                Step::Held => swept.held += 1,
+                Step::NotNow => {}
+            },
+            Next::Erase => {
+                if !self.is_verified(row, sealed, now).await? {
+                    swept.unverified += 1;
+                    return Ok(());
+                }
+                match self.store.begin_erasing(row.id, now).await? {
+                    Step::Done => self.erase(row, sealed, now, swept).await?,
+                    Step::Held => {
+                        self.store.unmark(row.id, now).await?;
+                        swept.held += 1;
+                    }
+                    Step::NotNow => {}
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether what would go is what was sealed; if not, the log says so once, and it stays.
+    async fn is_verified(&self, row: &SessionRow, sealed: &SealedRow, now: Timestamp) -> Result<bool, DisposalError> {
+        let what = match self.recordings.is_as_sealed(&sealed.file, sealed.sha256).await? {
+            Some(true) => return Ok(true),
+            Some(false) => "its body is not the one that was sealed",
+            None => "its body is not there",
+        };
+        let new = self.reported.lock().unwrap_or_else(PoisonError::into_inner).insert(row.id);
+        if new {
+            tracing::error!(session = %row.id, what, "a recording that is due is not deleted");
+            self.store.report(Event::new("session.unverified", serde_json::json!({ "session": row.id, "why": what })), now).await?;
+        }
+        Ok(false)
+    }
+
+    async fn erase(&self, row: &SessionRow, sealed: &SealedRow, began: Timestamp, swept: &mut Swept) -> Result<(), DisposalError> {
+        self.recordings.erase_keys(row.id).await?;
+        self.recordings.erase_body(row.id).await?;
+        let certificate = Certificate::of(Gone {
+            bastion: self.bastion.clone(),
+            session: row.id,
+            manifest: sealed.manifest,
+            body_sha256: sealed.sha256,
+            body_bytes: sealed.bytes,
+            schedule: sealed.due.schedule.clone(),
+            due: sealed.due.delete_by,
+            marked: row.marked.unwrap_or(began),
+            erased: began,
+        });
+        let bytes = certificate.bytes();
+        let signature = self.recordings.sign(NAMESPACE, &bytes)?;
+        let left = self.recordings.leave_certificate(row.id, bytes, signature).await?;
+        if self.store.disposed(row.id, sealed.manifest, left, Timestamp::now()).await? == Step::Done {
+            swept.erased += 1;
+        }
+        Ok(())
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum BadExpiry {
+    #[error("{0}")]
+    Form(#[from] BadCertificate),
+    #[error("the expiry certificate is not signed by this bastion's seal key: {0}")]
+    Signature(#[from] BadSeal),
+}
+
+impl Certificate {
+    /// Reads a certificate that the seal key has signed.
+    pub fn signed(bytes: &[u8], signature: &str, seal_key: &SealVerifier) -> Result<Self, BadExpiry> {
+        seal_key.verify(NAMESPACE, bytes, signature)?;
+        Ok(Self::read(bytes)?)
+    }
+}
