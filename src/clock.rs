@@ -10,19 +10,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::time::{Timestamp, about};
-
-/// One look at the clocks.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Seen {
-    pub wall: Timestamp,
-    /// `CLOCK_BOOTTIME`
-    pub boot: Duration,
-    /// `/proc/sys/kernel/random/boot_id`; across boots, boot times cannot be compared.
-    pub boot_id: String,
-    /// Whether the kernel says that its clock is synchronised (`adjtimex`: no `STA_UNSYNC`).
-    pub synchronised: bool,
-}
+use crate::time::{Seen, Timestamp, about};
 
 /// What is stored of the rule between runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -74,12 +74,24 @@ pub fn boottime() -> Duration {
     Duration::new(u64::try_from(t.tv_sec).unwrap_or(0), u32::try_from(t.tv_nsec).unwrap_or(0))
 }
 
-/// One look at the clocks, for the clock rule. Whether the kernel's clock is synchronised is asked of
+/// One look at the clocks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen {
+    pub wall: Timestamp,
+    /// `CLOCK_BOOTTIME`
+    pub boot: Duration,
+    /// `/proc/sys/kernel/random/boot_id`; across boots, boot times cannot be compared.
+    pub boot_id: String,
+    /// Whether the kernel says that its clock is synchronised (`adjtimex`: no `STA_UNSYNC`).
+    pub synchronised: bool,
+}
+
+/// Takes a look at the clocks. Whether the kernel's clock is synchronised is asked of
 /// systemd (`timedatectl`, which asks `adjtimex`); where there is none it counts as not synchronised.
-pub async fn seen() -> crate::clock::Seen {
+pub async fn seen() -> Seen {
     static BOOT: std::sync::OnceLock<String> = std::sync::OnceLock::new();
     let boot_id = BOOT.get_or_init(|| std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned());
-    crate::clock::Seen { wall: Timestamp::now(), boot: boottime(), boot_id: boot_id.clone(), synchronised: is_synchronised().await }
+    Seen { wall: Timestamp::now(), boot: boottime(), boot_id: boot_id.clone(), synchronised: is_synchronised().await }
 }
 
 /// How long one answer of systemd's counts.

@@ -5,22 +5,23 @@ use std::path::{Path, PathBuf};
 
 /// Imports point down or sideways, never up. The longest matching module counts.
 const LAYERS: [(&str, &[&str]); 5] = [
-    ("words", &["id", "time"]),
-    ("pure", &["access", "transcript", "retention"]),
-    ("edges", &["audit", "authority", "config", "notify", "recording", "store"]),
+    ("words", &["clock", "id", "time"]),
+    ("pure", &["access", "audit", "transcript", "retention"]),
+    ("edges", &["authority", "config", "notify", "recording", "store"]),
     ("flows", &["approvals", "console", "retention::disposal", "ssh"]),
     ("assembly", &["cli", "demo", "lib", "main"]),
 ];
 
 /// Who may name a crate: everything below these paths of `src/`. The `russh::keys` types are plain data
 /// (keys, certificates, signatures), so their wall is wider than the protocol's.
-const WALLS: [(&str, &[&str]); 8] = [
+const WALLS: [(&str, &[&str]); 9] = [
     ("sqlx", &["store/"]),
     ("cedar_policy", &["access/policy"]),
     ("clap", &["cli/", "console/grammar"]),
     ("russh", &["ssh/"]),
     ("russh::keys", &["ssh/", "access/", "approvals/", "authority/", "cli/", "config/"]),
     ("zeekstd", &["recording/"]),
+    ("age", &["transcript/envelope", "recording/seal", "recording/unseal"]),
     ("pty_process", &["ssh/sandbox"]),
     ("anyhow", &["cli/", "demo/", "main.rs"]),
 ];
@@ -164,7 +165,12 @@ fn imports_point_down() {
 fn no_two_modules_need_each_other() {
     let mut needs: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for source in sources() {
-        let top = |module: &str| module.split("::").next().unwrap_or_default().to_owned();
+        // A part of a module that has a layer of its own counts as one.
+        let top = |module: &str| {
+            let first = module.split("::").next().unwrap_or_default();
+            let own = LAYERS.iter().flat_map(|(_, names)| *names).find(|name| name.contains("::") && module.starts_with(*name));
+            own.copied().unwrap_or(first).to_owned()
+        };
         let from = top(&source.module);
         // The top puts everything together, each part with the others.
         if layer_of(&source.module) == Some(LAYERS.len() - 1) {

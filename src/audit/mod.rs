@@ -3,21 +3,29 @@
 //! of a row and its link to the row before ([`row`]), the Merkle tree over the rows ([`tree`]), the signed
 //! size and root ([`checkpoint`]), and the exported file with its verification offline ([`export`]).
 //! Always true: a row's bytes are written once, and what is hashed, exported and proven is those bytes.
-//! All but [`log`], the log of a running node, is pure. Root on a live node can still lie about rows after
-//! the last checkpoint that is held outside.
+//! All of it is pure; the log of a running node is `store/log.rs`. Root on a live node can still lie about
+//! rows after the last checkpoint that is held outside.
 //!
 //! Names are dotted: what it is about, then what happened to it. A reader finds who (`person`, `by`),
 //! what (`request`, `session`) and its digest in the facts.
 
 pub mod checkpoint;
 pub mod export;
-pub mod log;
 pub mod row;
 pub mod tree;
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::id::{Login, Person, RequestId, SessionId};
+use crate::id::{Digest, Login, Person, RequestId, SessionId};
+
+/// Size and root of an RFC 6962 tree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LogPoint {
+    pub size: u64,
+    pub root: Digest,
+}
 
 /// An event of the audit log: a dotted name and the facts as JSON.
 #[derive(Debug, Clone, PartialEq)]

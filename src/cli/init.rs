@@ -13,8 +13,8 @@ use russh::keys::ssh_key::{LineEnding, PrivateKey};
 use zeroize::Zeroizing;
 
 use crate::id::Person;
-use crate::retention::certificate;
 use crate::transcript::envelope::{NotARecipient, Recipient};
+use crate::transcript::expiry;
 use crate::transcript::manifest;
 
 /// What a new directory holds, besides keys.
@@ -87,7 +87,7 @@ pub(crate) fn make(dir: &Path, host: &str, auditors: &[(Person, Recipient)]) -> 
         public.push(make_key(&dir.join("keys").join(name), &format!("{name}@{bastion}"))?);
     }
     if let Some(seal) = public.get(3) {
-        let line = format!("{bastion} namespaces=\"{},{}\" {seal}\n", manifest::NAMESPACE, certificate::NAMESPACE);
+        let line = format!("{bastion} namespaces=\"{},{}\" {seal}\n", manifest::NAMESPACE, expiry::NAMESPACE);
         write(&dir.join("keys/allowed_signers.pub"), 0o644, line.as_bytes())?;
     }
     let mut public = public.into_iter();

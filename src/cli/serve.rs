@@ -9,7 +9,6 @@ use tokio::sync::watch;
 
 use crate::approvals::Approvals;
 use crate::audit::checkpoint::LogKey;
-use crate::audit::log::Log;
 use crate::authority::{Keys, SealKey};
 use crate::config::Directory;
 use crate::recording::{Recordings, Settings};
@@ -17,6 +16,7 @@ use crate::retention::disposal::Disposal;
 use crate::ssh::{self, Parts, Running};
 use crate::store::Store;
 use crate::store::clock::Clock;
+use crate::store::log::Log;
 use crate::time::{Timestamp, seen};
 
 /// Non-terminal bytes of one stream that are kept in full.

@@ -24,8 +24,8 @@ use crate::console::with_causes;
 use crate::id::Digest;
 use crate::recording::Part;
 use crate::recording::verify::{Files, Verified, verify};
-use crate::retention::certificate::Certificate;
 use crate::transcript::envelope::Identity;
+use crate::transcript::expiry::Certificate;
 use crate::transcript::manifest::Manifest;
 
 impl VerifyArgs {

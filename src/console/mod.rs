@@ -33,11 +33,11 @@ use tokio::sync::watch;
 
 use crate::access::Principal;
 use crate::approvals::Approvals;
-use crate::audit::log::Log;
 use crate::config::Directory;
 use crate::recording::Recordings;
 use crate::retention::disposal::Disposal;
 use crate::store::Store;
+use crate::store::log::Log;
 
 pub use card::with_causes;
 pub use nearby::{is_own, nearby};

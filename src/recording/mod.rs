@@ -32,13 +32,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{Semaphore, watch};
 
+use crate::audit::LogPoint;
 use crate::authority::{SealKey, SealKeyError};
 use crate::id::{Digest, SessionId};
 use crate::retention::terms::{Due, Terms};
 use crate::store::SealedRow;
 use crate::time::Timestamp;
 use crate::transcript::Outcome;
-use crate::transcript::manifest::LogPoint;
 
 pub use crate::transcript::Header;
 pub use end::Ended;

@@ -9,7 +9,6 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::certificate::{BadCertificate, Certificate, Gone, NAMESPACE};
 use super::step::{Next, step};
 use crate::audit::Event;
 use crate::authority::{BadSeal, SealKeyError, SealVerifier};
@@ -19,6 +18,7 @@ use crate::store::clock::Clock;
 use crate::store::disposal::{Cursor, Step};
 use crate::store::{Disposal as State, SealedRow, SessionRow, Store, StoreError};
 use crate::time::Timestamp;
+use crate::transcript::expiry::{BadCertificate, Certificate, Gone, NAMESPACE};
 
 /// Rows read at once; memory does not grow with the number of recordings.
 const PAGE: u32 = 500;

@@ -1,6 +1,5 @@
 //! How long recordings are kept: by schedules, label bounds and legal holds. Nothing here deletes.
 
-pub mod certificate;
 pub mod disposal;
 pub mod hold;
 pub mod period;

@@ -30,7 +30,6 @@ use tokio::task::JoinHandle;
 use crate::access::{Grant, Principal, Target};
 use crate::approvals::Approvals;
 use crate::audit::Event;
-use crate::audit::log::Log;
 use crate::authority::{CertificateAuthority, HostCertificates, Keys};
 use crate::config::Directory;
 use crate::console::Console;
@@ -39,6 +38,7 @@ use crate::recording::{Ended, Recordings};
 use crate::retention::disposal::{Disposal, DisposalError};
 use crate::store::Store;
 use crate::store::clock::Clock;
+use crate::store::log::Log;
 use crate::time::Timestamp;
 use crate::transcript::Outcome;
 

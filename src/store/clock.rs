@@ -8,8 +8,8 @@ use serde_json::json;
 
 use super::{Store, StoreError};
 use crate::audit::Event;
-use crate::clock::{Change, ClockRule, Last, Limits, Seen, Verdict};
-use crate::time::Timestamp;
+use crate::clock::{Change, ClockRule, Last, Limits, Verdict};
+use crate::time::{Seen, Timestamp};
 
 /// Whether this node's clock can be believed. Cheap to clone.
 #[derive(Debug, Clone)]

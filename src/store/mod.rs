@@ -10,6 +10,7 @@ mod columns;
 pub mod decisions;
 pub mod disposal;
 pub mod grants;
+pub mod log;
 pub mod requests;
 mod schema;
 pub mod sessions;

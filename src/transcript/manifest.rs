@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::header::Header;
 use super::outcome::Outcome;
 use crate::access::canonical::{self, NotCanonical};
+use crate::audit::LogPoint;
 use crate::id::{Digest, Login, Person, RequestId, SessionId, TargetId};
 use crate::retention::terms::Terms;
 use crate::time::Timestamp;
@@ -55,14 +56,6 @@ pub struct Body {
     /// The identity that this body alone is encrypted to (`age1…`); absent in plain mode.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub recipient: Option<String>,
-}
-
-/// Size and root of an RFC 6962 tree.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct LogPoint {
-    pub size: u64,
-    pub root: Digest,
 }
 
 #[derive(Debug, thiserror::Error)]

@@ -7,6 +7,7 @@
 pub mod asciicast;
 pub mod envelope;
 pub mod event;
+pub mod expiry;
 pub mod header;
 pub mod manifest;
 pub mod outcome;

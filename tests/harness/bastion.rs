@@ -118,6 +118,26 @@ impl Bastion {
         self.disk.as_ref().map_or(path.clone(), |disk| disk.seen_from_outside(&path))
     }
 
+    /// The directory of key files.
+    pub fn key_files(&self) -> PathBuf {
+        self.installation.root().join("var/key-files")
+    }
+
+    /// A sealed recording's transcript, opened by stock tools with carol's key: age and zstd, nothing of ours.
+    pub fn opened(&self, file: &str) -> String {
+        let own = self.dir().join("own.key");
+        let dated = file.strip_prefix("sealed/").and_then(|file| file.strip_suffix(".cast.zst.age"));
+        let key = self.key_files().join(format!("{}.key.age", dated.unwrap_or_else(|| panic!("{file} is not sealed"))));
+        let age = |identity: &Path, file: &Path| {
+            let output = Command::new(program("age")).arg("-d").arg("-i").arg(identity).arg(file).output().unwrap();
+            assert!(output.status.success(), "{}: {}", file.display(), String::from_utf8_lossy(&output.stderr));
+            output.stdout
+        };
+        std::fs::write(&own, age(&self.key_of("carol"), &key)).unwrap();
+        let packed = age(&own, &self.recordings().join(file));
+        String::from_utf8(zstd::stream::decode_all(&packed[..]).expect("a whole .zst")).expect("asciicast is UTF-8")
+    }
+
     /// The server's process.
     pub fn pid(&self) -> u32 {
         self.serve.as_ref().expect("it serves").id()
@@ -202,7 +222,10 @@ impl Bastion {
         let ssh = format!("{} -F {}", program("ssh").display(), self.installation.config_of(person).display());
         command.args(["--yes", "--key"]).arg(self.key_of(person)).args(words);
         command.env("COUNTERSIGN_BASTION", "bastion").env("COUNTERSIGN_SSH", ssh).env("NO_COLOR", "1");
-        command.env_remove("SSH_AUTH_SOCK").env("XDG_CONFIG_HOME", self.dir());
+        command
+            .env_remove("SSH_AUTH_SOCK")
+            .env("XDG_CONFIG_HOME", self.dir())
+            .env("XDG_STATE_HOME", self.dir().join("people").join(format!("{person}.state")));
         command
     }
 
@@ -281,7 +304,7 @@ impl Bastion {
 
     /// The rows of the audit log so far: name and facts.
     pub fn audit(&self) -> Vec<(String, serde_json::Value)> {
-        let script = "import sqlite3,sys,json\nfor r in sqlite3.connect('file:'+sys.argv[1]+'?mode=ro',uri=True).execute('select name,facts from audit order by seq'):print(json.dumps(r))";
+        let script = "import sqlite3,sys,json\nfor r in sqlite3.connect('file:'+sys.argv[1]+'?mode=ro',uri=True).execute('select name,line from audit order by seq'):print(json.dumps([r[0],json.dumps(json.loads(r[1])['facts'])]))";
         let output = Command::new(program("python3")).args(["-c", script]).arg(self.state().join("countersign.db")).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let rows = String::from_utf8(output.stdout).unwrap();

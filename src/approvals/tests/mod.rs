@@ -26,11 +26,11 @@ use crate::access::target::{PrincipalStyle, Targets};
 use crate::access::workflow::{Stage, Workflow, Workflows};
 use crate::access::{Grant, VerifiedKey};
 use crate::config::{Config, Limits, RecordingSettings};
+use crate::id::Person;
 use crate::recording::{Durability, Protection};
 use crate::retention::schedule::{Schedule, Schedules};
-use crate::store::clock::Clock;
-use crate::id::Person;
 use crate::store::AuditRow;
+use crate::store::clock::Clock;
 
 pub const NOW: Timestamp = Timestamp::from_micros(1_700_000_000_000_000);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -177,7 +177,8 @@ impl Scene {
         let plan = Plan::usual();
         let (publish, directory) = watch::channel(Arc::new(plan.directory()));
         let store = Store::open(&dir.path().join("state.db")).await.unwrap();
-        let approvals = Approvals::new(store.clone(), BASTION.into(), Clock::open(store, crate::time::seen().await).await.unwrap(), directory);
+        let approvals =
+            Approvals::new(store.clone(), BASTION.into(), Clock::open(store, crate::time::seen().await).await.unwrap(), directory);
         Self { dir, plan, publish, approvals }
     }
 

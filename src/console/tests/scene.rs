@@ -11,16 +11,16 @@ use tokio::sync::watch;
 
 use crate::access::{Principal, VerifiedKey};
 use crate::approvals::Approvals;
+use crate::audit::checkpoint::LogKey;
 use crate::config::Directory;
 use crate::console::wire::{self, Lines, Said};
 use crate::console::{Console, Terminal};
 use crate::id::RequestId;
-use crate::audit::checkpoint::LogKey;
-use crate::audit::log::Log;
 use crate::recording::{Durability, Protection, Recordings, Settings};
 use crate::retention::disposal::Disposal;
-use crate::store::clock::Clock;
 use crate::store::Store;
+use crate::store::clock::Clock;
+use crate::store::log::Log;
 
 /// alice asks, bob and carol decide, erin audits, hugo may do nothing, oskar asks for staging only.
 const PEOPLE: [(&str, &str); 6] =

@@ -3,10 +3,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::manifest::Manifest;
 use crate::access::canonical::{self, NotCanonical};
 use crate::id::{Digest, ScheduleName, SessionId};
 use crate::time::Timestamp;
-use crate::transcript::manifest::Manifest;
 
 /// Namespace of the certificate's SSHSIG, made with the seal key.
 pub const NAMESPACE: &str = "countersign-expiry-v1";

@@ -12,13 +12,13 @@ use std::time::Duration;
 
 use tokio::sync::{Mutex, watch};
 
-use super::checkpoint::{BadNote, Checkpoint, LogKey, LogVerifier};
-use super::tree::{GROUP, Tree, group_of};
+use super::audit::CheckpointRow;
+use super::{Store, StoreError};
+use crate::audit::checkpoint::{BadNote, Checkpoint, LogKey, LogVerifier};
+use crate::audit::tree::{GROUP, Tree, group_of};
+use crate::audit::{LogPoint, export};
 use crate::id::Digest;
-use crate::store::audit::CheckpointRow;
-use crate::store::{Store, StoreError};
 use crate::time::{Timestamp, boottime};
-use crate::transcript::manifest::LogPoint;
 
 /// Rows read at once.
 const READ: u32 = 4096;
@@ -69,6 +69,8 @@ pub enum LogError {
         #[source]
         source: BadNote,
     },
+    #[error("the log grew while it was looked at; ask again")]
+    Moving,
     #[error("{path} cannot be used")]
     Io {
         path: PathBuf,
@@ -164,16 +166,26 @@ impl Log {
         }
         let row = CheckpointRow { size, root, note: key.sign(&key.checkpoint(size, root)) };
         store.keep_checkpoint(row.clone(), now).await?;
-        write_copy(copy, &row.note)?;
         (state.signed, state.at) = (size, boottime());
         head.send_replace(LogPoint { size, root });
+        // A full disk there keeps nobody from reading or approving; the copy is older meanwhile.
+        if let Err(error) = write_copy(copy, &row.note) {
+            tracing::error!(error = with_causes(&error), "the copy of the checkpoint outside the database is not up to date");
+        }
         Ok(row)
     }
 
     /// The last checkpoint, with the proof that it continues the one of `from` rows.
     pub async fn continuation(&self, from: u64, now: Timestamp) -> Result<Continuation, LogError> {
-        let last = self.checkpoint(now).await?;
-        let state = self.inner.state.lock().await;
+        // The last one will do: only rows that nobody has signed yet need a new one.
+        let mut last = self.inner.store.last_checkpoint().await?;
+        let mut state = self.inner.state.lock().await;
+        if last.as_ref().is_none_or(|last| last.size != state.tree.size()) {
+            drop(state);
+            last = Some(self.checkpoint(now).await?);
+            state = self.inner.state.lock().await;
+        }
+        let Some(last) = last.filter(|last| last.size == state.tree.size()) else { return Err(LogError::Moving) };
         if from == 0 || from > state.tree.size() {
             return Ok(Continuation { note: last.note, proof: None });
         }
@@ -185,6 +197,9 @@ impl Log {
     pub async fn inclusion(&self, seq: u64, now: Timestamp) -> Result<Option<(CheckpointRow, Vec<Digest>)>, LogError> {
         let last = self.checkpoint(now).await?;
         let state = self.inner.state.lock().await;
+        if last.size != state.tree.size() {
+            return Err(LogError::Moving);
+        }
         let Some(index) = seq.checked_sub(1).filter(|index| *index < state.tree.size()) else { return Ok(None) };
         let group = self.group(index).await?;
         Ok(state.tree.inclusion(index, &group).map(|proof| (last, proof)))
@@ -230,7 +245,7 @@ impl Export {
                 let upto = store.last_checkpoint().await?.map_or(0, |last| last.size);
                 self.upto = Some(upto);
                 self.next = 1;
-                return Ok(vec![text(super::export::head(&self.log.verifier()))]);
+                return Ok(vec![text(export::head(&self.log.verifier()))]);
             }
         };
         if self.next > upto {
@@ -247,7 +262,7 @@ impl Export {
             }
             while let Some(checkpoint) = self.checkpoints.front().filter(|checkpoint| checkpoint.size <= seq) {
                 if checkpoint.size == seq {
-                    lines.push(text(super::export::checkpoint_line(&checkpoint.note)));
+                    lines.push(text(export::checkpoint_line(&checkpoint.note)));
                 }
                 self.checkpoints.pop_front();
             }
@@ -257,6 +272,11 @@ impl Export {
         }
         Ok(lines)
     }
+}
+
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 fn read_copy(path: &Path, verifier: &LogVerifier) -> Result<Option<Checkpoint>, LogError> {
