@@ -11,7 +11,18 @@ fn the_tour_shows_every_step() {
     tour.args(["demo", "--tour"]).env("NO_COLOR", "1").env_remove("COUNTERSIGN_BASTION").env_remove("SSH_AUTH_SOCK");
     let seen = Client::start(tour).ends_within(Duration::from_secs(120));
     let out = seen.well();
-    for step in ["needs approval", "approved", "countersign/", "deploy@web-1", "Principals", "denied by", "withdrawn"] {
+    for step in [
+        "needs approval",
+        "approved",
+        "countersign/",
+        "deploy@web-1",
+        "Principals",
+        "denied by",
+        "withdrawn",
+        ": good: ",
+        "gone on schedule",
+        "the log is whole",
+    ] {
         assert!(out.contains(step), "{step:?} is missing in: {out}");
     }
 }

@@ -53,7 +53,7 @@ where
 pub fn file(args: &AuditVerifyArgs, as_json: bool) -> anyhow::Result<u8> {
     let Some(path) = &args.file else { bail!("no file is named") };
     let file = std::fs::File::open(path).with_context(|| format!("{} cannot be read", path.display()))?;
-    let key = args.key.as_deref().map(str::parse::<LogVerifier>).transpose().context("--key")?;
+    let key = args.log_key.as_deref().map(str::parse::<LogVerifier>).transpose().context("--log-key")?;
     let known = kept(args, key.as_ref())?;
     judge(BufReader::new(file), key, known, as_json)
 }
@@ -77,7 +77,7 @@ where
 /// The checkpoint that was kept, in a file of its own.
 fn kept(args: &AuditVerifyArgs, key: Option<&LogVerifier>) -> anyhow::Result<Option<Checkpoint>> {
     let Some(path) = &args.checkpoint else { return Ok(None) };
-    let Some(key) = key else { bail!("--checkpoint needs --key: a checkpoint counts by its signature") };
+    let Some(key) = key else { bail!("--checkpoint needs --log-key: a checkpoint counts by its signature") };
     let note = std::fs::read_to_string(path).with_context(|| format!("{} cannot be read", path.display()))?;
     Ok(Some(key.verify(&note).with_context(|| format!("{}", path.display()))?))
 }
@@ -107,7 +107,7 @@ fn in_words(summary: &Summary) -> String {
         text.push_str(&format!("countersign: checkpoint: {} rows, root {}\n", checkpoint.size, checkpoint.root));
     }
     if !summary.key_was_given {
-        text.push_str("countersign: the key is the file's own word: give --key to know whose log this is\n");
+        text.push_str("countersign: the key is the file's own word: give --log-key to know whose log this is\n");
     }
     if summary.signed == 0 && summary.rows > 0 {
         text.push_str("countersign: no checkpoint is in it: nothing says that these rows are the bastion's\n");

@@ -58,6 +58,13 @@ impl Companion {
         verb: Verb,
     ) -> anyhow::Result<u8> {
         match verb {
+            Verb::Hold(mut args) => {
+                if let Some(path) = args.attach.take() {
+                    let document = std::fs::read(&path).with_context(|| format!("{} cannot be read", path.display()))?;
+                    args.attached = Some(crate::id::Digest::of(&document));
+                }
+                self.follow(bastion, &Verb::Hold(args)).await
+            }
             Verb::Verify(args) if args.all => verify::all(bastion, known, &self.own(), self.json).await,
             Verb::Verify(args) => verify::session(bastion, &args, known, &self.own(), self.json).await,
             Verb::Export(args) => export::run(bastion, &args, known, &self.own()).await,

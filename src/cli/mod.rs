@@ -7,6 +7,7 @@ mod approve;
 mod audit;
 pub mod bastion;
 pub mod check;
+mod clock;
 mod companion;
 mod export;
 mod fetch;
@@ -74,6 +75,11 @@ enum Command {
         #[arg(short = 'c', value_name = "DIR")]
         dir: PathBuf,
     },
+    /// Say that the clock of this bastion is right, after it was blocked
+    Clock {
+        #[command(subcommand)]
+        what: ClockWhat,
+    },
     /// Run the bastion
     Serve {
         #[arg(short = 'c', value_name = "DIR")]
@@ -81,6 +87,15 @@ enum Command {
     },
     #[command(flatten)]
     Verb(Verb),
+}
+
+#[derive(Debug, Subcommand)]
+enum ClockWhat {
+    /// Approvals, certificates and disposal go on
+    Accept {
+        #[arg(short = 'c', value_name = "DIR")]
+        dir: PathBuf,
+    },
 }
 
 /// Runs the command line and returns its exit status.
@@ -125,7 +140,7 @@ fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, u8> {
                 Err(usage)
             }
         },
-        Command::Demo { .. } | Command::Init { .. } | Command::Check { .. } | Command::Serve { .. } => Ok(cli),
+        Command::Demo { .. } | Command::Init { .. } | Command::Check { .. } | Command::Clock { .. } | Command::Serve { .. } => Ok(cli),
     }
 }
 
@@ -137,6 +152,7 @@ async fn run(cli: Cli) -> anyhow::Result<u8> {
         }
         Command::Init { dir, host, auditor } => init::run(&dir, host.as_deref(), &auditor).map(|()| 0),
         Command::Check { dir } => check::run(&dir),
+        Command::Clock { what: ClockWhat::Accept { dir } } => clock::accept(&dir).await.map(|()| 0),
         Command::Serve { dir } => {
             log("countersign=info");
             serve::run(dir).await

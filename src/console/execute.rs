@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::ask::{Nothing, ahead};
 use super::card::with_causes;
 use super::decide::{Decider, document, terms};
-use super::grammar::{ApproveArgs, AuditArgs, AuditWhat, DecisionArgs, MineArgs, Purpose, RequestArgs, RequestsArgs, Verb};
+use super::grammar::{ApproveArgs, AuditArgs, AuditWhat, DecisionArgs, MineArgs, Purpose, RequestArgs, RequestsArgs, RetentionArgs, Verb};
 use super::nearby::nearby;
 use super::reply::{Asked, Card, Decided, Issued, KeyLine, Listed, Next, OpenGrant, Refusal, RefusalKind, Reply, Whoami};
 use super::text::stock_path;
@@ -80,6 +80,9 @@ impl Act<'_> {
             Verb::Targets => self.targets().await,
             Verb::Sessions(args) => self.sessions(args).await,
             Verb::Replay(args) => self.fetch(&args.session, Purpose::Replay).await,
+            Verb::Hold(args) => self.hold(args).await,
+            Verb::Release(args) => self.release(args).await,
+            Verb::Retention(RetentionArgs { what }) => self.retention(what).await,
             Verb::Checkpoint { from } => self.checkpoint(*from).await,
             Verb::Audit(AuditArgs { what: AuditWhat::Log(args) }) => self.audit_log(args).await,
             Verb::Audit(AuditArgs { what: AuditWhat::Export }) => self.audit_export().await,

@@ -11,9 +11,10 @@ use serde::{Deserialize, Serialize};
 use super::words;
 use crate::access::decision::Verdict;
 use crate::access::request::{MAX_REASON, MAX_TARGETS};
-use crate::id::{Person, RequestId};
+use crate::id::{Digest, Person, RequestId};
+use crate::retention::hold::Pattern;
 
-pub use typed::{Destination, SessionWord, Span, Start};
+pub use typed::{Destination, Moment, SessionWord, Span, Start};
 
 /// One console line.
 #[derive(Debug, Parser)]
@@ -70,6 +71,12 @@ pub enum Verb {
     Export(ExportArgs),
     /// The audit log
     Audit(AuditArgs),
+    /// Keep recordings whatever their schedule says
+    Hold(HoldArgs),
+    /// End a hold
+    Release(ReleaseArgs),
+    /// What goes when, and why
+    Retention(RetentionArgs),
     /// Give the reason that a request waits for
     Reason {
         request: RequestId,
@@ -285,6 +292,79 @@ pub enum Format {
 
 #[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+pub struct HoldArgs {
+    /// One session; or conditions, which reach what comes later too
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<SessionWord>,
+    /// The name of the matter
+    #[arg(long, value_name = "LIT-14")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub case: Option<String>,
+    #[arg(long, conflicts_with = "session")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub person: Option<Person>,
+    /// A target's name, with * for any characters
+    #[arg(long, value_name = "pay-*", conflicts_with = "session")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<Pattern>,
+    /// Sessions that were live then or later
+    #[arg(long, value_name = "2026-05-01", conflicts_with = "session")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Moment>,
+    /// Sessions that were live then or earlier
+    #[arg(long, value_name = "2026-06-01", conflicts_with = "session")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Moment>,
+    /// Why; may take the rest of the line
+    #[arg(long, required = true)]
+    pub reason: String,
+    /// A document that belongs to it; its SHA-256 is kept, the document is not
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip)]
+    pub attach: Option<std::path::PathBuf>,
+    #[arg(skip)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attached: Option<Digest>,
+}
+
+#[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReleaseArgs {
+    /// A hold's id, or the session that was held
+    #[arg(value_name = "HOLD|SES")]
+    pub hold: String,
+    #[arg(long, required = true)]
+    pub reason: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RetentionArgs {
+    #[command(subcommand)]
+    pub what: RetentionWhat,
+}
+
+#[derive(Debug, Clone, PartialEq, Subcommand, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum RetentionWhat {
+    /// Schedules, holds, how much is kept
+    Show,
+    /// What goes soon, and what a hold keeps
+    Plan(PlanArgs),
+    /// Look for what is due now; the bastion does so by itself
+    Run,
+}
+
+#[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlanArgs {
+    /// How far to look ahead
+    #[arg(long, value_name = "30d", default_value = "30d")]
+    pub within: Span,
+}
+
+#[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct AuditArgs {
     #[command(subcommand)]
     pub what: AuditWhat,
@@ -327,7 +407,7 @@ pub struct AuditVerifyArgs {
     pub file: Option<std::path::PathBuf>,
     /// The log's key, as the companion keeps it or `audit export` prints it: NAME+HASH+KEY
     #[arg(long, value_name = "VKEY")]
-    pub key: Option<String>,
+    pub log_key: Option<String>,
     /// A checkpoint that was kept: the log has to continue it
     #[arg(long, value_name = "FILE")]
     pub checkpoint: Option<std::path::PathBuf>,
@@ -397,6 +477,11 @@ impl Verb {
             }
             Verb::Reason { words, .. } => fits("reason", &words.join(" "), MAX_REASON),
             Verb::Deny { note, .. } | Verb::Revoke { reason: note, .. } => fits("note", note, MAX_REASON),
+            Verb::Hold(args) => {
+                fits("case", args.case.as_deref().unwrap_or(""), 100)?;
+                fits("reason", &args.reason, MAX_REASON)
+            }
+            Verb::Release(args) => fits("reason", &args.reason, MAX_REASON),
             Verb::Approve(args) => fits("note", &args.less.note, MAX_REASON),
             Verb::Decision(args) => fits("note", &args.less.note, MAX_REASON),
             Verb::Submit { signature, .. } => fits("signature", signature, crate::access::decision::MAX_SIGNATURE),
@@ -416,6 +501,7 @@ impl Verb {
             | Verb::Verify(_)
             | Verb::Export(_)
             | Verb::Audit(_)
+            | Verb::Retention(_)
             | Verb::Whoami
             | Verb::Help => Ok(()),
         }
@@ -445,6 +531,9 @@ impl Verb {
             Verb::Verify(_) => "verify",
             Verb::Export(_) => "export",
             Verb::Audit(_) => "audit",
+            Verb::Hold(_) => "hold",
+            Verb::Release(_) => "release",
+            Verb::Retention(_) => "retention",
             Verb::Decide { .. } => "decide",
         }
     }

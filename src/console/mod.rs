@@ -14,6 +14,7 @@ mod nearby;
 mod play;
 pub mod render;
 pub mod reply;
+mod retention;
 mod run;
 mod serve;
 mod sessions;

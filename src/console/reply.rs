@@ -9,7 +9,7 @@ use crate::access::canonical;
 use crate::access::decision::{GrantedTerms, Level, Verdict};
 use crate::access::request::{BadRequest, RequestDocument};
 use crate::approvals::{RequestState, RequestView};
-use crate::id::{Digest, Login, Person, RequestId, SessionId, TargetId, WorkflowName};
+use crate::id::{Digest, Login, Person, RequestId, ScheduleName, SessionId, TargetId, WorkflowName};
 use crate::time::Timestamp;
 
 /// An answer to one verb.
@@ -33,6 +33,17 @@ pub enum Reply {
     Recording(Box<Evidence>),
     Checkpoint(Box<CheckpointLine>),
     AuditLog(Vec<AuditLine>),
+    Held(Box<Held>),
+    /// Ids of holds that ended.
+    Released(Vec<String>),
+    Retention(Box<RetentionState>),
+    Plan(Vec<PlanLine>),
+    Swept {
+        marked: u64,
+        erased: u64,
+        held: u64,
+        unverified: u64,
+    },
     /// Lines of an exported log, in order; the last answer has none.
     AuditLines(Vec<String>),
     Whoami(Whoami),
@@ -238,6 +249,63 @@ pub struct CheckpointLine {
     pub log_key: String,
     /// The key that manifests are signed with, as in `authorized_keys`.
     pub seal_key: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct HoldLine {
+    pub hold: String,
+    pub case: Option<String>,
+    /// Its conditions in words.
+    pub on: String,
+    pub reason: String,
+    pub attached: Option<Digest>,
+    pub by: Person,
+    #[serde(with = "moment")]
+    pub placed: Timestamp,
+}
+
+/// A hold that was placed, and what it found.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Held {
+    pub hold: HoldLine,
+    pub held: u64,
+    /// Already gone, lawfully; each has a certificate.
+    pub gone: u64,
+    /// The first of those.
+    pub certificates: Vec<SessionId>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RetentionState {
+    pub kept: u64,
+    pub gone: u64,
+    pub zone: String,
+    pub grace: String,
+    pub schedules: Vec<ScheduleLine>,
+    pub bounds: Vec<String>,
+    pub holds: Vec<HoldLine>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ScheduleLine {
+    pub schedule: ScheduleName,
+    pub keep_at_least: String,
+    pub delete_after: String,
+    pub default: bool,
+}
+
+/// A recording that goes soon.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PlanLine {
+    pub session: SessionId,
+    pub person: Person,
+    pub target: TargetId,
+    pub schedule: ScheduleName,
+    #[serde(with = "moment")]
+    pub due: Timestamp,
+    #[serde(with = "maybe_moment")]
+    pub marked: Option<Timestamp>,
+    pub held_by: Option<String>,
 }
 
 /// A row of the audit log.

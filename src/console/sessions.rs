@@ -114,13 +114,18 @@ impl Act<'_> {
     }
 
     async fn meant(&self, word: &SessionWord) -> Result<SessionRow, Refusal> {
+        self.meant_for(word, ConsoleAction::Replay).await
+    }
+
+    /// The session that is meant, among those on whose target this person may do that.
+    pub(super) async fn meant_for(&self, word: &SessionWord, action: ConsoleAction) -> Result<SessionRow, Refusal> {
         let rows = match word {
             SessionWord::Last => {
                 let filter = SessionFilter { limit: READ, ..SessionFilter::default() };
                 let rows = self.console.store.sessions(&filter).await.map_err(|error| self.down(&error))?;
                 return rows
                     .into_iter()
-                    .find(|row| row.sealed.is_some() && self.audits(&row.target))
+                    .find(|row| row.sealed.is_some() && self.may_on(&row.target, action))
                     .ok_or_else(|| self.no_session("last", "is none: no recording that you may replay"));
             }
             SessionWord::Begins(text) => match self.console.store.find_session(text, None).await.map_err(|error| self.down(&error))? {
@@ -132,7 +137,7 @@ impl Act<'_> {
         let mut mine = Vec::new();
         for id in rows {
             let row = self.console.store.session(id).await.map_err(|error| self.down(&error))?;
-            mine.extend(row.filter(|row| self.audits(&row.target)));
+            mine.extend(row.filter(|row| self.may_on(&row.target, action)));
         }
         if mine.len() > 1 {
             let mut refusal =
@@ -154,10 +159,12 @@ impl Act<'_> {
     }
 
     fn audits(&self, target: &TargetId) -> bool {
-        self.directory
-            .targets
-            .find(target.as_str())
-            .is_some_and(|target| self.directory.policy.may(self.who.person(), self.who.groups(), ConsoleAction::Replay, target, self.now))
+        self.may_on(target, ConsoleAction::Replay)
+    }
+
+    pub(super) fn may_on(&self, target: &TargetId, action: ConsoleAction) -> bool {
+        let target = self.directory.targets.find(target.as_str());
+        target.is_some_and(|target| self.directory.policy.may(self.who.person(), self.who.groups(), action, target, self.now))
     }
 
     /// A target's id by its name or alias; a target that has left the directory by its id.

@@ -4,7 +4,8 @@ pub use super::card::card;
 use super::card::{how_long, join, tone};
 use super::render::{Listing, Look, Tone, counted, prefixed, visible, when};
 use super::reply::{
-    Asked, AuditLine, Card, Decided, Listed, Next, OpenGrant, Refusal, RefusalKind, Reply, SessionLine, State, TargetLine, Whoami,
+    Asked, AuditLine, Card, Decided, Held, Listed, Next, OpenGrant, PlanLine, Refusal, RefusalKind, Reply, RetentionState, SessionLine,
+    State, TargetLine, Whoami,
 };
 use crate::access::decision::Verdict;
 use crate::time::{Timestamp, about};
@@ -56,6 +57,14 @@ pub fn reply(reply: &Reply, reader: &Reader<'_>) -> String {
         }),
         Reply::Checkpoint(checkpoint) => checkpoint.note.clone(),
         Reply::AuditLog(rows) => audit_lines(rows, reader),
+        Reply::Held(held) => said(&held_line(held)),
+        Reply::Released(holds) => said(&format!("released {}", holds.join(", "))),
+        Reply::Retention(state) => retention(state, reader),
+        Reply::Plan(plan) => plan_lines(plan, reader),
+        Reply::Swept { marked, erased, held, unverified } => {
+            let also = if *unverified > 0 { format!(", {unverified} not as they were sealed and kept") } else { String::new() };
+            said(&format!("{marked} marked, {erased} gone, {held} held{also}"))
+        }
         Reply::AuditLines(lines) => lines.iter().map(|line| format!("{line}\n")).collect(),
         Reply::Whoami(me) => whoami(me),
         Reply::Help(text) => text.clone(),
@@ -250,6 +259,63 @@ fn session_lines(sessions: &[SessionLine], reader: &Reader<'_>) -> String {
             lasted,
             one.request.map_or_else(|| "none".to_owned(), |id| id.to_string()),
             one.outcome.clone().unwrap_or_default(),
+        ];
+        table.row(tone, cells);
+    }
+    table.render(reader.look)
+}
+
+fn held_line(held: &Held) -> String {
+    let mut text = format!("{} held", held.held);
+    if held.gone > 0 {
+        let some: Vec<String> = held.certificates.iter().map(ToString::to_string).collect();
+        let more = if u64::try_from(some.len()).is_ok_and(|named| named < held.gone) { ", …" } else { "" };
+        text.push_str(&format!(", {} already lawfully gone (certificates {}{more})", held.gone, some.join(", ")));
+    }
+    format!("{text}; hold {} on {}", held.hold.hold, held.hold.on)
+}
+
+fn retention(state: &RetentionState, reader: &Reader<'_>) -> String {
+    let mut out = format!("{} kept, {} gone; days in {}, marked {} before\n\n", state.kept, state.gone, visible(&state.zone), state.grace);
+    let mut table = Listing::new(&["SCHEDULE", "KEEP AT LEAST", "GONE AFTER", ""]);
+    for one in &state.schedules {
+        let usual = if one.default { "default" } else { "" };
+        table.row(Tone::Plain, [one.schedule.to_string(), one.keep_at_least.clone(), one.delete_after.clone(), usual.to_owned()]);
+    }
+    out.push_str(&table.render(reader.look));
+    for bound in &state.bounds {
+        out.push_str(&format!("{}\n", visible(bound)));
+    }
+    if !state.holds.is_empty() {
+        let mut table = Listing::new(&["HOLD", "CASE", "ON", "BY", "PLACED", "REASON"]);
+        for hold in &state.holds {
+            let case = hold.case.clone().unwrap_or_default();
+            let cells = [hold.hold.clone(), case, hold.on.clone(), hold.by.to_string(), when(hold.placed, reader.now), hold.reason.clone()];
+            table.row(Tone::Plain, cells);
+        }
+        out.push_str(&format!("\n{}", table.render(reader.look)));
+    }
+    out
+}
+
+fn plan_lines(plan: &[PlanLine], reader: &Reader<'_>) -> String {
+    if plan.is_empty() {
+        return said("nothing goes in that time");
+    }
+    let mut table = Listing::new(&["SESSION", "WHO", "WHERE", "SCHEDULE", "GOES", ""]);
+    for one in plan {
+        let (note, tone) = match (&one.held_by, one.marked) {
+            (Some(case), _) => (format!("held: {case}"), Tone::Good),
+            (None, Some(_)) => ("marked".to_owned(), Tone::Plain),
+            (None, None) => (String::new(), Tone::Plain),
+        };
+        let cells = [
+            one.session.to_string(),
+            one.person.to_string(),
+            one.target.to_string(),
+            one.schedule.to_string(),
+            when(one.due, reader.now),
+            note,
         ];
         table.row(tone, cells);
     }

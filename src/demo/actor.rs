@@ -46,7 +46,7 @@ impl Actor {
     pub async fn companion(scene: &Scene, person: Person, words: &[&str]) -> anyhow::Result<Played> {
         let mut command = Command::new(&scene.program);
         command.args(["-b", "bastion", "--yes", "--key"]).arg(scene.key(person)).args(words);
-        Self::start(command.env("COUNTERSIGN_SSH", scene.ssh_line(person)))?.ends().await
+        Self::start(command.env("COUNTERSIGN_SSH", scene.ssh_line(person)).env("XDG_STATE_HOME", scene.remembered(person)))?.ends().await
     }
 
     pub fn start(command: &mut Command) -> anyhow::Result<Self> {

@@ -17,7 +17,7 @@ pub async fn run(tour: bool) -> anyhow::Result<u8> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut hang_up = signal(SignalKind::hangup())?;
-    let scene = Scene::set().await?;
+    let scene = Scene::set(tour).await?;
     let act = async { if tour { tour::play(&scene).await } else { wait(&scene).await } };
     let status = tokio::select! {
         status = act => status,
@@ -55,6 +55,7 @@ carol, an auditor, in a fourth, once alice has left:
     {carol}
     countersign sessions
     countersign replay last
+    countersign verify last
 
 web-1 is this machine: the shell on it is your own, and what is done in it is real.
 Ctrl-C here ends the demo and removes the directory. The same by itself: countersign demo --tour

@@ -54,7 +54,7 @@ pub struct Scene {
 
 impl Scene {
     /// Makes the directory, starts the target, then the bastion that knows it.
-    pub async fn set() -> anyhow::Result<Self> {
+    pub async fn set(tour: bool) -> anyhow::Result<Self> {
         let program = std::env::current_exe().context("this program's own path cannot be found")?;
         let mut builder = tempfile::Builder::new();
         let dir = builder.prefix("countersign-demo-").permissions(Permissions::from_mode(0o700)).tempdir();
@@ -67,7 +67,7 @@ impl Scene {
         init::make(&installation, "bastion", &[("carol".parse()?, carol.parse()?)])?;
         let user_ca = read(&installation.join("keys/user_ca.pub"))?;
         let sandbox = Sandbox::start(&user_ca, "web-1".parse()?).await.context("the target cannot be started")?;
-        write_installation(&installation, dir.path(), &sandbox)?;
+        write_installation(&installation, dir.path(), &sandbox, tour)?;
         let bastion = serve::start(&installation).await?;
         let Some(address) = bastion.addresses.first() else { bail!("the bastion listens nowhere") };
         write_laptops(dir.path(), &installation, *address)?;
@@ -101,9 +101,18 @@ impl Scene {
         let ssh = self.ssh_line(person);
         let program = self.program.display().to_string();
         let key = self.key(person).display().to_string();
-        let line =
-            format!("COUNTERSIGN_SSH={} {}", shell_words::quote(&ssh), shell_words::join([&program, "-b", "bastion", "--key", &key]));
+        let line = format!(
+            "XDG_STATE_HOME={} COUNTERSIGN_SSH={} {}",
+            shell_words::quote(&self.remembered(person).display().to_string()),
+            shell_words::quote(&ssh),
+            shell_words::join([&program, "-b", "bastion", "--key", &key])
+        );
         format!("alias countersign={}", shell_words::quote(&line))
+    }
+
+    /// What this person's companion remembers of bastions.
+    pub fn remembered(&self, person: Person) -> PathBuf {
+        self.dir().join(person.name()).join("state")
     }
 
     pub fn key(&self, person: Person) -> PathBuf {
@@ -128,7 +137,7 @@ async fn make_key(dir: &Path) -> anyhow::Result<()> {
 }
 
 /// Puts the demo's people, target and rules where `init` has put its examples.
-fn write_installation(installation: &Path, people: &Path, sandbox: &Sandbox) -> anyhow::Result<()> {
+fn write_installation(installation: &Path, people: &Path, sandbox: &Sandbox, tour: bool) -> anyhow::Result<()> {
     let file = installation.join("countersign.toml");
     let settings: Vec<String> = read(&file)?
         .lines()
@@ -150,7 +159,7 @@ fn write_installation(installation: &Path, people: &Path, sandbox: &Sandbox) -> 
     write(&policies.join("targets.toml"), &target)?;
     write(&policies.join("access.cedar"), ACCESS)?;
     write(&policies.join("approvals.toml"), APPROVALS)?;
-    write(&policies.join("retention.toml"), RETENTION)?;
+    write(&policies.join("retention.toml"), if tour { RETENTION_OF_THE_TOUR } else { RETENTION })?;
     // The starter's cases are about the starter's rules.
     let cases = policies.join("cases");
     if cases.exists() {
@@ -218,7 +227,7 @@ forbid (principal, action in Action::"session", resource in Label::"env=prod");
 permit (principal in Group::"leads", action == Action::"approve", resource);
 
 @id("auditors-replay")
-permit (principal in Group::"auditors", action == Action::"replay", resource);
+permit (principal in Group::"auditors", action in [Action::"replay", Action::"hold", Action::"audit"], resource);
 "#;
 
 const APPROVALS: &str = r#"# Who has to agree.
@@ -236,4 +245,13 @@ const RETENTION: &str = r#"# How long recordings are kept; the demo's go with it
 [schedules.demo]
 keep_at_least = "1d"
 delete_after = "7d"
+"#;
+
+const RETENTION_OF_THE_TOUR: &str = r#"# Seconds instead of years, so that the tour sees a recording go.
+
+grace = "1s"
+
+[schedules.demo]
+keep_at_least = "4s"
+delete_after = "6s"
 "#;

@@ -1,4 +1,4 @@
-//! The whole story in seven steps, each checked where it happens: nothing is shown that did not.
+//! The whole story in ten steps, each checked where it happens: nothing is shown that did not.
 
 use std::time::Duration;
 
@@ -23,7 +23,10 @@ pub async fn play(scene: &Scene) -> anyhow::Result<u8> {
         certified(scene, request).await.context("step 4, the certificate")?;
         replayed(scene, request).await.context("step 5, the replay")?;
         denied(scene).await.context("step 6, a denial")?;
-        withdrawn(scene).await.context("step 7, a withdrawn request")
+        withdrawn(scene).await.context("step 7, a withdrawn request")?;
+        verified(scene, request).await.context("step 8, the recording is verified")?;
+        disposed(scene, request).await.context("step 9, the recording goes on schedule")?;
+        audited(scene).await.context("step 10, the audit log is verified")
     };
     story.await.context("the tour stopped")?;
     say("\nEvery step happened. By hand: countersign demo\n")?;
@@ -128,6 +131,53 @@ async fn withdrawn(scene: &Scene) -> anyhow::Result<()> {
     let late = Actor::companion(scene, Person::Bob, &["approve", &request]).await?;
     ensure!(late.status != Some(0), "bob could still approve what was withdrawn");
     Ok(())
+}
+
+async fn verified(scene: &Scene, request: RequestId) -> anyhow::Result<()> {
+    heading("8. carol checks the recording on her own machine: signature, body, every stream, and what the log says")?;
+    let request = request.to_string();
+    prompt(Person::Carol, &format!("countersign verify {request}"))?;
+    let played = Actor::companion(scene, Person::Carol, &["verify", &request]).await?;
+    shown(&played.out)?;
+    ensure!(played.out.contains(": good: "), "it is not found good: {}{}", played.out, played.err);
+    played.well()
+}
+
+async fn disposed(scene: &Scene, request: RequestId) -> anyhow::Result<()> {
+    heading("9. the schedule says six seconds (a year elsewhere): the key is destroyed, and its absence can be proven")?;
+    prompt(Person::Carol, "countersign retention run")?;
+    let mut gone = None;
+    for _ in 0..100 {
+        let played = Actor::companion(scene, Person::Carol, &["retention", "run"]).await?;
+        ensure!(played.status == Some(0), "retention does not run: {}", played.err);
+        if played.out.contains(" 1 gone") {
+            gone = Some(played.out);
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    shown(&gone.context("it did not go in its time")?)?;
+    let request = request.to_string();
+    let replay = Actor::companion(scene, Person::Carol, &["replay", &request]).await?;
+    ensure!(replay.status != Some(0), "it can still be replayed: {}", replay.out);
+    prompt(Person::Carol, &format!("countersign verify {request}"))?;
+    let played = Actor::companion(scene, Person::Carol, &["verify", &request]).await?;
+    shown(&played.out)?;
+    ensure!(played.out.contains("gone on schedule demo"), "nothing proves that it was its time: {}{}", played.out, played.err);
+    played.well()
+}
+
+async fn audited(scene: &Scene) -> anyhow::Result<()> {
+    heading("10. all of it is in the log, which nobody can rewrite unseen")?;
+    prompt(Person::Carol, "countersign audit log -n 8")?;
+    let log = Actor::companion(scene, Person::Carol, &["audit", "log", "-n", "8"]).await?;
+    shown(&log.out)?;
+    ensure!(log.out.contains("session.dispose"), "the log does not say that the recording went: {}{}", log.out, log.err);
+    prompt(Person::Carol, "countersign audit verify")?;
+    let played = Actor::companion(scene, Person::Carol, &["audit", "verify"]).await?;
+    shown(&played.out)?;
+    ensure!(played.out.contains("the log is whole"), "the log is not whole: {}{}", played.out, played.err);
+    played.well()
 }
 
 /// The client is refused, with a line that says why.

@@ -80,6 +80,15 @@ impl Store {
         self.walk(sql, by, behind, limit).await
     }
 
+    /// All sealed recordings, in order of their start.
+    pub async fn recordings_from(&self, behind: Cursor, limit: u32) -> Result<Vec<SessionRow>, StoreError> {
+        let sql = format!(
+            "select {COLUMNS} from sessions where file is not null and started <= $1
+             and ($2 is null or started > $2 or (started = $2 and id > $3)) order by started, id limit $4"
+        );
+        self.walk(sql, Timestamp::from_micros(i64::MAX), behind, limit).await
+    }
+
     async fn walk(&self, sql: String, by: Timestamp, behind: Cursor, limit: u32) -> Result<Vec<SessionRow>, StoreError> {
         let rows = sqlx::query(sqlx::AssertSqlSafe(sql))
             .bind(by.micros())

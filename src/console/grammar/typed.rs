@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::id::Login;
-use crate::time::{parse_duration, short};
+use crate::time::{Timestamp, parse_duration, short};
 
 /// `LOGIN@TARGET`, split at its last `@`, `=` or `%` (**D names**); the target is only looked up later.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,6 +53,21 @@ impl TryFrom<String> for Destination {
 impl From<Destination> for String {
     fn from(destination: Destination) -> String {
         destination.to_string()
+    }
+}
+
+/// A point in time: `2026-05-01` (its beginning, UTC) or RFC 3339.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Moment(pub Timestamp);
+
+impl FromStr for Moment {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let day = text.parse::<chrono::NaiveDate>().ok().and_then(|day| day.and_hms_opt(0, 0, 0)).map(|day| day.and_utc());
+        let moment = day.or_else(|| chrono::DateTime::parse_from_rfc3339(text).ok().map(|moment| moment.to_utc()));
+        let moment = moment.ok_or_else(|| format!("{text:?} is no day and no time: write 2026-05-01 or 2026-05-01T14:00:00Z"))?;
+        Ok(Self(Timestamp::from_micros(moment.timestamp_micros())))
     }
 }
 
