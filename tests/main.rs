@@ -10,14 +10,17 @@ mod architecture;
 mod clients;
 mod crash;
 mod exact;
+mod faults;
 mod flow;
 mod harness;
 mod held;
 mod names;
 mod reload;
+mod sealed;
 mod story;
 mod target;
 mod tour;
+mod vectors;
 
 /// A file that no `mod` names is compiled by nobody, and passes.
 #[test]

@@ -63,17 +63,40 @@ where
     R: AsyncBufRead + Unpin,
     W: AsyncWrite + Unpin,
 {
-    let Reply::Sessions(sessions) = bastion.ask(&Verb::Sessions(SessionsArgs::default())).await? else {
-        bail!("the bastion answers with something else than sessions");
-    };
     let auditor = auditor(own, as_json);
-    let mut found = Vec::new();
+    let (mut found, mut before) = (Vec::new(), None);
+    loop {
+        let Reply::Sessions(sessions) = bastion.ask(&Verb::Sessions(SessionsArgs { before, ..SessionsArgs::default() })).await? else {
+            bail!("the bastion answers with something else than sessions");
+        };
+        let Some(last) = sessions.last().map(|line| line.session) else { break };
+        // Each page begins before the last one's end; a bastion that goes round in circles is stopped.
+        if before.is_some_and(|before| last >= before) {
+            bail!("the bastion lists the same sessions again");
+        }
+        before = Some(last);
+        page(bastion, sessions, known, auditor.as_ref(), &mut found).await?;
+    }
+    told(&found, as_json)
+}
+
+async fn page<R, W>(
+    bastion: &mut Bastion<R, W>,
+    sessions: Vec<SessionLine>,
+    known: &Known,
+    auditor: Option<&Identity>,
+    found: &mut Vec<(String, Found)>,
+) -> anyhow::Result<()>
+where
+    R: AsyncBufRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
     for SessionLine { session, sealed, .. } in sessions {
         if sealed.is_none() {
             continue;
         }
         let one = match fetch(bastion, &session.to_string().parse().map_err(anyhow::Error::msg)?, Purpose::Verify).await {
-            Ok(fetched) => judge(fetched, known, auditor.as_ref()),
+            Ok(fetched) => judge(fetched, known, auditor),
             // Said of this one; the others are looked at all the same.
             Err(error) => match error.downcast_ref::<WireError>() {
                 Some(WireError::Refused(refusal)) => Found::Bad(refusal.why.clone()),
@@ -82,7 +105,7 @@ where
         };
         found.push((session.to_string(), one));
     }
-    told(&found, as_json)
+    Ok(())
 }
 
 /// Opens the contents where a key is there; says so where none is.

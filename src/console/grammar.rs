@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::words;
 use crate::access::decision::Verdict;
 use crate::access::request::{MAX_REASON, MAX_TARGETS};
-use crate::id::{Digest, Person, RequestId};
+use crate::id::{Digest, Person, RequestId, SessionId};
 use crate::retention::hold::Pattern;
 
 pub use typed::{Destination, Moment, SessionWord, Span, Start};
@@ -229,6 +229,10 @@ pub struct SessionsArgs {
     #[arg(long)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request: Option<RequestId>,
+    /// Only what began before this one: the next page
+    #[arg(long, value_name = "SES")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub before: Option<SessionId>,
 }
 
 #[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]

@@ -33,6 +33,7 @@ impl Act<'_> {
             target,
             request: args.request,
             since: args.since.map(|span| self.now.minus(span.0)),
+            before: args.before,
             live_only: args.live,
             limit: READ,
         };

@@ -128,7 +128,10 @@ impl Bastion {
                     Err(error) => tracing::error!(%session, %error, "sealed, but not in the state; the next start seals again"),
                 }
             }
-            Err(error) => tracing::error!(%session, %error, "not sealed; the spool is kept for the next start"),
+            Err(error) => {
+                let error = crate::console::with_causes(&error);
+                tracing::error!(%session, error, "not sealed; the spool is kept for the next start");
+            }
         }
     }
 }

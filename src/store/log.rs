@@ -177,15 +177,12 @@ impl Log {
 
     /// The last checkpoint, with the proof that it continues the one of `from` rows.
     pub async fn continuation(&self, from: u64, now: Timestamp) -> Result<Continuation, LogError> {
-        // The last one will do: only rows that nobody has signed yet need a new one.
-        let mut last = self.inner.store.last_checkpoint().await?;
-        let mut state = self.inner.state.lock().await;
-        if last.as_ref().is_none_or(|last| last.size != state.tree.size()) {
-            drop(state);
-            last = Some(self.checkpoint(now).await?);
-            state = self.inner.state.lock().await;
+        // All rows of now, so that who keeps this one holds the bastion to all that it has done so far.
+        let last = self.checkpoint(now).await?;
+        let state = self.inner.state.lock().await;
+        if last.size != state.tree.size() {
+            return Err(LogError::Moving);
         }
-        let Some(last) = last.filter(|last| last.size == state.tree.size()) else { return Err(LogError::Moving) };
         if from == 0 || from > state.tree.size() {
             return Ok(Continuation { note: last.note, proof: None });
         }

@@ -80,6 +80,8 @@ pub struct SessionFilter {
     pub target: Option<TargetId>,
     pub request: Option<RequestId>,
     pub since: Option<Timestamp>,
+    /// Those that began before this one.
+    pub before: Option<SessionId>,
     /// Those that have not ended.
     pub live_only: bool,
     /// Newest first; 0 is none.
@@ -211,7 +213,7 @@ impl Store {
     pub async fn sessions(&self, filter: &SessionFilter) -> Result<Vec<SessionRow>, StoreError> {
         let rows = select!(
             "where ($1 is null or person = $1) and ($2 is null or target = $2) and ($3 is null or request = $3)
-             and ($4 is null or started >= $4) and ($5 = 0 or ended is null) order by started desc, id desc limit $6"
+             and ($4 is null or started >= $4) and ($5 = 0 or ended is null) and ($7 is null or id < $7) order by started desc, id desc limit $6"
         )
         .bind(filter.person.as_ref().map(|person| person.as_str().to_owned()))
         .bind(filter.target.as_ref().map(|target| target.as_str().to_owned()))
@@ -219,6 +221,7 @@ impl Store {
         .bind(filter.since.map(Timestamp::micros))
         .bind(i64::from(filter.live_only))
         .bind(i64::from(filter.limit))
+        .bind(filter.before.map(|id| id.to_string()))
         .fetch_all(&self.readers)
         .await?;
         rows.iter().map(read).collect()

@@ -83,26 +83,44 @@ impl Bastion {
 
     /// Starts the server (again); returns when it accepts.
     pub fn serve(&mut self) {
+        self.serve_under(&[]);
+    }
+
+    /// Starts the server below another program (`strace …`).
+    pub fn serve_under(&mut self, wrapper: &[&str]) {
+        self.try_serve_under(wrapper).unwrap_or_else(|status| panic!("the bastion ended with {status:?}: {}", self.log()));
+    }
+
+    /// The same, for a server that may refuse to start: then its exit status.
+    pub fn try_serve_under(&mut self, wrapper: &[&str]) -> Result<(), std::process::ExitStatus> {
         let listening = self.state().join("listening");
         let _ = std::fs::remove_file(&listening);
         let log = std::fs::File::options().create(true).append(true).open(self.home.path().join("bastion.log")).unwrap();
-        let mut command = self.serve_command();
+        let mut command = self.serve_command(wrapper);
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().expect("the bastion starts");
         self.serve = Some(child);
-        self.port = until_some("the bastion listens", SOON, || {
-            let status = self.serve.as_mut().and_then(|child| child.try_wait().ok()).flatten();
-            assert!(status.is_none(), "the bastion ended with {status:?}: {}", self.log());
+        let port = until_some("the bastion listens", SOON, || {
+            if let Some(status) = self.serve.as_mut().and_then(|child| child.try_wait().ok()).flatten() {
+                return Some(Err(status));
+            }
             let text = std::fs::read_to_string(&listening).ok()?;
-            text.strip_suffix('\n')?.lines().next()?.rsplit(':').next()?.parse().ok()
+            text.strip_suffix('\n')?.lines().next()?.rsplit(':').next()?.parse().ok().map(Ok)
         });
+        self.port = port?;
         self.installation.write_laptops(self.port, &TARGETS);
+        Ok(())
     }
 
-    fn serve_command(&self) -> Command {
+    fn serve_command(&self, wrapper: &[&str]) -> Command {
         let binary = env!("CARGO_BIN_EXE_countersign");
-        let mut command = match &self.disk {
-            None => Command::new(binary),
-            Some(disk) => disk.inside(binary),
+        let mut command = match (&self.disk, wrapper) {
+            (None, []) => Command::new(binary),
+            (None, [program, options @ ..]) => {
+                let mut command = Command::new(super::program(program));
+                command.args(options).arg(binary);
+                command
+            }
+            (Some(disk), _) => disk.inside(binary),
         };
         command.args(["serve", "-c"]).arg(self.installation.root()).env("COUNTERSIGN_LOG", "countersign=info").env("NO_COLOR", "1");
         command
@@ -170,9 +188,21 @@ impl Bastion {
 
     /// `kill -9`
     pub fn dies(&mut self) {
-        let mut serve = self.serve.take().expect("it serves");
+        let Some(mut serve) = self.serve.take() else { return };
+        // Below strace the bastion is a child, which would live on.
+        let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", serve.id())).unwrap_or_default();
+        for child in children.split_whitespace() {
+            Command::new(program("kill")).args(["-KILL", child]).status().unwrap();
+        }
         serve.kill().unwrap();
         serve.wait().unwrap();
+    }
+
+    /// SIGTERM, and the end that follows.
+    pub fn stops(&mut self) {
+        let mut serve = self.serve.take().expect("it serves");
+        Command::new(program("kill")).args(["-TERM", &serve.id().to_string()]).status().unwrap();
+        assert!(serve.wait().unwrap().success(), "{}", self.log());
     }
 
     /// The most memory that it has held so far, in bytes (VmHWM).

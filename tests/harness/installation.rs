@@ -22,6 +22,8 @@ pub const PEOPLE: [(&str, &str); 6] = [
 pub struct Plan {
     /// More lines of `countersign.toml`.
     pub settings: String,
+    /// `retention.toml`, where not the usual.
+    pub retention: Option<&'static str>,
     /// More lines of its `[recordings]`.
     pub recordings: String,
     /// The recordings lie on a file system of this size in megabytes, the bastion's own.
@@ -109,7 +111,7 @@ impl Installation {
             ("policies/targets.toml", &targets),
             ("policies/access.cedar", ACCESS),
             ("policies/approvals.toml", APPROVALS),
-            ("policies/retention.toml", "[schedules.short]\nkeep_at_least = \"1d\"\ndelete_after = \"2d\"\n"),
+            ("policies/retention.toml", plan.retention.unwrap_or("[schedules.short]\nkeep_at_least = \"1d\"\ndelete_after = \"2d\"\n")),
         ] {
             std::fs::write(root.join(file), text).unwrap();
             std::fs::set_permissions(root.join(file), Permissions::from_mode(0o644)).unwrap();

@@ -25,6 +25,8 @@ impl Sshd {
             std::fs::create_dir_all("/run/sshd").unwrap();
         }
         let port = free_port();
+        // A shell reads its start files from here: the machine's own may wait for locks that a kill left behind.
+        std::fs::create_dir_all(dir.join("home")).unwrap();
         std::fs::write(dir.join("sshd_config"), config(&dir, port, user_ca)).unwrap();
         let log = std::fs::File::create(dir.join("log")).unwrap();
         let child = Command::new(program("sshd"))
@@ -101,6 +103,7 @@ PrintMotd no
 PrintLastLog no
 LogLevel VERBOSE
 ExposeAuthInfo yes
+SetEnv HOME={at}/home
 MaxStartups 500
 MaxSessions 100
 AcceptEnv LANG LC_* COLORTERM GIT_PROTOCOL

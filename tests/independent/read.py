@@ -1,34 +1,30 @@
 #!/usr/bin/env python3
 """Reads and verifies a sealed recording by docs/recording-format.md: the standard library, age, zstd, ssh-keygen; nothing of ours.
 
-read.py --body F --key-file F --identity F [--manifest F --signature F --allowed-signers F] [--out DIR]
-read.py --body F [--manifest …] [--out DIR]                                                   plain mode
+read.py --body F [--key-file F --identity F] [--manifest F --signature F --allowed-signers F] [--out DIR]
 """
 import argparse, base64, decimal, hashlib, json, os, re, struct, subprocess, sys, tempfile
 
 MAX_MANIFEST, MAX_SIGNATURE, MAX_KEYFILE, MAX_HEADER = 131072, 16384, 65536, 4096
 MAX_LINE, MAX_FRAME, MAX_TABLE, MAX_INDEX, MAX_INTEGER = 1048576, 2097152, 67108864, 4096, 2**53 - 1
-STREAMS, DIGEST = ("in", "out", "err"), re.compile(r"[0-9a-f]{64}")
+STREAMS, DIGEST, TIME = ("in", "out", "err"), re.compile(r"[0-9a-f]{64}"), decimal.Decimal
 TERMS = {"schedules": list, "at_most": list, "zone": str, "policy": DIGEST}
-WHO = {"v": int, "session": str, "request?": str, "person": str, "target": str, "login": str, "kind": str, "record": str, "retention": TERMS, "serial": str}
-HEADER = WHO | {"command_b64?": str, "terminal?": list, "started": int}
-MANIFEST = WHO | {"bastion": str, "started_us": int, "ended_us": int, "outcome": str,
-                  "body": {"bytes": int, "sha256": DIGEST, "recipient?": str}, "log": {"size": int, "root": DIGEST}}
+SAME = {"session": str, "request?": str, "person": str, "target": str, "login": str, "kind": str, "serial": str, "record": str, "retention": TERMS}
+HEADER = SAME | {"v": int, "command_b64?": str, "terminal?": list, "started": TIME}
+MANIFEST = SAME | {"v": int, "bastion": str, "started_us": TIME, "ended_us": TIME, "outcome": str, "log": {"size": int, "root": DIGEST},
+                   "body": {"bytes": int, "sha256": DIGEST, "recipient?": str}}
 TOTAL = {"bytes": int, "sha256": DIGEST, "withheld?": {"bytes": int, "chunks": int, "digests?": DIGEST}}
-TEXTS = {"q": {"stream": str, "b64?": str}, "b": {"stream": str, "b64": str}, "w": {"stream": str, "bytes": int, "sha256?": DIGEST},
-         "f": {"stream": str}, "k": {"signal": str, "core_dumped": bool, "message": str}, "s": {"signal": str}, "v": {"name": str, "value": str},
-         "t": {"lines": int, "in": TOTAL, "out": TOTAL, "err": TOTAL, "outcome": str, "ended": int, "cut?": {"offset": int, "why": str}, "index": list}}
-OUTCOME = r"(exited \d+|closed|client left|expired|shutdown|interrupted|signal|target lost|target refused|recording failed|revoked|killed)(?=$|:| by | [^ ])"
+TOTALS = {"lines": int, "in": TOTAL, "out": TOTAL, "err": TOTAL, "outcome": str, "ended": TIME, "cut?": {"offset": int, "why": str}, "index": list}
+TEXTS = {"q": {"stream": STREAMS, "b64?": str}, "b": {"stream": STREAMS, "b64": str}, "f": {"stream": STREAMS}, "s": {"signal": str},
+         "w": {"stream": STREAMS, "bytes": int, "sha256?": DIGEST}, "k": {"signal": str, "core_dumped": bool, "message": str}, "t": TOTALS,
+         "v": {"name": str, "value": str}, "r": r"([0-9]{1,10})x([0-9]{1,10})", "x": r"([0-9]{1,10})", "o": None, "i": None, "m": None}
+OUTCOME = r"(exited \d+|closed|client left|expired|shutdown|interrupted|signal(?= )|(?:target (?:lost|refused)|recording failed)(?=: )|(?:revoked|killed)(?= by ))"
 
-
-class Bad(Exception):
-    pass
-
+class Bad(Exception): pass
 
 def need(good, why):
     if not good:
         raise Bad(why)
-
 
 def parse(data, what):
     def once(pairs):
@@ -40,241 +36,164 @@ def parse(data, what):
     except (ValueError, RecursionError) as error:
         raise Bad(f"{what}: not JSON: {error}") from None
 
-
 def shaped(value, shape, what):
-    """Holds a value against its fields: no other ones, none missing, each of its type."""
-    if isinstance(shape, re.Pattern):
-        need(isinstance(value, str) and shape.fullmatch(value), f"{what}: not a digest")
-    elif not isinstance(shape, dict):
-        need(type(value) is shape, f"{what}: not of its type")
-        need(shape is not int or abs(value) <= MAX_INTEGER, f"{what}: an integer beyond 2^53 - 1")
-    else:
-        need(isinstance(value, dict), f"{what}: not an object")
+    """Holds a value against its fields: no other ones, none missing, each of its type; `?` marks one that may be."""
+    if isinstance(shape, dict):
         known = {name.rstrip("?"): name for name in shape}
-        need(value.keys() <= known.keys(), f"{what}: unknown field {sorted(value.keys() - known.keys())[:1]}")
+        need(isinstance(value, dict) and value.keys() <= known.keys(), f"{what}: not an object, or unknown field: {str(value)[:80]}")
         for name, marked in known.items():
             need(name in value or marked.endswith("?"), f"{what}: no field {name}")
             if name in value:
                 shaped(value[name], shape[marked], f"{what}.{name}")
+    elif shape in (DIGEST, STREAMS):
+        need(isinstance(value, str) and (value in STREAMS if shape is STREAMS else DIGEST.fullmatch(value)), f"{what}: not a digest or stream")
+    else:
+        need(type(value) is (int if shape is TIME else shape), f"{what}: not of its type")
+        need(shape not in (TIME, int) or value in range(0 if shape is int else -MAX_INTEGER, MAX_INTEGER + 1), f"{what}: below 0, or beyond 2^53 - 1")
     return value
 
-
 def small(path, limit, what):
-    with open(path, "rb") as file:
-        data = file.read(limit + 1)
+    data = open(path, "rb").read(limit + 1)
     need(len(data) <= limit, f"{what}: longer than {limit} bytes")
     return data
 
-
-def manifest_of(args):
+def signed_manifest(args):
     data = small(args.manifest, MAX_MANIFEST, "manifest")
     made = parse(data, "manifest")
     need(isinstance(made, dict) and made.get("v") == 1, "manifest: unknown version")
     shaped(made, MANIFEST, "manifest")
     need(json.dumps(made, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode() == data, "manifest: not in canonical form")
     small(args.signature, MAX_SIGNATURE, "signature")
-    check = ["ssh-keygen", "-Y", "verify", "-f", args.allowed_signers, "-I", made["bastion"], "-n", "countersign-recording-v1", "-s", args.signature]
-    done = subprocess.run(check, input=data, capture_output=True)
-    need(done.returncode == 0, f"signature: {' '.join((done.stdout + done.stderr).decode(errors='replace').split())}")
+    command("signature", "ssh-keygen", "-Y", "verify", "-f", args.allowed_signers, "-I", made["bastion"], "-n", "countersign-recording-v1",
+            "-s", args.signature, input=data)
+    name = re.fullmatch(r"([0-9A-Z]{26})\.cast\.zst(\.age)?", os.path.basename(args.body))
+    need(not name or name[1] == made["session"], f"name: this is the recording of {made['session']}")
+    need(os.path.getsize(args.body) == made["body"]["bytes"], "body: not of the sealed length")
+    need(hashlib.file_digest(open(args.body, "rb"), "sha256").hexdigest() == made["body"]["sha256"], "body: not the one that was sealed")
+    need(("recipient" in made["body"]) == bool(args.key_file), "manifest: it says otherwise of the encryption")
     return made
 
-
-def check_body(path, made):
-    name = re.fullmatch(r"([0-9A-Z]{26})\.cast\.zst(\.age)?", os.path.basename(path))
-    need(not name or name[1] == made["session"], f"name: this is the recording of {made['session']}")
-    need(os.path.getsize(path) == made["body"]["bytes"], "body: not of the sealed length")
-    with open(path, "rb") as file:
-        need(hashlib.file_digest(file, "sha256").hexdigest() == made["body"]["sha256"], "body: not the one that was sealed")
-
-
-def age(what, *args, **more):
-    done = subprocess.run(["age", "-d", *args], stderr=subprocess.PIPE, **more)
-    need(done.returncode == 0, f"{what}: age: {done.stderr.decode(errors='replace').splitlines()[:1]}")
+def command(what, *args, stdout=subprocess.PIPE, **more):
+    done = subprocess.run(args, stdout=stdout, stderr=subprocess.PIPE, **more)
+    need(done.returncode == 0, f"{what}: {args[0]}: {' '.join((done.stderr + (done.stdout or b'')).decode(errors='replace').split())}")
     return done.stdout
-
 
 def decrypt(args, made, to):
     small(args.key_file, MAX_KEYFILE, "key file")
-    text = age("key file", "-i", args.identity, args.key_file, stdout=subprocess.PIPE)
-    lines = [line for line in text.splitlines() if line.strip() and not line.startswith(b"#")]
-    need(len(lines) == 1 and lines[0].startswith(b"AGE-SECRET-KEY-1"), "key file: it does not hold one age key")
-    public = subprocess.run(["age-keygen", "-y"], input=lines[0], capture_output=True)
-    need(public.returncode == 0, "key file: it does not hold an age key")
-    need(not made or public.stdout.decode().strip() == made["body"].get("recipient"), "key file: another recording's key")
-    with open(args.body, "rb") as file:
-        head = file.read(MAX_HEADER)
-    need(head.startswith(b"age-encryption.org/v1\n") and b"\n--- " in head, "body: no age header")
-    age("body", "-i", "-", args.body, input=lines[0], stdout=to)
+    text = command("key file", "age", "-d", "-i", args.identity, args.key_file)
+    keys = [line for line in text.splitlines() if line.strip() and not line.startswith(b"#")]
+    need(len(keys) == 1 and keys[0].startswith(b"AGE-SECRET-KEY-1"), "key file: it does not hold one age key")
+    public = command("key file: it does not hold an age key", "age-keygen", "-y", input=keys[0])
+    need(not made or public.decode().strip() == made["body"]["recipient"], "key file: another recording's key")
+    need(re.match(rb"age-encryption.org/v1\n(?s:.*)\n--- ", open(args.body, "rb").read(MAX_HEADER)), "body: no age header")
+    command("body", "age", "-d", "-i", "-", args.body, input=keys[0], stdout=to)
 
-
-def check_frames(file):
-    """Holds the seek table against the frames; returns where each begins in the transcript, and its length."""
+def frames(file):
+    """Holds the seek table against the frames; returns where each begins in the transcript."""
     size = file.seek(0, 2)
-    need(size >= 17, "zstd: too short")
-    file.seek(size - 9)
-    count, descriptor, magic = struct.unpack("<IBI", file.read(9))
+    file.seek(max(size - 9, 0))
+    count, descriptor, magic = struct.unpack("<IBI", file.read(9).rjust(9, b"\0"))
     need(magic == 0x8F92EAB1 and descriptor & 0x7C == 0, "zstd: no seek table at the end")
     entry = 12 if descriptor & 0x80 else 8
-    table, start = count * entry, size - 17 - count * entry
-    need(table <= MAX_TABLE and start >= 0, "zstd: the seek table is too large")
-    file.seek(start)
+    table, end = count * entry, size - 17 - count * entry
+    need(table <= MAX_TABLE and end >= 0, "zstd: the seek table is too large")
+    file.seek(end)
     need(struct.unpack("<II", file.read(8)) == (0x184D2A5E, table + 9), "zstd: the seek table is no skippable frame of its length")
-    entries, at, starts, before = file.read(table), 0, [], 0
+    entries, at, starts, before = file.read(table), 0, set(), 0
     for compressed, content in (struct.unpack_from("<II", entries, n * entry) for n in range(count)):
         need(0 < compressed <= MAX_FRAME and 0 < content <= MAX_FRAME, "zstd: a frame of a size that is not allowed")
         file.seek(at)
-        magic, descriptor, rest = *struct.unpack("<IB", file.read(5)), file.read(13).ljust(13, b"\0")
+        magic, descriptor, *rest = struct.unpack("<IB13B", file.read(18).ljust(18, b"\0"))
         need(magic == 0xFD2FB528 and not descriptor & 3 and descriptor & 4, "zstd: not a frame with a checksum and without a dictionary")
-        one = descriptor & 0x20
-        width = (1 if one else 0, 2, 4, 8)[descriptor >> 6]
-        stated = int.from_bytes(rest[0 if one else 1 :][:width], "little") + (256 if width == 2 else 0)
+        single, width = descriptor & 0x20, (1 if descriptor & 0x20 else 0, 2, 4, 8)[descriptor >> 6]
+        stated = int.from_bytes(rest[0 if single else 1 :][:width], "little") + (256 if width == 2 else 0)
         need(stated == content, "zstd: a frame says another size than the seek table")
-        starts.append(before)
+        starts.add(before)
         at, before = at + compressed, before + content
-    need(count and at == start, "zstd: the seek table does not fit the frames")
-    return starts, before
+    need(count and at == end, "zstd: the seek table does not fit the frames")
+    return starts
 
-
-def base64_of(text, number):
-    try:
-        data = base64.b64decode(text, validate=True)
-    except ValueError:
-        raise Bad(f"line {number}: not base64") from None
-    need(base64.b64encode(data).decode() == text, f"line {number}: not base64")
+def unbase64(text, what):
+    data = base64.b64decode(text) if re.fullmatch(r"([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?", text) else None
+    need(data is not None and base64.b64encode(data).decode() == text, f"{what}: not base64")
     return data
 
-
-class Transcript:
-    """Takes the lines one by one; the streams go to `sinks`."""
-
-    def __init__(self, first, sinks):
-        opening = parse(first, "first line")
-        need(isinstance(opening, dict) and opening.get("version") == 2, "first line: not asciicast version 2")
-        self.header = opening.get("countersign")
-        need(isinstance(self.header, dict) and self.header.get("v") == 1, "first line: unknown version")
-        shaped(self.header, HEADER, "first line")
-        self.lines, self.ms, self.pair, self.totals, self.sinks = 0, 0, None, None, sinks
-        self.sums = {stream: [0, hashlib.sha256(), 0, 0, b""] for stream in STREAMS}
-
-    def take(self, stream, data, number):
-        need(stream in STREAMS, f"line {number}: no such stream")
-        self.sums[stream][0] += len(data)
-        self.sums[stream][1].update(data)
-        if self.sinks:
-            self.sinks[stream].write(data)
-
-    def line(self, raw):
-        number = self.lines + 2
-        need(self.totals is None, f"line {number}: it follows the totals")
-        need(raw.endswith(b"\n"), f"line {number}: longer than {MAX_LINE} bytes, or torn")
-        line = parse(raw, f"line {number}")
-        need(isinstance(line, list) and len(line) == 3 and all(type(x) is str for x in line[1:]), f"line {number}: not [seconds, code, text]")
+def transcript(lines, starts, sinks):
+    """Reads all lines and rebuilds the streams; returns the header and the totals, which have been checked."""
+    opening = parse(next(lines, b""), "first line")
+    header = opening.get("countersign") if isinstance(opening, dict) and opening.get("version") == 2 else None
+    need(isinstance(header, dict) and header.get("v") == 1, "first line: not asciicast version 2, or of an unknown version")
+    shaped(header, HEADER, "first line")
+    ms, pair, totals = 0, None, None
+    sums = {stream: [hashlib.sha256(), 0, hashlib.sha256(), 0, 0, False] for stream in STREAMS}
+    for number, raw in enumerate(lines, 2):
+        what, data = f"line {number}", None
+        need(totals is None, f"{what}: it follows the totals")
+        need(raw.endswith(b"\n"), f"{what}: longer than {MAX_LINE} bytes, or torn")
+        line = parse(raw, what)
+        need(isinstance(line, list) and len(line) == 3 and all(type(x) is str for x in line[1:]), f"{what}: not [seconds, code, text]")
         seconds, code, text = line
-        need(isinstance(seconds, decimal.Decimal) and re.fullmatch(r"\d+\.\d{3}", str(seconds)), f"line {number}: its time has no three decimals")
-        need(self.ms <= seconds * 1000 <= 36600 * 86400000, f"line {number}: its time is out of order")
-        self.ms, pair, self.pair = int(seconds * 1000), self.pair, None
-        need(pair is None or code == "o", f"line {number}: no o after a q")
-        own = shaped(parse(text, f"line {number}"), TEXTS[code], f"line {number}") if code in TEXTS else {}
-        if code == "t":
-            self.totals = own
-            return
-        self.lines += 1
-        need("stream" not in own or own["stream"] in STREAMS, f"line {number}: no such stream")
-        if code == "o" and pair and "b64" in pair:
-            self.take(pair["stream"], base64_of(pair["b64"], number), number)
+        need(not re.search("[\ud800-\udfff]", text), f"{what}: half a surrogate pair")
+        good = isinstance(seconds, TIME) and re.fullmatch(r"[0-9]+\.[0-9]{3}", str(seconds)) and ms <= seconds * 1000 <= 36600 * 86400000
+        need(good, f"{what}: its time is out of order, or without its three decimals")
+        need(code in TEXTS and (not pair or code == "o"), f"{what}: {code!r} is not a code of this version, or no o after a q")
+        own = shaped(parse(text, what), TEXTS[code], what) if isinstance(TEXTS[code], dict) else {}
+        ms, really, pair, stream = seconds * 1000, pair or {}, own if code == "q" else None, own.get("stream")
+        if code in ("r", "x"):
+            numbers = re.fullmatch(TEXTS[code], text)
+            need(numbers and all(int(n) < 2**32 for n in numbers.groups()), f"{what}: not a size or status")
         elif code == "o":
-            text = text if "terminal" in self.header else text.replace("\r\n", "\n")
-            self.take(pair["stream"] if pair else "out", text.encode(), number)
-        elif code == "i":
-            self.take("in", text.encode(), number)
-        elif code == "b":
-            self.take(own["stream"], base64_of(own["b64"], number), number)
-        elif code == "q":
-            self.pair = own
+            stream, plain = really.get("stream", "out"), text if "terminal" in header else text.replace("\r\n", "\n")
+            data = unbase64(really["b64"], what) if "b64" in really else plain.encode()
+        elif code in "ib":
+            stream, data = ("in", text.encode()) if code == "i" else (stream, unbase64(own["b64"], what))
         elif code == "w":
-            sums = self.sums[own["stream"]]
-            sums[2:] = [sums[2] + own["bytes"], sums[3] + 1, sums[4] + bytes.fromhex(own.get("sha256", ""))]
-        elif code in "rx":
-            numbers = re.fullmatch(r"(\d{1,10})x(\d{1,10})" if code == "r" else r"(\d{1,10})", text)
-            need(numbers and all(int(n) < 2**32 for n in numbers.groups()), f"line {number}: not a size or status")
-        else:
-            need(code == "m" or code in TEXTS, f"line {number}: {code!r} is not a code of this version")
-
-    def finish(self, starts):
-        totals = self.totals
-        need(totals is not None, "the transcript ends before its totals")
-        need(totals["lines"] == self.lines, "totals: another number of lines")
-        for stream, (length, digest, withheld, chunks, digests) in self.sums.items():
-            found = {"bytes": length, "sha256": digest.hexdigest()}
-            if chunks:
-                found["withheld"] = {"bytes": withheld, "chunks": chunks} | ({"digests": hashlib.sha256(digests).hexdigest()} if digests else {})
-            need(found == totals[stream], f"totals: the stream {stream} is another")
-        last, index = (-1, -1), totals["index"]
-        need(len(index) <= MAX_INDEX, "totals: the index is too long")
-        for entry in index:
-            need(isinstance(entry, list) and len(entry) == 4 and all(type(n) is int and n >= 0 for n in entry), "totals: the index is malformed")
-            need(last[0] <= entry[0] <= self.ms and last[1] < entry[1] and entry[1] in starts, "totals: the index points elsewhere")
-            last = entry
-        kind = re.match(OUTCOME, totals["outcome"])
-        need(kind, "totals: no outcome")
-        return kind[1]
-
-
-def contradiction(made, transcript, kind):
-    pairs = [(name, made.get(name), transcript.header.get(name)) for name in ("session", "request", "person", "target", "login", "kind", "serial", "record", "retention")]
-    pairs += [("start", made["started_us"], transcript.header["started"]), ("end", made["ended_us"], transcript.totals["ended"]), ("outcome", made["outcome"], kind)]
-    return next((what for what, one, other in pairs if one != other), None)
-
+            sums[stream][2].update(bytes.fromhex(own.get("sha256", "")))
+            sums[stream][3:] = sums[stream][3] + own["bytes"], sums[stream][4] + 1, sums[stream][5] or "sha256" in own
+        elif code == "t":
+            totals = own
+            need(totals["lines"] == number - 2, "totals: another number of lines")
+        if data is not None:
+            sums[stream][0].update(data)
+            sums[stream][1] += sinks[stream].write(data)
+    need(totals is not None, "the transcript ends before its totals")
+    for stream, (digest, length, digests, withheld, chunks, some) in sums.items():
+        said = {"withheld": {"bytes": withheld, "chunks": chunks} | ({"digests": digests.hexdigest()} if some else {})} if chunks else {}
+        need(totals[stream] == said | {"bytes": length, "sha256": digest.hexdigest()}, f"totals: the stream {stream} is another")
+    good = len(totals["index"]) <= MAX_INDEX and all(isinstance(entry, list) and len(entry) == 4 and all(type(n) is int and n >= 0 for n in entry) for entry in totals["index"])
+    for before, entry in zip([(0, -1)] + totals["index"], totals["index"] if good else ["malformed"]):
+        need(good and before[0] <= entry[0] <= ms and before[1] < entry[1] and entry[1] in starts, "totals: the index points elsewhere, or is too long")
+    need(re.match(OUTCOME, totals["outcome"]), "totals: no outcome")
+    return header, totals
 
 def read(args):
-    made = manifest_of(args) if args.manifest else None
-    if made:
-        check_body(args.body, made)
-        need(("recipient" in made["body"]) == bool(args.key_file), "manifest: it says otherwise of the encryption")
+    made, wrong = signed_manifest(args) if args.manifest else None, None
     with tempfile.NamedTemporaryFile() as plain:
         if args.key_file:
             decrypt(args, made, plain)
-        file = plain if args.key_file else open(args.body, "rb")
-        starts, length = check_frames(file)
-        sinks = {stream: open(os.path.join(args.out, stream), "wb") for stream in STREAMS} if args.out else None
-        zstd = subprocess.Popen(["zstd", "-dcq", "--memory=8MB", file.name], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        transcript, seen = None, 0
-        try:
-            while raw := zstd.stdout.readline(MAX_LINE + 1):
-                seen += len(raw)
-                if transcript:
-                    transcript.line(raw)
-                else:
-                    transcript = Transcript(raw, sinks)
-        finally:
-            zstd.stdout.close()
-            said = zstd.stderr.read().decode(errors="replace").split()
-            status = zstd.wait()
-        need(status == 0, f"zstd: {' '.join(said)[-120:]}")
-        need(transcript and seen == length, "zstd: another length than the seek table says")
-    kind = transcript.finish(set(starts))
-    for sink in (sinks or {}).values():
-        sink.close()
-    what = made and contradiction(made, transcript, kind)
-    need(not what, f"the transcript is another one's: its {what} is not what the manifest says")
-    said = {"session": transcript.header["session"], "signed": bool(made), "lines": transcript.lines, "outcome": transcript.totals["outcome"]}
-    print(json.dumps(said | {stream: transcript.totals[stream]["bytes"] for stream in STREAMS} | {"cut": "cut" in transcript.totals}))
+        starts = frames(file := plain if args.key_file else open(args.body, "rb"))
+        sinks = {stream: open(os.path.join(args.out, stream) if args.out else os.devnull, "wb") for stream in STREAMS}
+        with subprocess.Popen(["zstd", "-dcq", "--memory=8MB", file.name], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as zstd:
+            try:
+                header, totals = transcript(iter(lambda: zstd.stdout.readline(MAX_LINE + 1), b""), starts, sinks)
+            except Bad as bad:
+                wrong = bad
+        wrong = Bad("zstd: a frame cannot be decompressed, or its checksum is wrong") if zstd.returncode > 0 else wrong
+    need(not wrong, wrong)
+    seen = header | totals | {"started_us": header["started"], "ended_us": totals["ended"], "outcome": re.match(OUTCOME, totals["outcome"])[1]}
+    for name in [name.rstrip("?") for name in SAME] + ["started_us", "ended_us", "outcome"] if made else ():
+        need(made.get(name) == seen.get(name), f"the transcript is another one's: its {name} is not what the manifest says")
+    del totals["index"]
+    print(json.dumps({"session": header["session"], "signed": bool(made)} | totals))
 
-
-def main():
+if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in ("body", "key-file", "identity", "manifest", "signature", "allowed-signers", "out"):
         parser.add_argument("--" + name, required=name == "body")
     args = parser.parse_args()
-    if len({bool(x) for x in (args.manifest, args.signature, args.allowed_signers)}) > 1 or bool(args.key_file) != bool(args.identity):
-        parser.error("--manifest, --signature and --allowed-signers go together, and so do --key-file and --identity")
-    if args.out:
-        os.makedirs(args.out, exist_ok=True)
     try:
+        need(bool(args.manifest) == bool(args.signature) == bool(args.allowed_signers), "--manifest, --signature, --allowed-signers: all or none")
+        os.makedirs(args.out or ".", exist_ok=True)
         read(args)
-    except (Bad, OSError, decimal.InvalidOperation) as why:
+    except (Bad, OSError) as why:
         sys.exit(f"read.py: {why}")
-
-
-if __name__ == "__main__":
-    main()
