@@ -19,5 +19,8 @@ pub mod approvals;
 pub mod console;
 pub mod ssh;
 
+#[doc(hidden)]
+pub mod fuzz;
+
 pub mod cli;
 pub mod demo;

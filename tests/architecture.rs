@@ -9,7 +9,7 @@ const LAYERS: [(&str, &[&str]); 5] = [
     ("pure", &["access", "audit", "transcript", "retention"]),
     ("edges", &["authority", "config", "notify", "recording", "store"]),
     ("flows", &["approvals", "console", "retention::disposal", "ssh"]),
-    ("assembly", &["cli", "demo", "lib", "main"]),
+    ("assembly", &["cli", "demo", "fuzz", "lib", "main"]),
 ];
 
 /// Who may name a crate: everything below these paths of `src/`. The `russh::keys` types are plain data

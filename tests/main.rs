@@ -12,6 +12,7 @@ mod crash;
 mod exact;
 mod faults;
 mod flow;
+mod fuzz;
 mod harness;
 mod held;
 mod names;

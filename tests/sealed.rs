@@ -307,3 +307,30 @@ fn nobody_but_an_auditor_opens_it() {
     let console = bastion.run("carol", &["bastion", &format!("replay {}", id(&session))]);
     assert!(console.ends(77).contains("plays on your machine only"), "{console:?}");
 }
+
+#[test]
+fn the_policies_of_an_old_recording_can_still_be_read() {
+    let bastion = Bastion::start();
+    let session = recorded(&bastion, "true");
+    let seal = bastion.audit().into_iter().find(|(name, facts)| name == "session.seal" && facts["session"] == session["session"]);
+    let digest = seal.unwrap().1["retention"]["policy"].as_str().unwrap().to_owned();
+    let file = bastion.policy_file("access.cedar");
+    let before = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, format!("{before}\n// edited\n")).unwrap();
+    bastion.reloads();
+    until("it was read again", SOON, || bastion.audit().iter().filter(|(name, _)| name == "policy.load").count() == 2);
+    let shown = bastion.says("carol", &["policy", "show", &digest[..12]]).well();
+    assert!(shown.contains("@id(\"engineers\")") && !shown.contains("// edited"), "{shown}");
+    bastion.says("alice", &["policy", "show", &digest]).ends(77);
+}
+
+#[test]
+fn an_auditor_proves_that_the_key_is_not_lost() {
+    let bastion = Bastion::start();
+    assert!(bastion.says("carol", &["auditors", "list"]).well().contains("never"));
+    bastion.says("carol", &["auditors", "prove"]).well();
+    assert!(!bastion.says("carol", &["auditors", "list"]).well().contains("never"));
+    bastion.audited("auditor.prove", "carol");
+    bastion.says("alice", &["auditors", "prove"]).ends(77);
+    bastion.says("alice", &["auditors", "list"]).ends(77);
+}

@@ -15,6 +15,8 @@ pub enum NotCanonical {
     Parse(#[source] serde_json::Error),
     #[error("is not in canonical form (RFC 8785)")]
     Form,
+    #[error("holds a number that is no integer below 2^53")]
+    Number,
 }
 
 /// 500 targets with their pins fit; nothing bigger is ever signed.
@@ -30,8 +32,22 @@ pub fn decode<T: Serialize + DeserializeOwned>(bytes: &[u8]) -> Result<T, NotCan
     if bytes.len() > MAX_BYTES {
         return Err(NotCanonical::TooLong(bytes.len()));
     }
+    let value: serde_json::Value = serde_json::from_slice(bytes).map_err(NotCanonical::Parse)?;
+    // Beyond, RFC 8785 goes through doubles, and two numbers would have one form.
+    if !has_safe_numbers(&value) {
+        return Err(NotCanonical::Number);
+    }
     let document: T = serde_json::from_slice(bytes).map_err(NotCanonical::Parse)?;
     if encode(&document) == bytes { Ok(document) } else { Err(NotCanonical::Form) }
+}
+
+fn has_safe_numbers(value: &serde_json::Value) -> bool {
+    match value {
+        serde_json::Value::Number(number) => number.as_i64().is_some_and(|number| number.unsigned_abs() < 1 << 53),
+        serde_json::Value::Array(items) => items.iter().all(has_safe_numbers),
+        serde_json::Value::Object(fields) => fields.values().all(has_safe_numbers),
+        serde_json::Value::Null | serde_json::Value::Bool(_) | serde_json::Value::String(_) => true,
+    }
 }
 
 /// Byte strings in documents (fields named `*_b64`): standard base 64 with padding.

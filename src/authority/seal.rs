@@ -48,7 +48,7 @@ const MAX_SIGNATURE: usize = 16 * 1024;
 pub enum BadSeal {
     #[error("it is not a public key")]
     Key,
-    #[error("the signature is not an SSHSIG")]
+    #[error("the signature is not an SSHSIG of at most {MAX_SIGNATURE} bytes")]
     Form,
     #[error("the signature is by {by}, the seal key is {known}")]
     OtherKey { by: String, known: String },
@@ -61,9 +61,14 @@ pub enum BadSeal {
 impl SealVerifier {
     /// Takes a line of `authorized_keys`, or of `allowed_signers` with its principal before the key.
     pub fn new(bastion: &str, line: &str) -> Result<Self, BadSeal> {
-        let from = line.find("ssh-").filter(|_| line.len() <= MAX_SIGNATURE && !line.contains("-cert-v0")).ok_or(BadSeal::Key)?;
-        let key = line.get(from..).unwrap_or_default().trim();
-        Ok(Self { bastion: bastion.to_owned(), key: PublicKey::from_openssh(key).map_err(|_| BadSeal::Key)? })
+        if line.len() > MAX_SIGNATURE || line.contains("-cert-v0") {
+            return Err(BadSeal::Key);
+        }
+        let from = ["ssh-", "ecdsa-"].iter().filter_map(|kind| line.find(kind)).min().ok_or(BadSeal::Key)?;
+        let (before, key) = line.split_at_checked(from).ok_or(BadSeal::Key)?;
+        // Whom the line is about, where it says so.
+        let bastion = before.split_ascii_whitespace().next().unwrap_or(bastion);
+        Ok(Self { bastion: bastion.to_owned(), key: PublicKey::from_openssh(key.trim()).map_err(|_| BadSeal::Key)? })
     }
 
     pub fn bastion(&self) -> &str {

@@ -78,7 +78,7 @@ where
 fn kept(args: &AuditVerifyArgs, key: Option<&LogVerifier>) -> anyhow::Result<Option<Checkpoint>> {
     let Some(path) = &args.checkpoint else { return Ok(None) };
     let Some(key) = key else { bail!("--checkpoint needs --log-key: a checkpoint counts by its signature") };
-    let note = std::fs::read_to_string(path).with_context(|| format!("{} cannot be read", path.display()))?;
+    let note = String::from_utf8_lossy(&super::verify::small(path)?).into_owned();
     Ok(Some(key.verify(&note).with_context(|| format!("{}", path.display()))?))
 }
 
@@ -89,7 +89,7 @@ fn judge(from: impl BufRead, key: Option<LogVerifier>, known: Option<Checkpoint>
             Ok(say(&text).err().unwrap_or(0))
         }
         Err(AuditError::Flaw(flaw)) => {
-            let text = visible(&flaw.to_string());
+            let text = visible(&crate::console::with_causes(&flaw));
             if as_json {
                 say(&(json!({ "good": false, "flaw": text }).to_string() + "\n")).ok();
             } else {

@@ -12,7 +12,7 @@ use super::trust::Known;
 use super::{audit, export, replay, say, trust, verify};
 use crate::access::decision::Verdict;
 use crate::console::Look;
-use crate::console::grammar::{AuditArgs, AuditWhat, Less, Verb};
+use crate::console::grammar::{AuditArgs, AuditWhat, AuditorsArgs, AuditorsWhat, Less, Verb};
 use crate::console::render::json;
 use crate::console::reply::Reply;
 use crate::console::text::{self, Reader, Voice};
@@ -65,6 +65,7 @@ impl Companion {
                 }
                 self.follow(bastion, &Verb::Hold(args)).await
             }
+            Verb::Auditors(AuditorsArgs { what: AuditorsWhat::Prove }) => self.prove(bastion).await,
             Verb::Verify(args) if args.all => verify::all(bastion, known, &self.own(), self.json).await,
             Verb::Verify(args) => verify::session(bastion, &args, known, &self.own(), self.json).await,
             Verb::Export(args) => export::run(bastion, &args, known, &self.own()).await,
@@ -88,6 +89,19 @@ impl Companion {
             }
             verb => self.follow(bastion, &verb).await,
         }
+    }
+
+    /// Decrypts a canary of the bastion's, and hands it back.
+    async fn prove<R: AsyncBufRead + Unpin, W: AsyncWrite + Unpin>(&self, bastion: &mut Bastion<R, W>) -> anyhow::Result<u8> {
+        let Reply::Canary(sealed) = bastion.ask(&Verb::Canary).await? else {
+            anyhow::bail!("the bastion answers with something else than a canary");
+        };
+        let sealed = data_encoding::BASE64.decode(sealed.as_bytes()).context("the canary is not base 64")?;
+        let own = self.own();
+        let canary = crate::transcript::envelope::open(&sealed, &own.load()?)
+            .with_context(|| format!("{} does not decrypt what is encrypted to you", own.path.display()))?;
+        let reply = bastion.ask(&Verb::Proven { canary_b64: data_encoding::BASE64.encode(&canary) }).await?;
+        self.show(&reply)
     }
 
     async fn decide<R: AsyncBufRead + Unpin, W: AsyncWrite + Unpin>(

@@ -35,7 +35,7 @@ pub async fn run(dir: PathBuf) -> anyhow::Result<u8> {
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
-            _ = hangup.recv() => reload(&dir, &running),
+            _ = hangup.recv() => reload(&dir, &running).await,
         }
     }
     eprintln!("countersign: stopping");
@@ -44,12 +44,14 @@ pub async fn run(dir: PathBuf) -> anyhow::Result<u8> {
 }
 
 /// Swaps the directory for what its files say now; a bad one keeps the old (section 2.1).
-fn reload(dir: &Path, running: &Running) {
+async fn reload(dir: &Path, running: &Running) {
     match Directory::load(dir) {
         Ok(directory) => {
             let digest = directory.digest;
-            running.reload(Arc::new(directory));
-            eprintln!("countersign: reloaded, policy {digest}");
+            match running.reload(Arc::new(directory)).await {
+                Ok(()) => eprintln!("countersign: reloaded, policy {digest}"),
+                Err(error) => eprintln!("countersign: not reloaded, the old policies stay: {}", crate::console::with_causes(&error)),
+            }
         }
         Err(problems) => {
             for problem in &problems {
@@ -74,6 +76,7 @@ pub async fn start(dir: &Path) -> anyhow::Result<Running> {
     let now = Timestamp::now();
     std::fs::create_dir_all(&config.state).with_context(|| format!("{} cannot be made", config.state.display()))?;
     let store = Store::open(&config.state.join("countersign.db")).await?;
+    store.keep_policy(directory.digest, &directory.texts, now).await?;
     Recordings::make_dir(&config.recordings.dir)?;
     let log_key = LogKey::new(format!("countersign/{}", config.bastion), &*keys.log_seed()?)?;
     let log = Log::open(store.clone(), log_key, config.recordings.dir.join("log.checkpoint")).await?;

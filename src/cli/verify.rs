@@ -4,6 +4,7 @@
 //! bastion only hands over files and rows. Exit status 1 if anything is wrong.
 
 use std::fs::File;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -34,6 +35,9 @@ impl VerifyArgs {
         self.what.as_deref().is_some_and(|what| what.contains('/') || what.contains('.') || Path::new(what).is_file())
     }
 }
+
+/// More than any manifest, signature, key file or key has.
+const SMALL: u64 = 256 * 1024;
 
 /// What came of looking at one recording.
 enum Found {
@@ -140,7 +144,7 @@ fn judge(fetched: Fetched, known: &Known, auditor: Option<&Identity>) -> Found {
     if let Err(why) = logged(row, "session.seal", known, &session.to_string(), verified.digest) {
         return Found::Bad(why);
     }
-    Found::Good(described(&verified))
+    Found::Good(described(&verified, "signed, logged, the body as sealed"))
 }
 
 /// Checks that a row of the log is in the signed log and speaks of exactly this manifest.
@@ -184,13 +188,14 @@ fn gone(manifest: &[u8], evidence: &crate::console::reply::Evidence, known: &Kno
     }
 }
 
-fn described(verified: &Verified) -> String {
+/// `outside` is what was checked besides the contents.
+fn described(verified: &Verified, outside: &str) -> String {
     let Verified { manifest, contents, .. } = verified;
     let due =
         manifest.retention.due(manifest.ended_us).map(|due| format!("; goes by {} ({})", due.delete_by, due.schedule)).unwrap_or_default();
     let what = format!("{} {}@{} {}", manifest.person, manifest.login, manifest.target, manifest.kind);
     match contents {
-        None => format!("{what}: signed, logged, the body as sealed; contents not opened{due}"),
+        None => format!("{what}: {outside}; contents not opened{due}"),
         Some(contents) => match &contents.cut {
             Some(cut) => {
                 format!("{what}: whole up to byte {} of its spool, where the bastion was interrupted ({}){due}", cut.offset, cut.why)
@@ -245,7 +250,7 @@ pub fn file(args: &VerifyArgs, own: &Own, as_json: bool) -> anyhow::Result<u8> {
         );
     };
     let beside = |part: Part| named.with_file_name(format!("{stem}{}", part.extension()));
-    let read = |path: &Path| std::fs::read(path).with_context(|| format!("{} cannot be read", path.display()));
+    let read = |path: &Path| small(path);
     let manifest = read(&beside(Part::Manifest))?;
     let signature = String::from_utf8_lossy(&read(&beside(Part::Signature))?).into_owned();
     let seal_key = seal_key(args, &manifest)?;
@@ -256,10 +261,13 @@ pub fn file(args: &VerifyArgs, own: &Own, as_json: bool) -> anyhow::Result<u8> {
     let key_file = key_path.as_deref().map(read).transpose()?;
     let auditor = key_file.as_ref().and_then(|_| auditor(own, as_json));
     // Without its key file only the outside can be looked at; that is said, and not an error of the recording.
-    let outside_only = key_file.is_none();
+    let outside_only = key_file.is_none() && Manifest::read(&manifest).is_ok_and(|manifest| manifest.body.recipient.is_some());
     let files = Files { manifest: &manifest, signature: &signature, key_file: key_file.as_deref().or(Some(&[])), body };
     let found = match verify(files, &seal_key, auditor.as_ref()) {
-        Ok(verified) => Found::Good(described(&verified)),
+        Ok(verified) if verified.manifest.session.to_string() != stem => {
+            Found::Bad(format!("it is the recording of {}: its files were renamed", verified.manifest.session))
+        }
+        Ok(verified) => Found::Good(described(&verified, "signed, the body as sealed")),
         Err(flaw) => Found::Bad(with_causes(&flaw)),
     };
     if outside_only && !as_json {
@@ -268,12 +276,20 @@ pub fn file(args: &VerifyArgs, own: &Own, as_json: bool) -> anyhow::Result<u8> {
     told(&[(stem.to_owned(), found)], as_json)
 }
 
+/// Reads a file that is small where it is what it should be; of a longer one only so much that this shows.
+pub fn small(path: &Path) -> anyhow::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(SMALL).read_to_end(&mut bytes));
+    read.with_context(|| format!("{} cannot be read", path.display()))?;
+    Ok(bytes)
+}
+
 /// The seal key: named, or remembered from this bastion.
 fn seal_key(args: &VerifyArgs, manifest: &[u8]) -> anyhow::Result<SealVerifier> {
     let bastion = Manifest::read(manifest)?.bastion;
     match &args.seal_key {
         Some(path) => {
-            let line = std::fs::read_to_string(path).with_context(|| format!("{} cannot be read", path.display()))?;
+            let line = String::from_utf8_lossy(&small(path)?).into_owned();
             SealVerifier::new(&bastion, line.trim()).with_context(|| format!("{}", path.display()))
         }
         None => trust::remembered_seal_key(&trust::state_dir(), &bastion)?

@@ -20,6 +20,8 @@ pub(super) struct Files {
     /// By name below `policies/`; those of [`POLICIES`] that could not be read are empty.
     pub policies: BTreeMap<&'static str, Source>,
     pub digest: Digest,
+    /// What was digested, by name below `policies/`.
+    pub texts: BTreeMap<String, String>,
 }
 
 impl Files {
@@ -40,6 +42,7 @@ impl Files {
             modes::check_writable(path).into_iter().for_each(|problem| found.error(problem));
         }
         let digest = digest(&all);
+        let texts = all.iter().map(|(name, bytes)| (name.clone(), String::from_utf8_lossy(bytes).into_owned())).collect();
         let mut policies = BTreeMap::new();
         for name in POLICIES {
             let path = below.join(name);
@@ -57,7 +60,7 @@ impl Files {
             let fix = format!("read are {} and cases/", POLICIES.join(", "));
             found.warning(Problem::whole(&below.join(name), "this file is not read", fix));
         }
-        Self { settings, policies, digest }
+        Self { settings, policies, digest, texts }
     }
 }
 

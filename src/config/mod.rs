@@ -48,6 +48,8 @@ pub struct Directory {
     pub schedules: Schedules,
     /// Over names and bytes of every file of `policies/`: what a request calls its policy.
     pub digest: Digest,
+    /// Those files' texts, so that a digest can be shown as what it stands for.
+    pub texts: BTreeMap<String, String>,
     pub warnings: Vec<Problem>,
 }
 
@@ -163,8 +165,8 @@ fn read(root: &Path, found: &Findings) -> Option<Directory> {
     references::nobody_left(approvals_file, &workflows, &policy, &people, &targets);
     references::may_approve(approvals_file, &workflows, &policy, &people, &targets);
     let workflows = workflows.into_iter().map(|placed| (placed.workflow.name.clone(), placed.workflow)).collect();
-    let (root, digest) = (root.to_owned(), files.digest);
-    Some(Directory { root, config: config?, people, targets, policy, workflows, schedules, digest, warnings: Vec::new() })
+    let (root, digest, texts) = (root.to_owned(), files.digest, files.texts);
+    Some(Directory { root, config: config?, people, targets, policy, workflows, schedules, digest, texts, warnings: Vec::new() })
 }
 
 #[cfg(test)]

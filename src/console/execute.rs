@@ -9,7 +9,10 @@ use std::sync::Arc;
 use super::ask::{Nothing, ahead};
 use super::card::with_causes;
 use super::decide::{Decider, document, terms};
-use super::grammar::{ApproveArgs, AuditArgs, AuditWhat, DecisionArgs, MineArgs, Purpose, RequestArgs, RequestsArgs, RetentionArgs, Verb};
+use super::grammar::{
+    ApproveArgs, AuditArgs, AuditWhat, AuditorsArgs, AuditorsWhat, DecisionArgs, MineArgs, PolicyArgs, PolicyWhat, Purpose, RequestArgs,
+    RequestsArgs, RetentionArgs, Verb,
+};
 use super::nearby::nearby;
 use super::reply::{Asked, Card, Decided, Issued, KeyLine, Listed, Next, OpenGrant, Refusal, RefusalKind, Reply, Whoami};
 use super::text::stock_path;
@@ -83,6 +86,11 @@ impl Act<'_> {
             Verb::Hold(args) => self.hold(args).await,
             Verb::Release(args) => self.release(args).await,
             Verb::Retention(RetentionArgs { what }) => self.retention(what).await,
+            Verb::Policy(PolicyArgs { what: PolicyWhat::Show { digest } }) => self.policy(digest).await,
+            Verb::Auditors(AuditorsArgs { what: AuditorsWhat::List }) => self.auditors().await,
+            Verb::Auditors(AuditorsArgs { what: AuditorsWhat::Prove }) => Err(self.at_home(verb)),
+            Verb::Canary => self.canary(),
+            Verb::Proven { canary_b64 } => self.proven(canary_b64).await,
             Verb::Checkpoint { from } => self.checkpoint(*from).await,
             Verb::Audit(AuditArgs { what: AuditWhat::Log(args) }) => self.audit_log(args).await,
             Verb::Audit(AuditArgs { what: AuditWhat::Export }) => self.audit_export().await,

@@ -77,6 +77,10 @@ pub enum Verb {
     Release(ReleaseArgs),
     /// What goes when, and why
     Retention(RetentionArgs),
+    /// Who reads recordings, and whether they still can
+    Auditors(AuditorsArgs),
+    /// What a digest of policies stands for
+    Policy(PolicyArgs),
     /// Give the reason that a request waits for
     Reason {
         request: RequestId,
@@ -97,6 +101,12 @@ pub enum Verb {
     Whoami,
     /// These lines
     Help,
+    /// A canary for the auditor who is here.
+    #[command(skip)]
+    Canary,
+    /// The canary, decrypted.
+    #[command(skip)]
+    Proven { canary_b64: String },
     /// The last signed state of the log, and the proof that it continues an earlier one.
     #[command(skip)]
     Checkpoint { from: u64 },
@@ -343,6 +353,39 @@ pub struct ReleaseArgs {
 
 #[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+pub struct AuditorsArgs {
+    #[command(subcommand)]
+    pub what: AuditorsWhat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum AuditorsWhat {
+    /// Names, keys, and when each was last proven
+    List,
+    /// Show that my key still decrypts, with a fresh canary
+    Prove,
+}
+
+#[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PolicyArgs {
+    #[command(subcommand)]
+    pub what: PolicyWhat,
+}
+
+#[derive(Debug, Clone, PartialEq, Subcommand, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum PolicyWhat {
+    /// The files, as they were loaded
+    Show {
+        /// The digest, or its beginning
+        digest: String,
+    },
+}
+
+#[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct RetentionArgs {
     #[command(subcommand)]
     pub what: RetentionWhat,
@@ -486,6 +529,7 @@ impl Verb {
                 fits("reason", &args.reason, MAX_REASON)
             }
             Verb::Release(args) => fits("reason", &args.reason, MAX_REASON),
+            Verb::Proven { canary_b64 } => fits("canary", canary_b64, 256),
             Verb::Approve(args) => fits("note", &args.less.note, MAX_REASON),
             Verb::Decision(args) => fits("note", &args.less.note, MAX_REASON),
             Verb::Submit { signature, .. } => fits("signature", signature, crate::access::decision::MAX_SIGNATURE),
@@ -506,6 +550,9 @@ impl Verb {
             | Verb::Export(_)
             | Verb::Audit(_)
             | Verb::Retention(_)
+            | Verb::Policy(_)
+            | Verb::Auditors(_)
+            | Verb::Canary
             | Verb::Whoami
             | Verb::Help => Ok(()),
         }
@@ -538,6 +585,10 @@ impl Verb {
             Verb::Hold(_) => "hold",
             Verb::Release(_) => "release",
             Verb::Retention(_) => "retention",
+            Verb::Policy(_) => "policy",
+            Verb::Auditors(_) => "auditors",
+            Verb::Canary => "canary",
+            Verb::Proven { .. } => "proven",
             Verb::Decide { .. } => "decide",
         }
     }

@@ -4,7 +4,7 @@
 
 use super::execute::Act;
 use super::grammar::{AuditLogArgs, Verb};
-use super::reply::{AuditLine, CheckpointLine, Next, Refusal, RefusalKind, Reply};
+use super::reply::{AuditLine, CheckpointLine, Next, PolicyText, Refusal, RefusalKind, Reply};
 use crate::access::ConsoleAction;
 use crate::audit::Event;
 use crate::store::AuditFilter;
@@ -45,6 +45,19 @@ impl Act<'_> {
         self.console.store.report(Event::new("audit.export", facts), self.now).await.map_err(|error| self.down(&error))?;
         self.console.log.checkpoint(self.now).await.map_err(|error| self.down(&error))?;
         Ok(Reply::AuditLines(Vec::new()))
+    }
+
+    pub(super) async fn policy(&self, digest: &str) -> Result<Reply, Refusal> {
+        self.may_audit()?;
+        let found = self.console.store.policy(digest).await.map_err(|error| self.down(&error))?;
+        let row = found.filter(|_| digest.len() >= 4).ok_or_else(|| {
+            self.refusal(
+                RefusalKind::Refused,
+                &digest.chars().take(64).collect::<String>(),
+                "is the digest of no policies loaded here, or of several",
+            )
+        })?;
+        Ok(Reply::Policy(Box::new(PolicyText { policy: row.digest, loaded: row.loaded, files: row.files })))
     }
 
     fn may_audit(&self) -> Result<(), Refusal> {

@@ -5,6 +5,7 @@
 //! that others wrote reaches a terminal but through `render::visible`.
 
 mod ask;
+mod auditors;
 mod card;
 pub mod decide;
 mod execute;
@@ -59,6 +60,8 @@ pub struct Console {
     pub directory: watch::Receiver<Arc<Directory>>,
     /// Decisions printed for `ssh-keygen`, until their signature comes.
     waiting: decide::Waiting,
+    /// Canaries on their way to auditors and back.
+    canaries: auditors::Canaries,
 }
 
 /// The terminal of a console channel, if it has one.
@@ -79,7 +82,16 @@ impl Console {
         disposal: Disposal,
         directory: watch::Receiver<Arc<Directory>>,
     ) -> Self {
-        Self { approvals, store, recordings, log, disposal, directory, waiting: decide::Waiting::default() }
+        Self {
+            approvals,
+            store,
+            recordings,
+            log,
+            disposal,
+            directory,
+            waiting: decide::Waiting::default(),
+            canaries: auditors::Canaries::default(),
+        }
     }
 
     /// Runs one command line of the stock client (`ssh bastion approve K7Q3FM`); no command is help and

@@ -33,6 +33,11 @@ pub enum Reply {
     Recording(Box<Evidence>),
     Checkpoint(Box<CheckpointLine>),
     AuditLog(Vec<AuditLine>),
+    Auditors(Vec<AuditorLine>),
+    /// A canary as an age file, base 64.
+    Canary(String),
+    Proven(Person),
+    Policy(Box<PolicyText>),
     Held(Box<Held>),
     /// Ids of holds that ended.
     Released(Vec<String>),
@@ -249,6 +254,25 @@ pub struct CheckpointLine {
     pub log_key: String,
     /// The key that manifests are signed with, as in `authorized_keys`.
     pub seal_key: String,
+}
+
+/// Somebody whom recordings are encrypted to.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AuditorLine {
+    pub auditor: Person,
+    pub key: String,
+    /// When they last showed that this key decrypts.
+    #[serde(with = "maybe_moment")]
+    pub proven: Option<Timestamp>,
+}
+
+/// A policy set as it was loaded.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PolicyText {
+    pub policy: Digest,
+    #[serde(with = "moment")]
+    pub loaded: Timestamp,
+    pub files: std::collections::BTreeMap<String, String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

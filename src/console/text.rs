@@ -1,11 +1,13 @@
 //! Answers and refusals as text, in the words of `users.md`.
 
 pub use super::card::card;
+use std::time::Duration;
+
 use super::card::{how_long, join, tone};
 use super::render::{Listing, Look, Tone, counted, prefixed, visible, when};
 use super::reply::{
-    Asked, AuditLine, Card, Decided, Held, Listed, Next, OpenGrant, PlanLine, Refusal, RefusalKind, Reply, RetentionState, SessionLine,
-    State, TargetLine, Whoami,
+    Asked, AuditLine, AuditorLine, Card, Decided, Held, Listed, Next, OpenGrant, PlanLine, Refusal, RefusalKind, Reply, RetentionState,
+    SessionLine, State, TargetLine, Whoami,
 };
 use crate::access::decision::Verdict;
 use crate::time::{Timestamp, about};
@@ -57,6 +59,13 @@ pub fn reply(reply: &Reply, reader: &Reader<'_>) -> String {
         }),
         Reply::Checkpoint(checkpoint) => checkpoint.note.clone(),
         Reply::AuditLog(rows) => audit_lines(rows, reader),
+        Reply::Auditors(auditors) => auditor_lines(auditors, reader),
+        Reply::Canary(canary) => format!("{canary}\n"),
+        Reply::Proven(person) => said(&format!("proven: {person} can decrypt")),
+        Reply::Policy(policy) => {
+            let files = policy.files.iter().map(|(name, text)| format!("==> {} <==\n{}\n", visible(name), visible(text)));
+            format!("policy {}, first loaded {}\n\n{}", policy.policy, when(policy.loaded, reader.now), files.collect::<String>())
+        }
         Reply::Held(held) => said(&held_line(held)),
         Reply::Released(holds) => said(&format!("released {}", holds.join(", "))),
         Reply::Retention(state) => retention(state, reader),
@@ -261,6 +270,25 @@ fn session_lines(sessions: &[SessionLine], reader: &Reader<'_>) -> String {
             one.outcome.clone().unwrap_or_default(),
         ];
         table.row(tone, cells);
+    }
+    table.render(reader.look)
+}
+
+/// After this long without a proof a key may be lost without anybody knowing.
+const PROVE_EVERY: Duration = Duration::from_secs(90 * 86_400);
+
+fn auditor_lines(auditors: &[AuditorLine], reader: &Reader<'_>) -> String {
+    if auditors.is_empty() {
+        return said("recordings are not encrypted: there is nobody to list (mode = \"plain\")");
+    }
+    let mut table = Listing::new(&["AUDITOR", "PROVEN", "KEY"]);
+    for one in auditors {
+        let (proven, tone) = match one.proven {
+            Some(at) if reader.now.since(at) <= PROVE_EVERY => (when(at, reader.now), Tone::Good),
+            Some(at) => (format!("{}: prove again", when(at, reader.now)), Tone::Plain),
+            None => ("never: countersign auditors prove".to_owned(), Tone::Plain),
+        };
+        table.row(tone, [one.auditor.to_string(), proven, one.key.clone()]);
     }
     table.render(reader.look)
 }

@@ -127,6 +127,7 @@ impl<R: Read + Seek> FrameSource<R> {
 fn read_table(from: &mut (impl Read + Seek)) -> io::Result<Vec<Place>> {
     const FOOTER: u64 = 9;
     const HEADER: u64 = 8;
+    const SKIPPABLE: u32 = 0x184D_2A5E;
     const CHECKSUMS: u8 = 0x80;
     const RESERVED: u8 = 0x7c;
     let length = from.seek(SeekFrom::End(0))?;
@@ -144,7 +145,14 @@ fn read_table(from: &mut (impl Read + Seek)) -> io::Result<Vec<Place>> {
     let table = u64::from(u32::from_le_bytes([n0, n1, n2, n3])) * entry;
     let start = length.checked_sub(HEADER + table + FOOTER).filter(|_| table <= MAX_TABLE);
     let start = start.ok_or_else(|| bad("its seek table is larger than the file"))?;
-    from.seek(SeekFrom::Start(start + HEADER))?;
+    from.seek(SeekFrom::Start(start))?;
+    let mut header = [0; 8];
+    from.read_exact(&mut header)?;
+    let [m0, m1, m2, m3, l0, l1, l2, l3] = header;
+    // Else stock zstd would read, or refuse, something else than is read here.
+    if u32::from_le_bytes([m0, m1, m2, m3]) != SKIPPABLE || u64::from(u32::from_le_bytes([l0, l1, l2, l3])) != table + FOOTER {
+        return Err(bad("its seek table does not stand in a skippable frame of its size"));
+    }
     let mut entries = vec![0; usize::try_from(table).map_err(io::Error::other)?];
     from.read_exact(&mut entries)?;
 
@@ -153,6 +161,9 @@ fn read_table(from: &mut (impl Read + Seek)) -> io::Result<Vec<Place>> {
         let Some(([c0, c1, c2, c3, d0, d1, d2, d3], _checksum)) = entry.split_first_chunk::<8>() else { break };
         let size = u32::from_le_bytes([*c0, *c1, *c2, *c3]) as usize;
         let content = u32::from_le_bytes([*d0, *d1, *d2, *d3]) as usize;
+        if size == 0 || content == 0 {
+            return Err(bad("its seek table has a frame of nothing"));
+        }
         if size > MAX_FRAME || content > MAX_FRAME {
             return Err(bad("a frame is larger than countersign makes them"));
         }

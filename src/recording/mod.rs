@@ -265,6 +265,8 @@ pub enum RecordError {
     DiskFloor { path: PathBuf, free: u64, floor: u64 },
     #[error("the spool {path} cannot be read: {why}")]
     BadSpool { path: PathBuf, why: String },
+    #[error("the spool {path} ends within its header: nothing was recorded in it")]
+    Unbegun { path: PathBuf },
     #[error("another process records into {path}: stop it, or give this one a directory of its own")]
     InUse { path: PathBuf },
     #[error("{path} can be opened by others: chmod 700 {path}")]
@@ -279,6 +281,18 @@ impl RecordError {
     fn io(doing: &'static str, path: &Path, source: io::Error) -> Self {
         RecordError::Io { doing, path: path.to_owned(), source: Arc::new(source) }
     }
+}
+
+/// For fuzzers: a whole spool, whatever its envelope says.
+#[doc(hidden)]
+pub fn fuzz_spool(bytes: &[u8]) -> io::Result<u64> {
+    let key = crate::transcript::spool::SpoolKey::new(&[0; crate::transcript::spool::KEY]);
+    let Ok((mut reader, _)) = read::SpoolReader::over(bytes, &|_| Ok(key.clone()))? else { return Ok(0) };
+    let mut events = 0;
+    while let read::Next::Event { .. } = reader.next()? {
+        events += 1;
+    }
+    Ok(events)
 }
 
 /// Runs what may block on a disk. A panic in there is a bug; it stops this recording, nothing else.

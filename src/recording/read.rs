@@ -43,9 +43,23 @@ pub(super) enum Next {
     Cut(Cut),
 }
 
+/// Why nothing can be read of a spool.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum NoSpool {
+    /// It ends before its header does. Since the header is durable before anything is dialled (FC1), nothing
+    /// was ever recorded in it.
+    Unbegun,
+    Bad(String),
+}
+
 /// A frame whose payload has been decrypted, or why there is none.
 enum Frame {
-    Good { size: usize, place: Place },
+    Good {
+        size: usize,
+        place: Place,
+    },
+    /// The file ends here.
+    Torn(String),
     Bad(String),
 }
 
@@ -55,13 +69,16 @@ impl SpoolReader<File> {
         let io = |e| RecordError::io("could not read", path, e);
         let file = File::open(path).map_err(io)?;
         let opened = Self::over(file, unwrap).map_err(io)?;
-        opened.map_err(|why| RecordError::BadSpool { path: path.to_owned(), why })
+        opened.map_err(|no| match no {
+            NoSpool::Unbegun => RecordError::Unbegun { path: path.to_owned() },
+            NoSpool::Bad(why) => RecordError::BadSpool { path: path.to_owned(), why },
+        })
     }
 }
 
 impl<R: Read> SpoolReader<R> {
     /// Reads envelope and header; an inner error says why this is no spool that can be read.
-    pub(super) fn over(source: R, unwrap: Unwrap<'_>) -> io::Result<Result<(Self, Header), String>> {
+    pub(super) fn over(source: R, unwrap: Unwrap<'_>) -> io::Result<Result<(Self, Header), NoSpool>> {
         let frames = FrameReader::new(SpoolKey::new(&[0; 32]));
         let mut reader = Self { source, buffer: vec![0; BUFFER], from: 0, to: 0, frames, payload: Vec::new(), good: 0 };
         let envelope = match reader.envelope()? {
@@ -70,7 +87,7 @@ impl<R: Read> SpoolReader<R> {
         };
         match unwrap(&envelope) {
             Ok(key) => reader.frames = FrameReader::new(key),
-            Err(why) => return Ok(Err(why)),
+            Err(why) => return Ok(Err(NoSpool::Bad(why))),
         }
         let header = reader.header()?;
         Ok(header.map(|header| (reader, header)))
@@ -79,7 +96,7 @@ impl<R: Read> SpoolReader<R> {
     pub(super) fn next(&mut self) -> io::Result<Next> {
         let (size, place) = match self.frame()? {
             Frame::Good { size, place } => (size, place),
-            Frame::Bad(why) => return Ok(self.cut(why)),
+            Frame::Torn(why) | Frame::Bad(why) => return Ok(self.cut(why)),
         };
         match (record::decode(&self.payload), place) {
             (Ok(Record::Event { at, event }), Place::Inside) => {
@@ -94,18 +111,23 @@ impl<R: Read> SpoolReader<R> {
         }
     }
 
-    fn envelope(&mut self) -> io::Result<Result<Vec<u8>, String>> {
+    fn envelope(&mut self) -> io::Result<Result<Vec<u8>, NoSpool>> {
         let head = MAGIC.len() + 4;
-        if !self.fill(head)? || self.rest().get(..MAGIC.len()) != Some(&MAGIC[..]) {
-            return Ok(Err("it does not begin as a spool of this version".into()));
+        let whole = self.fill(head)?;
+        let begins = self.rest().len().min(MAGIC.len());
+        if self.rest().get(..begins) != MAGIC.get(..begins) {
+            return Ok(Err(NoSpool::Bad("it does not begin as a spool of this version".into())));
+        }
+        if !whole {
+            return Ok(Err(NoSpool::Unbegun));
         }
         let length = self.rest().get(MAGIC.len()..head).and_then(|bytes| bytes.try_into().ok()).map_or(0, u32::from_le_bytes);
         let length = usize::try_from(length).unwrap_or(usize::MAX);
         if length > MAX_ENVELOPE {
-            return Ok(Err(format!("an envelope of {length} bytes is not one of ours")));
+            return Ok(Err(NoSpool::Bad(format!("an envelope of {length} bytes is not one of ours"))));
         }
         if !self.fill(head + length)? {
-            return Ok(Err("its envelope is torn".into()));
+            return Ok(Err(NoSpool::Unbegun));
         }
         let envelope = self.rest().get(head..head + length).unwrap_or_default().to_vec();
         self.from += head + length;
@@ -113,14 +135,15 @@ impl<R: Read> SpoolReader<R> {
         Ok(Ok(envelope))
     }
 
-    fn header(&mut self) -> io::Result<Result<Header, String>> {
+    fn header(&mut self) -> io::Result<Result<Header, NoSpool>> {
         Ok(match self.frame()? {
             Frame::Good { size, place: Place::Inside } => {
                 self.good += size as u64;
-                Header::from_json(&self.payload).map_err(|e| e.to_string())
+                Header::from_json(&self.payload).map_err(|e| NoSpool::Bad(e.to_string()))
             }
-            Frame::Good { place: Place::Last, .. } => Err("its header is marked as its end".into()),
-            Frame::Bad(why) => Err(format!("its header is not whole: {why}")),
+            Frame::Good { place: Place::Last, .. } => Err(NoSpool::Bad("its header is marked as its end".into())),
+            Frame::Torn(_) => Err(NoSpool::Unbegun),
+            Frame::Bad(why) => Err(NoSpool::Bad(format!("its header is not whole: {why}"))),
         })
     }
 
@@ -129,7 +152,7 @@ impl<R: Read> SpoolReader<R> {
         loop {
             if !self.fill(needed)? {
                 let left = self.to - self.from;
-                return Ok(Frame::Bad(if left == 0 {
+                return Ok(Frame::Torn(if left == 0 {
                     "there is no end record".into()
                 } else {
                     format!("a record is torn after {left} bytes")

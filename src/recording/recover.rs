@@ -39,6 +39,7 @@ pub(super) async fn recover(node: &Arc<Node>, is_sealed: &(dyn Fn(SessionId) -> 
                 tracing::warn!(session = %sealed.session, outcome = %sealed.outcome, "sealed what the last run left behind");
                 all.push(sealed);
             }
+            Err(error @ RecordError::Unbegun { .. }) => tracing::warn!(%error, "removed"),
             Err(error) => tracing::error!(error = %describe(&error), "a spool could not be sealed and stays"),
         }
     }
@@ -51,8 +52,10 @@ fn again(node: &Node, session: SessionId) -> Result<Sealed, RecordError> {
     let spool = node.layout.spool(session);
     delete_outputs(&node.layout, &node.protection(), session)?;
     let sealed = seal(node, &spool, &|envelope| node.recovery.unwrap(envelope));
-    if let Err(RecordError::BadSpool { why, .. }) = &sealed {
-        set_aside(&spool, why);
+    match &sealed {
+        Err(RecordError::BadSpool { why, .. }) => set_aside(&spool, why),
+        Err(RecordError::Unbegun { .. }) => node.layout.unlink_spool(session)?,
+        Ok(_) | Err(_) => {}
     }
     sealed
 }

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::frames::FrameSource;
-use crate::transcript::asciicast::{BadLine, Decoder, Line, MAX_LINE, Totals};
+use crate::transcript::asciicast::{BadLine, Decoder, IndexEntry, Line, MAX_INDEX, MAX_LINE, Totals};
 use crate::transcript::{Event, Header};
 
 /// An event and when it was, from the start.
@@ -31,6 +31,12 @@ pub enum ReplayError {
     },
     #[error("the recording ends before its totals: it was cut")]
     Cut,
+    #[error("the last line of the recording is not its totals")]
+    Totals(#[source] BadLine),
+    #[error("entry {0} of its index points elsewhere than to the beginning of a frame")]
+    Index(usize),
+    #[error("its index has {0} entries, at most {MAX_INDEX} are ours")]
+    LongIndex(usize),
 }
 
 pub struct Replay<R = File> {
@@ -67,6 +73,7 @@ impl<R: Read + Seek> Replay<R> {
         let last = frames.count().checked_sub(1).ok_or(ReplayError::Cut)?;
         frames.read(last, &mut content)?;
         let last_line = content.split(|b| *b == b'\n').rfind(|line| !line.is_empty()).unwrap_or_default().to_vec();
+        let tail = std::mem::take(&mut content);
 
         frames.read(0, &mut content)?;
         let first = content.split_inclusive(|b| *b == b'\n').next().unwrap_or_default();
@@ -74,7 +81,14 @@ impl<R: Read + Seek> Replay<R> {
         let (decoder, header) = Decoder::open(first).map_err(|source| ReplayError::Line { number: 1, source })?;
         let (mut ahead, _) = Decoder::open(first).map_err(|source| ReplayError::Line { number: 1, source })?;
         ahead.jump();
-        let Ok(Line::Totals(totals)) = ahead.line(&last_line) else { return Err(ReplayError::Cut) };
+        let totals = match ahead.line(&last_line) {
+            Ok(Line::Totals(totals)) => totals,
+            Ok(Line::Event { .. } | Line::Half) => {
+                return Err(if behind_totals(&tail, first) { ReplayError::Totals(BadLine::AfterTotals) } else { ReplayError::Cut });
+            }
+            Err(bad @ BadLine::Text("t")) => return Err(ReplayError::Totals(bad)),
+            Err(_) => return Err(ReplayError::Cut),
+        };
         Ok(Self { frames, decoder, header, totals: *totals, next_frame: 1, content, used, line: Vec::new(), number: 1 })
     }
 
@@ -87,9 +101,15 @@ impl<R: Read + Seek> Replay<R> {
         &self.totals
     }
 
+    /// Whether the index leads to frames, and onwards only.
+    pub fn check_index(&self) -> Result<(), ReplayError> {
+        check_index(&self.totals, &self.frames)
+    }
+
     /// Goes to the last indexed place that is not after `to`, so that the events before `to` can be drawn
     /// at once; returns the terminal's size there. The totals are not checked from then on.
     pub fn seek(&mut self, to: Duration) -> Result<Option<(u32, u32)>, ReplayError> {
+        self.check_index()?;
         let ms = u64::try_from(to.as_millis()).unwrap_or(u64::MAX);
         let entry = self.totals.index.iter().rev().find(|entry| entry.0 <= ms).copied();
         let (frame, inside) = match entry {
@@ -145,6 +165,31 @@ impl<R: Read + Seek> Replay<R> {
             self.used = 0;
         }
     }
+}
+
+/// Whether totals stand before the last line of the last frame.
+fn behind_totals(tail: &[u8], first: &[u8]) -> bool {
+    tail.split(|b| *b == b'\n').any(|line| {
+        let Ok((mut decoder, _)) = Decoder::open(first) else { return false };
+        decoder.jump();
+        matches!(decoder.line(line), Ok(Line::Totals(_)))
+    })
+}
+
+fn check_index<R: Read + Seek>(totals: &Totals, frames: &FrameSource<R>) -> Result<(), ReplayError> {
+    if totals.index.len() > MAX_INDEX {
+        return Err(ReplayError::LongIndex(totals.index.len()));
+    }
+    let mut before: Option<IndexEntry> = None;
+    for (n, entry) in totals.index.iter().enumerate() {
+        let onwards = before.is_none_or(|before| before.0 <= entry.0 && before.1 < entry.1);
+        let to_a_frame = frames.find(entry.1).is_some_and(|(_, inside)| inside == 0);
+        if !onwards || !to_a_frame {
+            return Err(ReplayError::Index(n));
+        }
+        before = Some(*entry);
+    }
+    Ok(())
 }
 
 impl<R: Read + Seek> Iterator for Replay<R> {

@@ -45,7 +45,7 @@ pub struct Contents {
 /// What is wrong with a recording.
 #[derive(Debug, thiserror::Error)]
 pub enum Flaw {
-    #[error("{0}")]
+    #[error(transparent)]
     Manifest(#[from] BadManifest),
     #[error("the manifest is not signed by this bastion's seal key: {0}")]
     Signature(String),
@@ -57,7 +57,7 @@ pub enum Flaw {
     Body { found: Digest, sealed: Digest },
     #[error("the key file is missing: without it nobody can read the recording")]
     NoKeyFile,
-    #[error("{0}")]
+    #[error(transparent)]
     Unseal(#[from] UnsealError),
     #[error("the transcript is damaged")]
     Transcript(#[source] ReplayError),
@@ -128,5 +128,6 @@ fn contents<R: Read + Seek>(mut replay: Replay<R>, manifest: &Manifest) -> Resul
         played.map_err(Flaw::Transcript)?;
         events += 1;
     }
+    replay.check_index().map_err(Flaw::Transcript)?;
     Ok(Contents { events, cut: totals.cut })
 }

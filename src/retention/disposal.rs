@@ -167,9 +167,9 @@ impl Disposal {
 
 #[derive(Debug, thiserror::Error)]
 pub enum BadExpiry {
-    #[error("{0}")]
+    #[error(transparent)]
     Form(#[from] BadCertificate),
-    #[error("the expiry certificate is not signed by this bastion's seal key: {0}")]
+    #[error("the expiry certificate is not signed by this bastion's seal key")]
     Signature(#[from] BadSeal),
 }
 

@@ -145,6 +145,16 @@ pub struct Running {
     tasks: Vec<JoinHandle<()>>,
     live: Live,
     directory: watch::Sender<Arc<Directory>>,
+    store: Store,
+    recordings: Recordings,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ReloadError {
+    #[error("the state cannot keep the new policy")]
+    Store(#[from] crate::store::StoreError),
+    #[error("recordings cannot be protected as it says")]
+    Protect(#[from] crate::recording::RecordError),
 }
 
 /// How long the ends of sessions may take when the node stops.
@@ -153,8 +163,14 @@ const STOP: std::time::Duration = std::time::Duration::from_secs(20);
 impl Running {
     /// Swaps the directory. What opens from now on is ruled by it, requests that wait when they are
     /// approved; where it listens and writes stays as it started.
-    pub fn reload(&self, directory: Arc<Directory>) {
+    ///
+    /// Fails, and changes nothing, where the state cannot keep the new policy or a directory of key files
+    /// cannot be used.
+    pub async fn reload(&self, directory: Arc<Directory>) -> Result<(), ReloadError> {
+        self.store.keep_policy(directory.digest, &directory.texts, Timestamp::now()).await?;
+        self.recordings.protect(directory.config.recordings.protection.clone())?;
         self.directory.send_replace(directory);
+        Ok(())
     }
 
     /// Stops accepting, ends every session with a word, and waits until their recordings are sealed. What
@@ -192,6 +208,7 @@ pub async fn start(parts: Parts) -> std::io::Result<Running> {
     let live = Live(watch::Sender::new(0));
     let console = Console::new(approvals.clone(), store.clone(), recordings.clone(), log.clone(), disposal.clone(), directory.clone());
     let listen = directory.borrow().config.listen.clone();
+    let (kept_store, kept_recordings) = (store.clone(), recordings.clone());
     let bastion = Arc::new(Bastion {
         directory,
         store,
@@ -214,7 +231,7 @@ pub async fn start(parts: Parts) -> std::io::Result<Running> {
     }
     tasks.push(tokio::spawn(dispose(bastion.clone(), stopped.clone())));
     tasks.push(tokio::spawn(sweep(bastion, stopped)));
-    Ok(Running { addresses, stop, tasks, live, directory: reload })
+    Ok(Running { addresses, stop, tasks, live, directory: reload, store: kept_store, recordings: kept_recordings })
 }
 
 /// Returns once the node stops.

@@ -11,6 +11,8 @@ pub mod decisions;
 pub mod disposal;
 pub mod grants;
 pub mod log;
+pub mod policies;
+pub mod proofs;
 pub mod requests;
 mod schema;
 pub mod sessions;

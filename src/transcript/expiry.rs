@@ -50,10 +50,16 @@ pub struct Gone {
 
 #[derive(Debug, thiserror::Error)]
 pub enum BadCertificate {
-    #[error("the expiry certificate {0}")]
-    Form(#[from] NotCanonical),
+    #[error("the expiry certificate {0}{because}", because = super::manifest::because(.0))]
+    Form(NotCanonical),
     #[error("the expiry certificate is of a kind or version that is unknown here")]
     Unknown,
+}
+
+impl From<NotCanonical> for BadCertificate {
+    fn from(form: NotCanonical) -> Self {
+        BadCertificate::Form(form)
+    }
 }
 
 impl Certificate {

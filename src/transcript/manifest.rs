@@ -60,12 +60,23 @@ pub struct Body {
 
 #[derive(Debug, thiserror::Error)]
 pub enum BadManifest {
-    #[error("the manifest {0}")]
-    Form(#[from] NotCanonical),
+    #[error("the manifest {0}{because}", because = because(.0))]
+    Form(NotCanonical),
     #[error("the manifest is of version {0}, this countersign reads {VERSION}")]
     Version(u64),
     #[error("the manifest has no version")]
     NoVersion,
+}
+
+impl From<NotCanonical> for BadManifest {
+    fn from(form: NotCanonical) -> Self {
+        BadManifest::Form(form)
+    }
+}
+
+/// The parser's own words, where there are any.
+pub(super) fn because(form: &NotCanonical) -> String {
+    std::error::Error::source(form).map(|source| format!(": {source}")).unwrap_or_default()
 }
 
 impl Manifest {

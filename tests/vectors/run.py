@@ -133,11 +133,35 @@ def rules():
     return set(re.findall(r"^\*\*([a-z-]+)\*\*: (.*)$", text, re.M))
 
 
+def seeds(place):
+    """Good files, one of each kind and layer."""
+    with tempfile.TemporaryDirectory(prefix="vectors-") as secret:
+        keys = build.Keys(secret)
+        for kind in ("exec", "shell", "plain"):
+            recording = build.Recording(keys, kind=kind)
+            paths = recording.write(os.path.join(secret, kind))
+            layers = {".cast": recording.transcript, ".cast.zst": recording.zstd, ".json": open(paths["manifest"], "rb").read()}
+            if "keyfile" in paths:
+                layers[".key.age"] = open(paths["keyfile"], "rb").read()
+            for ending, data in layers.items():
+                with open(os.path.join(place, kind + ending), "wb") as to:
+                    to.write(data)
+        log = build.Log(keys).write(os.path.join(secret, "export"))["log"]
+        with open(os.path.join(place, "log.jsonl"), "wb") as to:
+            to.write(open(log, "rb").read())
+    return 0
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--binary", required=True)
+    parser.add_argument("--binary")
+    parser.add_argument("--good", metavar="DIR", help="only write good files there, as seeds for fuzzing")
     parser.add_argument("names", nargs="*")
     args = parser.parse_args()
+    if args.good:
+        return seeds(args.good)
+    if not args.binary:
+        parser.error("--binary is missing")
     names = sorted(name[:-5] for name in os.listdir(HERE) if name.endswith(".toml"))
     vectors = {name: tomllib.load(open(os.path.join(HERE, name + ".toml"), "rb")) for name in names}
     known, failed = rules(), 0

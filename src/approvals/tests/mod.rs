@@ -158,6 +158,7 @@ impl Plan {
             workflows: self.workflows.clone(),
             schedules: Schedules { default: Some(year.name.clone()), by_name: [(year.name.clone(), year)].into(), ..Schedules::default() },
             digest: Digest([9; 32]),
+            texts: BTreeMap::new(),
             warnings: vec![],
         }
     }

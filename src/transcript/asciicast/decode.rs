@@ -2,10 +2,11 @@
 
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use super::{Bytes64, EofText, KilledText, MAX_LINE, Opening, SignalText, Tally, Totals, VariableText, WithheldText};
 use crate::transcript::event::{Event, Exit, PerStream, Stream};
-use crate::transcript::header::{BadHeader, Header};
+use crate::transcript::header::{BadHeader, Header, VERSION};
 
 /// What one line says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +39,8 @@ pub enum BadLine {
     AfterTotals,
     #[error("the totals say otherwise of the stream {0}: this transcript was changed")]
     Totals(Stream),
+    #[error("the totals count {said} lines, there are {found}: this transcript was changed")]
+    Lines { said: u64, found: u64 },
 }
 
 /// Reads a transcript line by line; checks its totals if it began at the beginning.
@@ -47,6 +50,8 @@ pub struct Decoder {
     last_ms: u64,
     pending: Option<Bytes64>,
     tallies: Option<PerStream<Tally>>,
+    /// Since the first, the totals not among them.
+    lines: u64,
     finished: bool,
 }
 
@@ -59,13 +64,23 @@ impl Decoder {
         if first.len() > MAX_LINE {
             return Err(BadLine::Long);
         }
-        let opening: Opening = serde_json::from_slice(first).map_err(|e| BadLine::Header(e.to_string()))?;
+        let bad = |e: serde_json::Error| BadLine::Header(e.to_string());
+        let value: Value = serde_json::from_slice(first).map_err(bad)?;
+        // Players know objects only; a list would read as one here.
+        let Some(own) = value.as_object().and_then(|object| object.get("countersign")).and_then(Value::as_object) else {
+            return Err(BadLine::Header("it is no object with a countersign in it".into()));
+        };
+        // The version first: a later one may have fields that are unknown here (FC11).
+        if let Some(version) = own.get("v").and_then(Value::as_u64).filter(|version| *version != u64::from(VERSION)) {
+            return Err(BadHeader::Version(u32::try_from(version).unwrap_or(u32::MAX)).into());
+        }
+        let opening: Opening = serde_json::from_slice(first).map_err(bad)?;
         if opening.version != 2 {
             return Err(BadLine::Header(format!("asciicast version {}, not 2", opening.version)));
         }
         let header = opening.countersign.read()?;
         let tallies = Some(PerStream::default());
-        Ok((Self { terminal: header.is_terminal(), last_ms: 0, pending: None, tallies, finished: false }, header))
+        Ok((Self { terminal: header.is_terminal(), last_ms: 0, pending: None, tallies, lines: 0, finished: false }, header))
     }
 
     /// Goes on at another place: the order of times begins anew, the totals are no longer checked.
@@ -91,6 +106,9 @@ impl Decoder {
         }
         let (seconds, code, text): (f64, String, String) = serde_json::from_slice(line).map_err(|e| BadLine::Shape(e.to_string()))?;
         let ms = self.time(seconds)?;
+        if code != "t" {
+            self.lines += 1;
+        }
         let pending = self.pending.take();
         if pending.is_some() && code != "o" {
             return Err(BadLine::Text("q"));
@@ -99,19 +117,19 @@ impl Decoder {
             "o" => self.drawn(pending, &text)?,
             "i" => self.bytes(Stream::Input, text.into_bytes()),
             "r" => {
-                let size = text.split_once('x').and_then(|(cols, rows)| Some((cols.parse().ok()?, rows.parse().ok()?)));
+                let size = text.split_once('x').and_then(|(cols, rows)| Some((number(cols)?, number(rows)?)));
                 let (cols, rows) = size.ok_or(BadLine::Text("r"))?;
                 Event::Resize { cols, rows }
             }
             "m" => Event::Marker { text },
-            "x" => Event::Exit(Exit::Status(text.parse().map_err(|_| BadLine::Text("x"))?)),
+            "x" => Event::Exit(Exit::Status(number(&text).ok_or(BadLine::Text("x"))?)),
             "q" => {
                 self.pending = Some(own(&text, "q")?);
                 return Ok(Line::Half);
             }
             "b" => {
                 let raw: Bytes64 = own(&text, "b")?;
-                let bytes = unbase64(raw.b64.as_deref().unwrap_or_default(), "b")?;
+                let bytes = unbase64(raw.b64.as_deref().ok_or(BadLine::Text("b"))?, "b")?;
                 self.bytes(stream(&raw.stream, "b")?, bytes)
             }
             "w" => {
@@ -140,7 +158,7 @@ impl Decoder {
 
     fn time(&mut self, seconds: f64) -> Result<u64, BadLine> {
         let ms = (seconds * 1000.0).round();
-        if !(0.0..=MAX_MS).contains(&ms) {
+        if seconds < 0.0 || !(0.0..=MAX_MS).contains(&ms) {
             return Err(BadLine::Time);
         }
         // In range, so the conversion is exact.
@@ -178,6 +196,9 @@ impl Decoder {
             if let Some(stream) = Stream::ALL.into_iter().find(differs) {
                 return Err(BadLine::Totals(stream));
             }
+            if totals.lines != self.lines {
+                return Err(BadLine::Lines { said: totals.lines, found: self.lines });
+            }
         }
         self.finished = true;
         Ok(Line::Totals(Box::new(totals)))
@@ -185,7 +206,17 @@ impl Decoder {
 }
 
 fn own<T: DeserializeOwned>(text: &str, code: &'static str) -> Result<T, BadLine> {
-    serde_json::from_str(text).map_err(|_| BadLine::Text(code))
+    let value: Value = serde_json::from_str(text).map_err(|_| BadLine::Text(code))?;
+    // Lists would read as objects with their fields in order; they are not what the format says.
+    let is_object = |value: &Value| value.is_object();
+    let inner = ["in", "out", "err"].iter().filter_map(|stream| value.get(stream));
+    let whole = is_object(&value) && inner.clone().all(is_object) && inner.filter_map(|total| total.get("withheld")).all(is_object);
+    if whole { serde_json::from_str(text).map_err(|_| BadLine::Text(code)) } else { Err(BadLine::Text(code)) }
+}
+
+/// Decimal digits and nothing else: no sign, no space.
+fn number(text: &str) -> Option<u32> {
+    if text.bytes().all(|byte| byte.is_ascii_digit()) { text.parse().ok() } else { None }
 }
 
 fn stream(word: &str, code: &'static str) -> Result<Stream, BadLine> {

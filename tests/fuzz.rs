@@ -1,0 +1,74 @@
+//! The fuzzers' harnesses for some seconds each: good bytes, broken in every way that the dice find.
+
+use std::time::{Duration, Instant};
+
+use crate::harness::Dice;
+
+const FOR: Duration = Duration::from_secs(3);
+
+/// Flips, cuts, repeats, moves and overwrites parts of a seed.
+fn broken(seed: &[u8], dice: &mut Dice) -> Vec<u8> {
+    let mut bytes = seed.to_vec();
+    for _ in 0..=dice.below(4) {
+        let at = usize::try_from(dice.below(bytes.len() as u64 + 1)).unwrap();
+        let length = usize::try_from(dice.below(64)).unwrap();
+        let end = (at + length).min(bytes.len());
+        match dice.below(6) {
+            0 if at < bytes.len() => bytes[at] ^= 1 << dice.below(8),
+            1 => bytes.truncate(at),
+            2 => drop(bytes.drain(at..end)),
+            3 => {
+                let piece = bytes[at..end].to_vec();
+                bytes.splice(at..at, piece);
+            }
+            4 => bytes[at..end].fill(dice.below(256) as u8),
+            _ => {
+                let words: [&[u8]; 8] = [b"\xff\xff\xff\xff", b"0", b"-1", b"9007199254740993", b"[[[[", b"{\"v\":1}", b"\n", b"\0\0\0\0"];
+                let word = words[usize::try_from(dice.below(8)).unwrap()];
+                bytes.splice(at..end, word.iter().copied());
+            }
+        }
+    }
+    bytes
+}
+
+fn fuzz(name: &str, seeds: &[Vec<u8>], target: fn(&[u8])) {
+    let (mut dice, began, mut tries) = (Dice::new(name.len() as u64 + 40), Instant::now(), 0u64);
+    seeds.iter().for_each(|seed| target(seed));
+    while began.elapsed() < FOR {
+        let seed = &seeds[usize::try_from(dice.below(seeds.len() as u64)).unwrap()];
+        let bytes = broken(seed, &mut dice);
+        let tried = Instant::now();
+        target(&bytes);
+        assert!(tried.elapsed() < Duration::from_secs(10), "{name}: one input took {:?}", tried.elapsed());
+        tries += 1;
+    }
+    assert!(tries > 100, "{name}: only {tries} inputs were tried");
+}
+
+/// A small recording and log, made by the writer that is not ours.
+fn seeds() -> Vec<(String, Vec<u8>)> {
+    let dir = tempfile::tempdir().unwrap();
+    let vectors = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors");
+    let mut make = std::process::Command::new(crate::harness::python());
+    let output = make.arg(vectors.join("run.py")).arg("--good").arg(dir.path()).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let files = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path());
+    files.map(|path| (path.file_name().unwrap().to_string_lossy().into_owned(), std::fs::read(&path).unwrap())).collect()
+}
+
+#[test]
+fn no_reader_panics_hangs_or_grows() {
+    let seeds = seeds();
+    let of = |ending: &str| -> Vec<Vec<u8>> {
+        let found: Vec<Vec<u8>> = seeds.iter().filter(|(name, _)| name.ends_with(ending)).map(|(_, bytes)| bytes.clone()).collect();
+        assert!(!found.is_empty(), "no seed ends in {ending}: {:?}", seeds.iter().map(|(name, _)| name).collect::<Vec<_>>());
+        found
+    };
+    fuzz("spool", &[b"CSSPOOL2".to_vec(), vec![0; 64], (0..=255).collect()], countersign::fuzz::spool);
+    fuzz("asciicast", &of(".cast"), countersign::fuzz::asciicast);
+    fuzz("body", &of(".cast.zst"), countersign::fuzz::body);
+    fuzz("manifest", &of(".json"), countersign::fuzz::manifest);
+    fuzz("audit", &of(".jsonl"), countersign::fuzz::audit);
+    fuzz("key file", &of(".key.age"), countersign::fuzz::key_file);
+}
