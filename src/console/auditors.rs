@@ -18,7 +18,10 @@ use crate::transcript::envelope;
 
 /// Canaries that wait for their answer, one per auditor.
 #[derive(Debug, Clone, Default)]
-pub struct Canaries(Arc<Mutex<HashMap<Person, (Timestamp, [u8; 32])>>>);
+pub struct Canaries(Arc<Mutex<HashMap<Person, Canary>>>);
+
+/// When it was made, and its bytes.
+type Canary = (Timestamp, [u8; 32]);
 
 /// An answer comes at once: no hand is in between but for a passphrase.
 const WITHIN: Duration = Duration::from_secs(300);

@@ -162,6 +162,11 @@ impl Recordings {
         recover::recover(&self.node, is_sealed).await
     }
 
+    /// Tries again to seal a spool for which [`Ended::seal`] failed, as for want of space. Only for such a one.
+    pub async fn seal_again(&self, session: SessionId) -> Result<Sealed, RecordError> {
+        recover::seal_again(&self.node, session).await
+    }
+
     /// Removes the spool of a sealed recording. Only after the transaction that wrote `sealed`: until
     /// then the spool is the recording.
     pub fn unlink_spool(&self, session: SessionId) -> Result<(), RecordError> {

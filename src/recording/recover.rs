@@ -47,6 +47,13 @@ pub(super) async fn recover(node: &Arc<Node>, is_sealed: &(dyn Fn(SessionId) -> 
     Ok(all)
 }
 
+/// Seals one spool that could not be sealed when its session ended; whoever calls knows that nobody else does.
+pub(super) async fn seal_again(node: &Arc<Node>, session: SessionId) -> Result<Sealed, RecordError> {
+    let _turn = Arc::clone(&node.seals).acquire_owned().await.map_err(|_| RecordError::Stopped)?;
+    let node = Arc::clone(node);
+    off_the_runtime(move || again(&node, session)).await?
+}
+
 /// Deletes the outputs of an attempt that no row speaks of, and seals anew.
 fn again(node: &Node, session: SessionId) -> Result<Sealed, RecordError> {
     let spool = node.layout.spool(session);

@@ -21,7 +21,7 @@ mod session;
 mod upstream;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -34,7 +34,7 @@ use crate::authority::{CertificateAuthority, HostCertificates, Keys};
 use crate::config::Directory;
 use crate::console::Console;
 use crate::id::SessionId;
-use crate::recording::{Ended, Recordings};
+use crate::recording::{Ended, Recordings, Sealed};
 use crate::retention::disposal::{Disposal, DisposalError};
 use crate::store::Store;
 use crate::store::clock::Clock;
@@ -54,6 +54,8 @@ pub struct Bastion {
     clock: Clock,
     disposal: Disposal,
     console: Console,
+    /// Sessions that ended and whose spools could not be sealed then.
+    unsealed: Mutex<Vec<SessionId>>,
     /// True once the node stops.
     stop: watch::Receiver<bool>,
     live: Live,
@@ -117,20 +119,38 @@ impl Bastion {
 
     async fn seal(&self, session: SessionId, ended: Ended) {
         match ended.seal().await {
-            Ok(sealed) => {
-                match self.store.session_sealed(session, sealed.row(), Timestamp::now()).await {
-                    // The spool goes only when the row stands.
-                    Ok(()) => {
-                        if let Err(error) = self.recordings.unlink_spool(session) {
-                            tracing::warn!(%session, %error, "a sealed spool could not be removed; the next start will");
-                        }
-                    }
-                    Err(error) => tracing::error!(%session, %error, "sealed, but not in the state; the next start seals again"),
-                }
-            }
+            Ok(sealed) => self.sealed(&sealed).await,
             Err(error) => {
                 let error = crate::console::with_causes(&error);
-                tracing::error!(%session, error, "not sealed; the spool is kept for the next start");
+                tracing::error!(%session, error, "not sealed; it is tried again, here and at the next start");
+                self.unsealed.lock().unwrap_or_else(PoisonError::into_inner).push(session);
+            }
+        }
+    }
+
+    async fn sealed(&self, sealed: &Sealed) {
+        let session = sealed.session;
+        match self.store.session_sealed(session, sealed.row(), Timestamp::now()).await {
+            // The spool goes only when the row stands.
+            Ok(()) => {
+                if let Err(error) = self.recordings.unlink_spool(session) {
+                    tracing::warn!(%session, %error, "a sealed spool could not be removed; the next start will");
+                }
+            }
+            Err(error) => tracing::error!(%session, %error, "sealed, but not in the state; the next start seals again"),
+        }
+    }
+
+    /// Tries again what could not be sealed, once there may be space again.
+    async fn seal_what_is_left(&self) {
+        let left = std::mem::take(&mut *self.unsealed.lock().unwrap_or_else(PoisonError::into_inner));
+        for session in left {
+            match self.recordings.seal_again(session).await {
+                Ok(sealed) => self.sealed(&sealed).await,
+                Err(error) => {
+                    tracing::warn!(%session, error = crate::console::with_causes(&error), "still not sealed");
+                    self.unsealed.lock().unwrap_or_else(PoisonError::into_inner).push(session);
+                }
             }
         }
     }
@@ -220,6 +240,7 @@ pub async fn start(parts: Parts) -> std::io::Result<Running> {
         clock,
         disposal,
         console,
+        unsealed: Mutex::new(Vec::new()),
         stop: stopped.clone(),
         live: live.clone(),
     });
@@ -252,6 +273,7 @@ async fn dispose(bastion: Arc<Bastion>, mut stop: watch::Receiver<bool>) {
             _ = due.tick() => {}
             () = stopped(&mut stop) => return,
         }
+        bastion.seal_what_is_left().await;
         let grace = bastion.directory().schedules.grace;
         // Not cut short in the middle of a recording: the loop ends after this sweep at the latest.
         match bastion.disposal.sweep(grace, Timestamp::now()).await {

@@ -47,15 +47,15 @@ def keep(pidfile, command):
 class Lab:
     """A target, a double hop, a bastion, and the ssh_config that leads through each."""
 
-    def __init__(self, binary):
-        self.binary = str(binary)
+    def __init__(self, binary, record="output"):
+        self.binary, self.record = str(binary), record
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="countersign-bench-"))
         self.daemons = {}
         (self.dir / "tmp").mkdir()
         for key in ["alice", "bob", "hop", "host"]:
             self.keygen(self.dir / key)
         self.bastion_dir = self.dir / "bastion"
-        self.run(self.binary, "init", self.bastion_dir, "--host", "bastion")
+        self.run(self.binary, "init", self.bastion_dir, "--host", "bastion", "--auditor", "bob=" + self.public(self.dir / "bob"))
         if os.getuid() == 0:
             os.makedirs("/run/sshd", exist_ok=True)
         self.target_port = self.sshd("target", "")
@@ -146,7 +146,7 @@ MaxSessions 2000
             "".join(f'[people.{name}]\ngroups = ["{group}"]\nkeys = ["{self.public(self.dir / name)}"]\n' for name, group in [("alice", "engineers"), ("bob", "leads")]))
         (policies / "targets.toml").write_text(
             f'[targets.web-1]\naddress = "127.0.0.1:{self.target_port}"\nlogins = ["{ME}"]\nhost_keys = ["{self.public(self.dir / "host")}"]\n')
-        (policies / "access.cedar").write_text('''
+        (policies / "access.cedar").write_text('@record("' + self.record + '") ' + '''
 @id("engineers") permit (principal in Group::"engineers", action in Action::"session", resource);
 @id("held") @hold("lead") forbid (principal, action in Action::"session", resource);
 @id("leads") permit (principal in Group::"leads", action == Action::"approve", resource);
@@ -166,7 +166,7 @@ MaxSessions 2000
             (self.dir / f"{name}.conf").write_text(text)
 
     def companion(self, person, *words):
-        env = dict(os.environ, COUNTERSIGN_SSH=f"ssh -F {self.dir}/{person}.conf", NO_COLOR="1")
+        env = dict(os.environ, COUNTERSIGN_SSH=f"ssh -F {self.dir}/{person}.conf", NO_COLOR="1", XDG_STATE_HOME=str(self.dir))
         return self.run(self.binary, "-b", "bastion", "--yes", "--key", self.dir / person, *words, env=env)
 
     def grant(self):
@@ -504,6 +504,7 @@ def main():
     p.add_argument("--mb", type=int, default=512, help="megabytes of one bulk transfer")
     p.add_argument("--keys", type=int, default=300, help="keys of one echo measurement")
     p.add_argument("--sessions", type=int, default=200)
+    p.add_argument("--record", choices=["full", "output", "metadata"], default="output", help="how much of a session is kept")
     p.add_argument("--out", help="append every row here as JSON")
     p.add_argument("tests", nargs="*", metavar="TEST", help=", ".join(TESTS))
     a = p.parse_args()
@@ -511,7 +512,7 @@ def main():
         p.error(f"no test {unknown[0]}: {', '.join(TESTS)}")
     if not a.binary.exists():
         sys.exit(f"{a.binary} is missing: cargo build --release --locked, or name another with --binary")
-    lab = Lab(a.binary)
+    lab = Lab(a.binary, a.record)
     try:
         bench = Bench(lab, a)
         for test in a.tests or TESTS:
