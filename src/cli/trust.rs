@@ -41,8 +41,8 @@ pub enum Distrust {
     #[error("{bastion} shows another {what} than before: {shown}, not {known}. If it was changed on purpose, remove {}", file.display())]
     Key { bastion: String, what: &'static str, shown: String, known: String, file: PathBuf },
     #[error(
-        "the log of {bastion} went back: it has {found} rows, this machine has seen {known}. If it was restored, an operator says so \
-         with countersign restore; else rows that were seen are gone. What was seen last: {}", file.display()
+        "the log of {bastion} went back: it has {found} rows, this machine has seen {known}. If an old state was put back, an operator says so, and what is remembered goes: rm {0}; \
+         else rows that were seen are gone. What was seen last: {0}", file.display()
     )]
     WentBack { bastion: String, found: u64, known: u64, file: PathBuf },
     #[error("the log of {bastion} is not the one that this machine has seen: its first {known} rows were changed. What was seen last: {}", file.display())]

@@ -3,7 +3,7 @@
 //!
 //! Rows are appended by whoever makes a change, in that change's transaction; this only reads them. The tree
 //! here never knows a row that is not committed. A database that is older than the copy, or another one, is
-//! refused at start: it was restored or cut, and `countersign restore` says so in the log.
+//! refused at start: it was restored or cut.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -58,7 +58,7 @@ pub enum LogError {
     Gap { after: u64, found: u64 },
     #[error(
         "the audit log has {found} rows, and {path} says that there were {known}: the database is older than the recordings. \
-         If a backup was put back, say so: countersign restore"
+         Put the newer one back; or, if that is lost and everybody knows it: mv {path} {path}.lost"
     )]
     Older { path: PathBuf, found: u64, known: u64 },
     #[error("the first {size} rows of the audit log are not those that {path} was signed for: rows were changed; compare with an export")]
