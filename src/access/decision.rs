@@ -231,6 +231,9 @@ pub enum BadDecision {
     Hash,
     #[error("the signing key is not one of yours here")]
     Key,
+    /// Whoever has a CA could otherwise ask as one person and agree as another.
+    #[error("an approval needs a key that is listed under you, and a certificate is none: sign with one, or log in with one")]
+    Certified,
     #[error("the signature does not fit the document")]
     Signature,
     #[error("the document names {0} with another key; it must name you and the key that signed")]

@@ -5,7 +5,9 @@
 
 pub mod action;
 pub mod canonical;
+pub mod certificate;
 pub mod decision;
+pub mod factor;
 pub mod grant;
 pub mod people;
 pub mod policy;
@@ -17,6 +19,7 @@ pub mod target;
 pub mod workflow;
 
 pub use action::{Action, Class, ConsoleAction, Want};
+pub use factor::SecondFactor;
 pub use grant::Grant;
 pub use principal::{Principal, VerifiedKey};
 pub use ruling::Ruling;

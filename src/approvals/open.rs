@@ -4,6 +4,7 @@
 //! database says of a decision is not believed where the signed bytes say it. A grant whose approvals
 //! no longer stand is void for good.
 
+use russh::keys::ssh_key::HashAlg;
 use serde_json::{Value, json};
 
 use super::authority::{Authority, is_still_known};
@@ -14,7 +15,7 @@ use crate::access::request::RequestDocument;
 use crate::access::ruling::Hold;
 use crate::access::target::Target;
 use crate::access::workflow::Progress;
-use crate::access::{Grant, Principal, Want, canonical};
+use crate::access::{Grant, Principal, SecondFactor, Want, canonical};
 use crate::audit::Event;
 use crate::config::Directory;
 use crate::id::{Digest, Login, Person, RequestId, ScheduleName};
@@ -79,7 +80,7 @@ impl Approvals {
             return Err(OpenError::Clock(why));
         }
         let directory = self.directory();
-        if !is_still_known(&directory, &opening.principal) {
+        if !is_still_known(&directory, &opening.principal, now) {
             return Err(OpenError::Key(opening.principal.fingerprint()));
         }
         match opening.basis {
@@ -217,6 +218,7 @@ fn new_session(directory: &Directory, opening: Opening, request: Option<RequestI
         "session": session, "request": request, "person": principal.person(), "key": principal.fingerprint(),
         "source": principal.source(), "target": target.id, "pin": target.pin(), "address": address.to_string(),
         "login": login, "kind": kind, "command": command, "policies": terms.policies,
+        "second_factor": principal.second_factor().map(SecondFactor::at), "login_certificate": login_certificate(&principal),
     });
     let certificate = json!({
         "session": session, "request": request, "person": principal.person(),
@@ -247,6 +249,14 @@ fn new_session(directory: &Directory, opening: Opening, request: Option<RequestI
         open: Event::new("session.open", open),
         certificate: Event::new("certificate.issue", certificate),
     })
+}
+
+/// The certificate that named the person, where one did; serials may be beyond what JSON numbers hold.
+fn login_certificate(who: &Principal) -> Option<Value> {
+    let certificate = who.key().certificate()?;
+    let ca = certificate.signature_key().fingerprint(HashAlg::Sha256).to_string();
+    let key_id: String = certificate.key_id().chars().take(256).collect();
+    Some(json!({ "ca": ca, "serial": certificate.serial().to_string(), "key_id": key_id }))
 }
 
 /// What a signer that trusts nobody needs to agree: the request's bytes, every decision with its

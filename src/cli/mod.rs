@@ -16,6 +16,7 @@ mod replay;
 pub mod serve;
 pub mod sign;
 mod terminal;
+mod totp;
 mod trust;
 mod verify;
 
@@ -85,6 +86,11 @@ enum Command {
         #[arg(short = 'c', value_name = "DIR")]
         dir: PathBuf,
     },
+    /// Give persons a second factor, or take it away
+    Totp {
+        #[command(subcommand)]
+        what: totp::Totp,
+    },
     #[command(flatten)]
     Verb(Verb),
 }
@@ -140,7 +146,12 @@ fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, u8> {
                 Err(usage)
             }
         },
-        Command::Demo { .. } | Command::Init { .. } | Command::Check { .. } | Command::Clock { .. } | Command::Serve { .. } => Ok(cli),
+        Command::Demo { .. }
+        | Command::Init { .. }
+        | Command::Check { .. }
+        | Command::Clock { .. }
+        | Command::Serve { .. }
+        | Command::Totp { .. } => Ok(cli),
     }
 }
 
@@ -157,6 +168,7 @@ async fn run(cli: Cli) -> anyhow::Result<u8> {
             log("countersign=info");
             serve::run(dir).await
         }
+        Command::Totp { what } => totp::run(what).map(|()| 0),
         Command::Verb(Verb::Help) => {
             use clap::CommandFactory;
             Ok(say(&Cli::command().render_help().to_string()).err().unwrap_or(0))

@@ -6,6 +6,7 @@
 
 mod approvals;
 pub mod cases;
+pub mod factors;
 mod fields;
 mod files;
 pub mod key;
@@ -16,6 +17,7 @@ mod references;
 mod retention;
 mod settings;
 mod targets;
+mod user_cas;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -25,6 +27,7 @@ use std::time::Duration;
 use self::fields::File;
 use self::files::Files;
 use self::problem::Findings;
+use crate::access::factor::Factors;
 use crate::access::people::People;
 use crate::access::policy::{PolicyProblem, PolicySet, Vocabulary};
 use crate::access::target::Targets;
@@ -42,6 +45,8 @@ pub struct Directory {
     pub root: PathBuf,
     pub config: Config,
     pub people: People,
+    /// Second factors; their secrets are in `keys/totp`.
+    pub factors: Factors,
     pub targets: Targets,
     pub policy: PolicySet,
     pub workflows: Workflows,
@@ -144,7 +149,8 @@ fn read(root: &Path, found: &Findings) -> Option<Directory> {
     let (people_file, targets_file, access_file, approvals_file) = (people?, targets?, access?, approvals?);
 
     let config = files.settings.as_ref().and_then(|source| settings::read(File { source, found }, root));
-    let people = people::read(people_file);
+    let (people, asks) = people::read(people_file);
+    let factors = factors::read(root, &people, &asks, found);
     let targets = targets::read(targets_file, &people);
     let workflows = approvals::read(approvals_file, &people);
     let labels = targets.iter().flat_map(|target| target.labels.iter().map(String::as_str)).collect();
@@ -166,7 +172,7 @@ fn read(root: &Path, found: &Findings) -> Option<Directory> {
     references::may_approve(approvals_file, &workflows, &policy, &people, &targets);
     let workflows = workflows.into_iter().map(|placed| (placed.workflow.name.clone(), placed.workflow)).collect();
     let (root, digest, texts) = (root.to_owned(), files.digest, files.texts);
-    Some(Directory { root, config: config?, people, targets, policy, workflows, schedules, digest, texts, warnings: Vec::new() })
+    Some(Directory { root, config: config?, people, factors, targets, policy, workflows, schedules, digest, texts, warnings: Vec::new() })
 }
 
 #[cfg(test)]

@@ -33,6 +33,10 @@ pub async fn rule(bastion: &Bastion, principal: &Principal, target: &Target, log
     let asked = directory.policy.ask(&there, want, Reach::Widest);
     if let Ruling::Deny(denial) = &asked.ruling {
         let wanted = format!("{login}@{}", target.id);
+        if !matches!(directory.policy.ask_with_second_factor(&there, want, Reach::Widest).ruling, Ruling::Deny(_)) {
+            bastion.report_refusal(principal.clone(), wanted, "no second factor");
+            return Err(needs_second_factor(&directory, principal));
+        }
         let (why, said) = match denial {
             Denial::NoPermit => ("no permit".to_owned(), None),
             Denial::Forbidden { policy, message } => (format!("forbidden by {policy}"), message.clone()),
@@ -49,6 +53,15 @@ pub async fn rule(bastion: &Bastion, principal: &Principal, target: &Target, log
         (Want::Shell | Want::Sftp, _) => true,
     };
     Ok(Ruled { asked, by_text: !any_command })
+}
+
+/// What somebody reads who would be let in with a second factor.
+fn needs_second_factor(directory: &Directory, principal: &Principal) -> Stop {
+    let how = match directory.factors.of(principal.person()) {
+        Some(_) => "connect again, not in BatchMode, and type the code when ssh asks".to_owned(),
+        None => format!("you have none here yet; an operator makes one: countersign totp enroll {} -c DIR", principal.person()),
+    };
+    Stop::new(format!("refused: this needs your second factor: {how}"), Status::Refused)
 }
 
 /// Where a refused person goes on.

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 
 use super::flow::{Cut, End, Inbox, Pressure, Throttled, Tunnel};
 use super::front::{Front, Role};
+use super::listener::Stage;
 use super::{Bastion, listener};
 use crate::access::{Principal, Target};
 use crate::config::Directory;
@@ -42,10 +43,10 @@ pub async fn serve(
     let cut = Cut::default();
     let stream = Throttled::paced(Tunnel::new(inbox.clone(), Box::pin(write.make_writer())), pressure.clone(), &cut);
     let config = listener::server_config(&directory.config, bastion.host_certificates.host_key().clone(), vec![certificate]);
-    let (authenticated, logged_in) = watch::channel(false);
-    let role = Role::Inner { target, person: principal.person().clone() };
-    let front = Front::new(bastion.clone(), role, source, pressure, authenticated);
-    listener::converse(run_stream(Arc::new(config), stream, front), directory.config.limits.login_grace, logged_in, &cut).await;
+    let (stage, reached) = watch::channel(Stage::Stranger);
+    let role = Role::Inner { target, person: principal.person().clone(), second_factor: principal.second_factor().cloned() };
+    let front = Front::new(bastion.clone(), role, source, pressure, stage);
+    listener::converse(run_stream(Arc::new(config), stream, front), directory.config.limits.login_grace, reached, &cut).await;
     let _ = write.eof().await;
     let _ = write.close().await;
 }

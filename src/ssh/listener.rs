@@ -16,6 +16,15 @@ use super::front::{Front, Role};
 use super::{Bastion, algorithms};
 use crate::config::Config;
 
+/// How far a connection has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    Stranger,
+    /// A key has signed; the second factor is asked for, which takes a person longer.
+    FirstFactor,
+    LoggedIn,
+}
+
 /// russh's configuration of a connection that faces a client.
 pub fn server_config(config: &Config, host_key: PrivateKey, certificates: Vec<Certificate>) -> server::Config {
     server::Config {
@@ -116,27 +125,28 @@ async fn serve(bastion: Arc<Bastion>, stream: TcpStream, source: SocketAddr, str
     let directory = bastion.directory();
     let pressure = Arc::new(Pressure::default());
     let cut = Cut::default();
-    let (authenticated, logged_in) = watch::channel(false);
+    let (stage, reached) = watch::channel(Stage::Stranger);
     let config = Arc::new(server_config(&directory.config, bastion.host_certificates.host_key().clone(), Vec::new()));
     let stream = Throttled::paced(stream, pressure.clone(), &cut);
-    let front = Front::new(bastion.clone(), Role::Outer, source, pressure, authenticated);
+    let front = Front::new(bastion.clone(), Role::Outer, source, pressure, stage);
     let grace = directory.config.limits.login_grace;
     drop(directory);
-    let conversation = converse(run_stream(config, stream, front), grace, logged_in.clone(), &cut);
-    let mut logged_in = logged_in;
+    let conversation = converse(run_stream(config, stream, front), grace, reached.clone(), &cut);
+    let mut reached = reached;
     // The slot is a stranger's only until the login.
     let release = async {
-        let _ = logged_in.wait_for(|logged_in| *logged_in).await;
+        let _ = reached.wait_for(|stage| *stage == Stage::LoggedIn).await;
         drop(stranger);
     };
     tokio::join!(conversation, release);
 }
 
-/// Runs one connection to its end; cuts it when nobody has logged in within the grace time.
+/// Runs one connection to its end; cuts it when nobody has logged in within the grace time, or within
+/// twice that where only the second factor is missing.
 pub async fn converse(
     start: impl Future<Output = Result<RunningSession<Front>, russh::Error>>,
     grace: Duration,
-    logged_in: watch::Receiver<bool>,
+    reached: watch::Receiver<Stage>,
     cut: &Cut,
 ) {
     let deadline = tokio::time::sleep(grace);
@@ -149,12 +159,23 @@ pub async fn converse(
     let ended = tokio::select! {
         ended = &mut running => ended,
         () = &mut deadline => {
-            if !*logged_in.borrow() {
+            let stage = *reached.borrow();
+            if stage == Stage::FirstFactor {
+                tokio::select! {
+                    ended = &mut running => return over(ended),
+                    () = tokio::time::sleep(grace) => {}
+                }
+            }
+            if *reached.borrow() != Stage::LoggedIn {
                 cut.now();
             }
             running.await
         }
     };
+    over(ended);
+}
+
+fn over(ended: Result<(), russh::Error>) {
     if let Err(error) = ended {
         tracing::debug!(%error, "connection ended");
     }

@@ -5,6 +5,7 @@ mod alternate;
 mod ask;
 mod channel;
 mod console;
+mod factor;
 pub mod flow;
 mod front;
 mod gate;

@@ -20,6 +20,7 @@ use tokio::sync::watch;
 use super::*;
 use crate::access::action::Class;
 use crate::access::decision::{DecisionDocument, Level, NAMESPACE, SignedDecision};
+use crate::access::factor::Factors;
 use crate::access::people::{People, PersonEntry};
 use crate::access::policy::{PolicySet, Vocabulary};
 use crate::access::target::{PrincipalStyle, Targets};
@@ -153,6 +154,7 @@ impl Plan {
                 limits: self.limits.clone(),
             },
             people: People::new(self.people.clone(), &[]).unwrap(),
+            factors: Factors::default(),
             targets: Targets::new(self.targets.clone()).unwrap(),
             policy: PolicySet::parse(POLICY, &Vocabulary::default()).unwrap(),
             workflows: self.workflows.clone(),
@@ -209,7 +211,7 @@ impl Scene {
         let from: IpAddr = from.parse().unwrap();
         // By the usual people: what a connection knew when it was made.
         let people = People::new(Plan::usual().people, &[]).unwrap();
-        Principal::identify(&people, VerifiedKey::proven(key(n).public_key().clone()), from).unwrap()
+        Principal::identify(&people, VerifiedKey::proven(key(n).public_key().clone()), from, NOW).unwrap()
     }
 
     pub fn target(&self, id: &str) -> Arc<Target> {
