@@ -9,6 +9,7 @@ pub mod bastion;
 pub mod check;
 mod clock;
 mod companion;
+mod complete;
 mod export;
 mod fetch;
 pub mod init;
