@@ -20,6 +20,7 @@ mod reload;
 mod sealed;
 mod story;
 mod target;
+mod targets;
 mod tour;
 mod vectors;
 
