@@ -9,6 +9,7 @@ pub mod flow;
 mod front;
 mod gate;
 mod hold;
+mod home;
 mod jump;
 mod lease;
 mod listener;
