@@ -46,10 +46,9 @@ fn turns_on_it(directory: &Directory, who: &Principal, user: &str, role: &Role, 
             Ok(Wanted::Console) | Err(_) => return false,
         },
     };
-    let Some((target, login)) = target.and_then(|target| Some((target, target.account(login.as_ref(), who.person())?))) else {
-        return false;
-    };
-    let there = There { who, target, login: &login, first_time: false, now };
+    let Some(target) = target else { return false };
+    let Some(login) = target.account(login.as_ref(), who.person()) else { return false };
+    let there = There { who, target: &target, login: &login, first_time: false, now };
     let lacks = |action, command| directory.policy.lacks_second_factor(&there.question(action, command));
     Action::ALL.into_iter().any(|action| lacks(action, None))
         || directory.policy.commands().any(|command| lacks(Action::Exec, Some(command)))
