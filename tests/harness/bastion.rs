@@ -192,11 +192,6 @@ impl Bastion {
         self.installation.adds(&Host { id, labels: "", port: self.target.port, host_key: self.target.host_key() });
     }
 
-    /// The bastion's directory, for an operator's verbs: `-c DIR`.
-    pub fn root(&self) -> PathBuf {
-        self.installation.root()
-    }
-
     /// An operator changes a file below the directory, and the bastion reads it again.
     #[track_caller]
     pub fn is_told(&self, file: &str, change: impl FnOnce(String) -> String) {

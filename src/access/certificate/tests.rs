@@ -202,6 +202,17 @@ fn a_source_address_is_held_to() {
 
 proptest! {
     #[test]
+    fn no_changed_certificate_names_anybody(at in any::<prop::sample::Index>(), cut in 0usize..40, put in prop::collection::vec(any::<u8>(), 0..40)) {
+        let honest = made(|_| {}).to_bytes().unwrap();
+        let at = at.index(honest.len());
+        let end = (at + cut).min(honest.len());
+        let changed = [&honest[..at], &put, &honest[end..]].concat();
+        if let Ok(certificate) = Certificate::from_bytes(&changed) {
+            prop_assert!(says(&certificate).is_err() || changed == honest);
+        }
+    }
+
+    #[test]
     fn no_list_makes_the_reader_panic(list in "[0-9a-f:./,!*]{0,40}", v4 in any::<u32>(), v6 in any::<u128>()) {
         is_in(&list, IpAddr::from(std::net::Ipv4Addr::from(v4)));
         is_in(&list, IpAddr::from(std::net::Ipv6Addr::from(v6)));
