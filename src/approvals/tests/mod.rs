@@ -4,6 +4,7 @@ mod decide;
 mod end;
 mod fail;
 mod open;
+mod rerule;
 mod submit;
 mod view;
 mod wait;
@@ -49,6 +50,7 @@ pub struct Plan {
     pub targets: Vec<Target>,
     pub workflows: Workflows,
     pub limits: Limits,
+    pub policy: String,
 }
 
 pub struct Scene {
@@ -129,6 +131,7 @@ impl Plan {
             targets: vec![target("web-1", &["env=prod"]), target("web-2", &["env=prod"]), target("pay-1", &["pci"])],
             workflows: workflows.into_iter().map(|workflow| (workflow.name.clone(), workflow)).collect(),
             limits: Limits::default(),
+            policy: POLICY.into(),
         }
     }
 
@@ -154,7 +157,11 @@ impl Plan {
             },
             people: People::new(self.people.clone(), &[]).unwrap(),
             targets: Targets::new(self.targets.clone()).unwrap(),
-            policy: PolicySet::parse(POLICY, &Vocabulary::default()).unwrap(),
+            policy: PolicySet::parse(
+                &self.policy,
+                &Vocabulary { workflows: self.workflows.keys().cloned().collect(), ..Vocabulary::default() },
+            )
+            .unwrap(),
             workflows: self.workflows.clone(),
             schedules: Schedules { default: Some(year.name.clone()), by_name: [(year.name.clone(), year)].into(), ..Schedules::default() },
             digest: Digest([9; 32]),
@@ -311,6 +318,7 @@ impl Scene {
             terms: Terms::default(),
             by_text: false,
             basis,
+            policy: Digest([9; 32]),
         }
     }
 
