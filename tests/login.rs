@@ -279,6 +279,8 @@ fn a_certificate_is_held_approved_and_over() {
     let to = format!("{}@web-1", login());
     let held = with_certificate("alice", &["-J", "bastion", &to, "echo in"]);
     let request = held.request();
+    // A reload between finds her still named by it.
+    bastion.has_reloaded();
     bastion.approve(&request, &[]);
     assert_eq!(held.ends().well(), "in\n");
     let opened = bastion.audit().into_iter().find(|(name, facts)| name == "session.open" && facts["request"] == request.as_str());
@@ -304,10 +306,13 @@ fn a_certificate_is_held_approved_and_over() {
     until("the master is there", SOON, || socket.exists());
     let whoami = || with_certificate("alice", &["-o", &path, "bastion", "whoami"]).ends();
     assert!(whoami().well().contains("alice"));
+    let live = with_certificate("alice", &[&format!("{}=dev-1@bastion", login()), "echo up; sleep 60"]);
+    live.gets("up\n");
     bastion.is_told("policies/people.toml", |text| format!("{text}\n[revoked]\nserials = {{ office = [\"42\"] }}\n"));
     let refused = whoami();
     assert_ne!(refused.status, 0, "{refused:?}");
     assert!(master.is_running());
+    assert!(live.ends().ends(79).contains("the policy changed"), "what runs on it ends");
     let refused = with_certificate("alice", &["bastion", "whoami"]).ends();
     assert!(refused.err.contains("Permission denied"), "{refused:?}");
     assert!(bastion.log().contains("serial 42 of office is revoked"), "{}", bastion.log());

@@ -14,6 +14,7 @@ use std::time::Duration;
 use russh::keys::ssh_key::certificate::CertType;
 use russh::keys::ssh_key::public::KeyData;
 use russh::keys::ssh_key::{Algorithm, Certificate, HashAlg, PublicKey};
+use serde::{Deserialize, Serialize};
 
 use super::people::{People, PersonEntry};
 use crate::id::Person;
@@ -92,7 +93,7 @@ pub fn person<'p>(
     acceptable(certificate.public_key())?;
     let ca = signed_by(people, certificate)?;
     is_within(certificate, ca, now)?;
-    is_standing(people, certificate, ca)?;
+    Issued::of(certificate).is_standing(people, ca, &fingerprint(certificate.public_key()))?;
     options(certificate, source)?;
     match certificate.valid_principals() {
         [] => Err(BadCertificate::Golden),
@@ -157,23 +158,49 @@ fn is_within(certificate: &Certificate, ca: &UserCa, now: Timestamp) -> Result<(
     }
 }
 
-/// Revoked are keys (the subject's and the CA's), serials of a CA, and key ids.
-fn is_standing(people: &People, certificate: &Certificate, ca: &UserCa) -> Result<(), BadCertificate> {
-    let revoked = people.revoked_certificates();
-    for key in [certificate.public_key(), certificate.signature_key()] {
-        let fingerprint = key.fingerprint(HashAlg::Sha256).to_string();
-        if people.is_revoked(&fingerprint) {
-            return Err(BadCertificate::Revoked(fingerprint));
+/// What of a certificate can still be asked once its connection has gone: whether it was revoked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Issued {
+    /// The CA's `SHA256:…`.
+    pub ca: String,
+    /// In decimal: serials go beyond what numbers in our documents may be.
+    pub serial: String,
+    pub key_id: String,
+}
+
+impl Issued {
+    pub fn of(certificate: &Certificate) -> Self {
+        Self {
+            ca: fingerprint(certificate.signature_key()),
+            serial: certificate.serial().to_string(),
+            key_id: certificate.key_id().to_owned(),
         }
     }
-    let serial = certificate.serial();
-    if revoked.serials.get(&ca.name).is_some_and(|ranges| ranges.iter().any(|range| range.contains(&serial))) {
-        return Err(BadCertificate::Revoked(format!("serial {serial} of {}", ca.name)));
+
+    /// Whether its CA is trusted and nothing of it revoked; `subject` is the fingerprint of its key.
+    pub fn stands(&self, people: &People, subject: &str) -> bool {
+        let is = |key: &PublicKey| key.fingerprint(HashAlg::Sha256).to_string() == self.ca;
+        let ca = people.user_cas().iter().find(|ca| ca.keys.iter().any(is));
+        ca.is_some_and(|ca| self.is_standing(people, ca, subject).is_ok())
     }
-    if revoked.key_ids.contains(certificate.key_id()) {
-        return Err(BadCertificate::Revoked(format!("key id {:?}", certificate.key_id())));
+
+    /// Revoked are keys (the subject's and the CA's), serials of a CA, and key ids.
+    fn is_standing(&self, people: &People, ca: &UserCa, subject: &str) -> Result<(), BadCertificate> {
+        let revoked = people.revoked_certificates();
+        if let Some(key) = [subject, &self.ca].into_iter().find(|key| people.is_revoked(key)) {
+            return Err(BadCertificate::Revoked(key.to_owned()));
+        }
+        let is_revoked =
+            |serial: u64| revoked.serials.get(&ca.name).is_some_and(|ranges| ranges.iter().any(|range| range.contains(&serial)));
+        if self.serial.parse().map_or(true, is_revoked) {
+            return Err(BadCertificate::Revoked(format!("serial {} of {}", self.serial, ca.name)));
+        }
+        if revoked.key_ids.contains(&self.key_id) {
+            return Err(BadCertificate::Revoked(format!("key id {:?}", self.key_id)));
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 /// Critical options. `source-address` is held to; `force-command` cannot be, since what runs is decided

@@ -6,6 +6,7 @@
 pub mod action;
 pub mod canonical;
 pub mod certificate;
+pub mod context;
 pub mod decision;
 pub mod factor;
 pub mod family;
@@ -21,8 +22,10 @@ pub mod target;
 pub mod workflow;
 
 pub use action::{Action, Class, ConsoleAction, Want};
+pub use context::OpeningContext;
 pub use factor::SecondFactor;
 pub use grant::Grant;
+pub use people::People;
 pub use principal::{Principal, VerifiedKey};
 pub use ruling::Ruling;
 pub use scope::Scope;

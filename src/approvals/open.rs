@@ -4,11 +4,11 @@
 //! database says of a decision is not believed where the signed bytes say it. A grant whose approvals
 //! no longer stand is void for good.
 
-use russh::keys::ssh_key::HashAlg;
 use serde_json::{Value, json};
 
 use super::authority::{Authority, is_still_known};
 use super::{ApprovalError, Approvals, Basis, OpenError, Opening};
+use crate::access::certificate::Issued;
 use crate::access::decision::GrantedTerms;
 use crate::access::grant::Opened;
 use crate::access::request::RequestDocument;
@@ -82,6 +82,10 @@ impl Approvals {
         let directory = self.directory();
         if !is_still_known(&directory, &opening.principal, now) {
             return Err(OpenError::Key(opening.principal.fingerprint()));
+        }
+        // Z-06: what was ruled under another set is ruled again, not opened.
+        if directory.digest != opening.policy {
+            return Err(OpenError::PolicyChanged);
         }
         match opening.basis {
             Basis::Permitted => {
@@ -212,7 +216,7 @@ fn new_session(directory: &Directory, opening: Opening, request: Option<RequestI
     let schedules: Vec<ScheduleName> = opening.terms.retain.iter().cloned().collect();
     let labels: Vec<String> = opening.target.labels.iter().cloned().collect();
     let retention = directory.schedules.terms(&schedules, &labels, directory.digest).map_err(OpenError::Schedule)?;
-    let Opening { session, principal, target, address, login, want, terms, by_text, basis: _ } = opening;
+    let Opening { session, principal, target, address, login, want, terms, by_text, basis: _, policy: _ } = opening;
     let (kind, command) = (want.kind(), want.command_bytes().map(Digest::of));
     let open = json!({
         "session": session, "request": request, "person": principal.person(), "key": principal.fingerprint(),
@@ -251,12 +255,11 @@ fn new_session(directory: &Directory, opening: Opening, request: Option<RequestI
     })
 }
 
-/// The certificate that named the person, where one did; serials may be beyond what JSON numbers hold.
+/// The certificate that named the person, where one did.
 fn login_certificate(who: &Principal) -> Option<Value> {
-    let certificate = who.key().certificate()?;
-    let ca = certificate.signature_key().fingerprint(HashAlg::Sha256).to_string();
-    let key_id: String = certificate.key_id().chars().take(256).collect();
-    Some(json!({ "ca": ca, "serial": certificate.serial().to_string(), "key_id": key_id }))
+    let Issued { ca, serial, key_id } = who.key().certificate().map(Issued::of)?;
+    let key_id: String = key_id.chars().take(256).collect();
+    Some(json!({ "ca": ca, "serial": serial, "key_id": key_id }))
 }
 
 /// What a signer that trusts nobody needs to agree: the request's bytes, every decision with its
