@@ -38,7 +38,8 @@ impl Files {
         let below = root.join("policies");
         let mut all = BTreeMap::new();
         gather(&below, "", MAX_DEPTH, &mut all, found);
-        for path in [&settings_path, &below] {
+        modes::check_link(&settings_path).into_iter().for_each(|problem| found.error(problem));
+        for path in [root, &settings_path, &below] {
             modes::check_writable(path).into_iter().for_each(|problem| found.error(problem));
         }
         let digest = digest(&all);
@@ -107,6 +108,9 @@ fn gather(dir: &Path, prefix: &str, depth: usize, all: &mut BTreeMap<String, Vec
         };
         if entry.file_name().as_encoded_bytes().starts_with(b".") {
             continue;
+        }
+        if let Some(problem) = modes::check_link(&path) {
+            found.error(problem);
         }
         modes::check_writable(&path).into_iter().for_each(|problem| found.error(problem));
         if !path.is_dir() {

@@ -53,14 +53,21 @@ pub(super) fn nobody_left(file: File<'_>, workflows: &[Placed], policy: &PolicyS
     for Placed { workflow, quorum_at } in workflows {
         for stage in &workflow.stages {
             let members = members(stage, people);
-            // With fewer, `approvals` has said so; with more, somebody is left.
-            if members.is_empty() || stage.quorum as usize != members.len() {
+            // With fewer, `approvals` has said so.
+            if members.is_empty() || stage.quorum as usize > members.len() {
                 continue;
             }
+            let may = |person: &PersonEntry, target: &Target| {
+                [NOON, NIGHT].iter().any(|now| policy.may(&person.name, &person.groups, ConsoleAction::Approve, target, *now))
+            };
             let asking = members.iter().filter_map(|member| people.named(member));
-            let held = asking.filter_map(|member| Some((member, held_by(workflow.name.as_str(), member, policy, targets)?)));
-            if let Some((member, place)) = { held }.next() {
-                let rest: Vec<&str> = members.iter().filter(|other| **other != member.name).map(Person::as_str).collect();
+            let held = asking.filter_map(|member| {
+                let (place, target) = held_by(workflow.name.as_str(), member, policy, targets)?;
+                let others = members.iter().filter(|other| **other != member.name).filter_map(|other| people.named(other));
+                let rest: Vec<&str> = others.filter(|other| may(other, target)).map(|other| other.name.as_str()).collect();
+                (rest.len() < stage.quorum as usize).then_some((member, place, rest))
+            });
+            if let Some((member, place, rest)) = { held }.next() {
                 let rest = if rest.is_empty() { "nobody".to_owned() } else { rest.join(", ") };
                 let what = format!(
                     "{} needs {} to agree, but {} may ask for {place} and nobody decides on their own request: that leaves {rest}",
@@ -87,7 +94,7 @@ pub(super) fn may_approve(file: File<'_>, workflows: &[Placed], policy: &PolicyS
 }
 
 /// Finds something that this person may ask for and that this workflow holds: `deploy@web-1`.
-fn held_by(workflow: &str, person: &PersonEntry, policy: &PolicySet, targets: &Targets) -> Option<String> {
+fn held_by<'a>(workflow: &str, person: &PersonEntry, policy: &PolicySet, targets: &'a Targets) -> Option<(String, &'a Target)> {
     for target in kinds(policy, targets) {
         for login in &target.logins {
             for action in Action::ALL {
@@ -106,7 +113,7 @@ fn held_by(workflow: &str, person: &PersonEntry, policy: &PolicySet, targets: &T
                         inner_auth: true,
                     });
                     if ruling.workflows().iter().any(|name| name.as_str() == workflow) {
-                        return Some(format!("{login}@{}", target.id));
+                        return Some((format!("{login}@{}", target.id), target));
                     }
                 }
             }

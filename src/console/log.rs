@@ -61,10 +61,18 @@ impl Act<'_> {
     }
 
     fn may_audit(&self) -> Result<(), Refusal> {
-        let may = |target| self.directory.policy.may(self.who.person(), self.who.groups(), ConsoleAction::Audit, target, self.now);
+        if self.may_everywhere(ConsoleAction::Audit) {
+            Ok(())
+        } else {
+            Err(self.refusal(RefusalKind::Refused, "the audit log", "is for those who may audit every target"))
+        }
+    }
+
+    /// For what is about the whole bastion: it has to be permitted on every target, of which there is one.
+    pub(super) fn may_everywhere(&self, action: ConsoleAction) -> bool {
+        let may = |target| self.directory.policy.may(self.who.person(), self.who.groups(), action, target, self.now);
         let mut targets = self.directory.targets.iter().peekable();
-        let all = targets.peek().is_some() && targets.all(|target| may(target));
-        if all { Ok(()) } else { Err(self.refusal(RefusalKind::Refused, "the audit log", "is for those who may audit every target")) }
+        targets.peek().is_some() && targets.all(|target| may(target))
     }
 
     /// For verbs that only make sense on the person's own machine.
