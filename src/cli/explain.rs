@@ -130,7 +130,7 @@ pub fn explain(directory: &Directory, args: &ExplainArgs, now: Timestamp) -> Res
             ExplainError::Login(named, target.id.to_string(), logins.clone())
         })
     })?;
-    let asked = Asked { directory, person, target, login, args, now: args.at.unwrap_or(now) };
+    let asked = Asked { directory, person, target: &target, login, args, now: args.at.unwrap_or(now) };
     let console = ConsoleAction::ALL.into_iter().find(|action| action.as_str() == args.action);
     if args.command.is_some() && args.action != "exec" {
         return Err(ExplainError::Command(args.action.clone()));

@@ -13,7 +13,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::problem::{Findings, Source};
-use super::schema::{ONE, Probe, Shape};
+use super::schema::{Probe, SHOWN, Shape, place_of};
 
 /// A file and where to say what is wrong with it.
 #[derive(Clone, Copy)]
@@ -270,13 +270,14 @@ impl<'a> Fields<'a> {
         self.note(key, Shape::Tables);
         let path = format!("{}/{key}", self.path);
         if self.pretended().is_some() {
-            return vec![(Spanned::new(0..0, ONE), self.pretend(key, format!("{path}/*")))];
+            let shown = |(name, place)| (Spanned::new(0..0, name), self.pretend(key, format!("{path}/{place}")));
+            return SHOWN.map(shown).into();
         }
         let Some(Fields { table, name, file, .. }) = self.table(key) else { return Vec::new() };
         let outer = Fields { file, name, path, offset: 0, table, known: BTreeSet::new() };
         let inner = |(name, value): (&'a Spanned<_>, &'a Spanned<DeValue<'a>>)| {
             let name: Spanned<&'a str> = Spanned::new(name.span(), AsRef::<str>::as_ref(name.get_ref()));
-            outer.inner(name.get_ref(), "*", name.span().start, value).map(|fields| (name, fields))
+            outer.inner(name.get_ref(), place_of(name.get_ref()), name.span().start, value).map(|fields| (name, fields))
         };
         table.iter().filter_map(inner).collect()
     }

@@ -87,8 +87,14 @@ impl Shape {
     }
 }
 
-/// The name of the one table that a probe shows where there may be many.
-pub(super) const ONE: &str = "one";
+/// The names of the tables that a probe shows where there may be many, with their places: one by itself,
+/// and one that is a pattern, which may have keys of its own.
+pub(super) const SHOWN: [(&str, &str); 2] = [("one", "*"), ("*.one", "**")];
+
+/// Where the schema has a table of this name.
+pub(super) fn place_of(name: &str) -> &'static str {
+    if name.contains('*') { "**" } else { "*" }
+}
 
 /// Notes what readers ask for.
 #[derive(Debug, Default)]
@@ -147,12 +153,12 @@ pub fn of(kind: FileKind) -> Value {
 /// What the reader of a file asks for, by table.
 fn probed(kind: FileKind, pretends: Option<bool>, text: &str) -> BTreeMap<String, Table> {
     let found = Findings::probing(Probe { pretends, ..Probe::default() });
-    let source = Source { path: format!("{}.toml", kind.name()).into(), text: text.to_owned() };
+    let source = Source::new(format!("{}.toml", kind.name()).into(), text.to_owned());
     let file = File { source: &source, found: &found };
     match kind {
         FileKind::Countersign => drop(settings::read(file, Path::new("/"))),
         FileKind::People => drop(people::read(file)),
-        FileKind::Targets => drop(targets::read(file, &People::default())),
+        FileKind::Targets => drop(targets::read(&[file], Path::new("/"), &People::default())),
         FileKind::Approvals => drop(approvals::read(file, &People::default())),
         FileKind::Retention => drop(retention::read(file, &BTreeSet::new())),
     }
@@ -190,7 +196,15 @@ fn property(kind: FileKind, path: &str, shape: &Shape, tables: &BTreeMap<String,
         Shape::Boolean => json!({ "type": "boolean" }),
         Shape::Choice(words) => json!({ "enum": words }),
         Shape::Table => Value::Object(object(kind, path, tables)),
-        Shape::Tables => json!({ "type": "object", "additionalProperties": object(kind, &format!("{path}/*"), tables) }),
+        Shape::Tables => {
+            let one = object(kind, &format!("{path}/*"), tables);
+            let pattern = object(kind, &format!("{path}/**"), tables);
+            if one == pattern {
+                json!({ "type": "object", "additionalProperties": one })
+            } else {
+                json!({ "type": "object", "patternProperties": { "[*]": pattern }, "additionalProperties": one })
+            }
+        }
         Shape::NamedTexts => json!({ "type": "object", "additionalProperties": { "type": "string" } }),
         Shape::ListOfTables => json!({ "type": "array", "items": object(kind, &format!("{path}/*"), tables) }),
     };
@@ -268,7 +282,9 @@ mod tests {
                 let missing = missing.filter(|key| !table.contains_key(*key)).map(|key| format!("{at}: no {key}"));
                 let inner = table.iter().flat_map(|(key, value)| {
                     let at = format!("{at}/{key}");
-                    match (&schema["properties"][key], &schema["additionalProperties"]) {
+                    let pattern = &schema["patternProperties"]["[*]"];
+                    let known = if key.contains('*') && pattern.is_object() { pattern } else { &schema["properties"][key] };
+                    match (known, &schema["additionalProperties"]) {
                         (Value::Null, Value::Bool(_) | Value::Null) => vec![format!("{at}: unknown")],
                         (Value::Null, more) => wrong(value, more, &at),
                         (known, _) => wrong(value, known, &at),
@@ -358,14 +374,15 @@ drain = "10m"
             let known = of(kind);
             for (path, table) in probed(kind, None, &example(kind)) {
                 for key in table.keys.keys() {
-                    let steps = format!("{path}/{key}").replace("/*", "\u{0}");
+                    let whole = format!("{path}/{key}");
                     let mut at = &known;
-                    for step in steps.split('/').skip(1) {
-                        let (step, many) = step.strip_suffix('\u{0}').map_or((step, false), |step| (step, true));
-                        at = &at["properties"][step];
-                        if many {
-                            at = if at["items"].is_null() { &at["additionalProperties"] } else { &at["items"] };
-                        }
+                    for step in whole.split('/').skip(1) {
+                        at = match step {
+                            "**" if at["patternProperties"].is_object() => &at["patternProperties"]["[*]"],
+                            "*" | "**" if at["items"].is_object() => &at["items"],
+                            "*" | "**" => &at["additionalProperties"],
+                            key => &at["properties"][key],
+                        };
                     }
                     assert!(at.is_object(), "{}: {path}/{key} is read and not in the schema", kind.name());
                 }
@@ -382,6 +399,7 @@ drain = "10m"
                 keys(value, &path, all);
                 keys(&value["items"], &format!("{path}/*"), all);
                 keys(&value["additionalProperties"], &format!("{path}/*"), all);
+                keys(&value["patternProperties"]["[*]"], &format!("{path}/**"), all);
             }
         }
         for kind in FileKind::ALL {

@@ -62,10 +62,10 @@ impl<'a> Asking<'a> {
         self.principal = principal;
         let found = directory.targets.find(self.target.id.as_str()).filter(|target| target.id == self.target.id);
         match found.filter(|target| target.account(Some(&self.login), self.principal.person()).is_some()) {
-            Some(target) => self.target = target.clone(),
+            Some(target) => self.target = target,
             None => {
                 self.bastion.report_refusal(self.principal.clone(), self.wanted(), "no such target for this person");
-                return Err(unknown(&directory, &self.principal, &self.wanted(), self.target.id.as_str(), &console));
+                return Err(unknown(directory.clone(), &self.principal, &self.wanted(), self.target.id.as_str(), &console).await);
             }
         }
         let Self { bastion, principal, target, login, want, .. } = self;
@@ -119,8 +119,8 @@ pub fn console(directory: &Directory, principal: &Principal) -> String {
 }
 
 /// The one refusal for targets that do not exist and for those that are not this person's.
-pub fn unknown(directory: &Directory, principal: &Principal, wanted: &str, name: &str, console: &str) -> Stop {
-    let nearby = crate::console::nearby(directory, principal, name);
+pub async fn unknown(directory: Arc<Directory>, principal: &Principal, wanted: &str, name: &str, console: &str) -> Stop {
+    let nearby = crate::console::nearby(directory, principal.clone(), name).await;
     let nearby = if nearby.is_empty() { String::new() } else { format!(" Yours nearby: {}.", nearby.join(", ")) };
     let wanted = visible(wanted);
     Stop::new(format!("refused: {wanted} is unknown or not yours.{nearby} {console}"), Status::Refused)

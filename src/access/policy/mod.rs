@@ -64,6 +64,8 @@ pub struct PolicySet {
     holds: cedar_policy::PolicySet,
     by_id: BTreeMap<String, Annotations>,
     mentions: Vec<Mention>,
+    /// The targets and patterns that some policy names.
+    named: BTreeSet<String>,
     warnings: Vec<PolicyProblem>,
     /// What policies compare commands with.
     commands: BTreeSet<String>,
@@ -150,6 +152,13 @@ impl PolicySet {
     /// The `@message` of a policy.
     pub fn message(&self, id: &str) -> Option<&str> {
         self.by_id.get(id)?.message.as_deref()
+    }
+
+    /// What policies can know of a target: its labels, and those of its names (its own, its pattern's) that
+    /// some policy writes down. Two targets of which they see the same are ruled alike.
+    pub fn sees<'t>(&self, target: &'t Target) -> (Vec<&'t str>, Vec<&'t str>) {
+        let names = std::iter::once(target.id.as_str()).chain(target.entry.family.iter().map(|pattern| pattern.as_str()));
+        (target.labels.iter().map(String::as_str).collect(), names.filter(|name| self.named.contains(*name)).collect())
     }
 
     /// What the policies name, for the configuration to know or to warn of.
