@@ -21,6 +21,10 @@ impl Default for Limits {
             login_tries: 6,
             unauthenticated: 256,
             unauthenticated_per_source: 16,
+            early_drop_from: 64,
+            second_factor_grace: Duration::from_secs(60),
+            shared_sources: Vec::new(),
+            shared_unauthenticated: 64,
             channels_per_connection: 64,
             held_per_connection: 10,
             pending_per_person: 32,
@@ -170,15 +174,20 @@ fn path(file: File<'_>, fields: &mut Fields<'_>, key: &'static str, default: &st
 fn limits(mut fields: Fields<'_>) -> Limits {
     let default = Limits::default();
     let mut count = |key, default| fields.count(key, 1..=100_000).unwrap_or(default);
+    let unauthenticated = count("unauthenticated", default.unauthenticated);
     let limits = Limits {
         login_tries: count("login_tries", default.login_tries),
-        unauthenticated: count("unauthenticated", default.unauthenticated),
+        unauthenticated,
+        early_drop_from: count("early_drop_from", unauthenticated / 4),
+        shared_unauthenticated: count("shared_unauthenticated", default.shared_unauthenticated),
         unauthenticated_per_source: count("unauthenticated_per_source", default.unauthenticated_per_source),
         channels_per_connection: count("channels_per_connection", default.channels_per_connection),
         held_per_connection: count("held_per_connection", default.held_per_connection),
         pending_per_person: count("pending_per_person", default.pending_per_person),
         pending: count("pending", default.pending),
+        shared_sources: fields.words("shared_sources").into_iter().map(Spanned::into_inner).collect(),
         login_grace: fields.duration("login_grace").unwrap_or(default.login_grace),
+        second_factor_grace: fields.duration("second_factor_grace").unwrap_or(default.second_factor_grace),
     };
     fields.finish();
     limits

@@ -5,6 +5,7 @@ mod alternate;
 mod ask;
 mod channel;
 mod console;
+mod door;
 pub mod flow;
 mod front;
 mod gate;
@@ -27,6 +28,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use self::door::Door;
 use crate::access::{Grant, Principal, Target};
 use crate::approvals::Approvals;
 use crate::audit::Event;
@@ -59,6 +61,7 @@ pub struct Bastion {
     /// True once the node stops.
     stop: watch::Receiver<bool>,
     live: Live,
+    door: Arc<Door>,
 }
 
 /// How many channels have a task that must not be cut short: it may still have to end a recording.
@@ -108,6 +111,15 @@ impl Bastion {
                 tracing::error!(%error, "a refusal could not be logged");
             }
         });
+    }
+
+    /// Logs who did not come in: counts by source (**D order**).
+    async fn report_at_door(&self, refusals: Vec<Event>) {
+        for event in refusals {
+            if let Err(error) = self.store.report(event, Timestamp::now()).await {
+                tracing::error!(%error, "the refusals of a minute at the door could not be logged");
+            }
+        }
     }
 
     async fn session_ended(&self, grant: &Grant, outcome: &Outcome) {
@@ -243,6 +255,7 @@ pub async fn start(parts: Parts) -> std::io::Result<Running> {
         unsealed: Mutex::new(Vec::new()),
         stop: stopped.clone(),
         live: live.clone(),
+        door: Arc::default(),
     });
     let (mut addresses, mut tasks) = (Vec::new(), Vec::new());
     for address in listen {
@@ -301,11 +314,15 @@ async fn sweep(bastion: Arc<Bastion>, mut stop: watch::Receiver<bool>) {
                 if let Err(error) = bastion.approvals.sweep(now).await {
                     tracing::error!(%error, "the sweep failed; it is tried again in a second");
                 }
+                bastion.report_at_door(bastion.door.refusals_of_the_minute(now)).await;
                 if let Err(error) = bastion.log.tick(now).await {
                     tracing::error!(error = crate::console::with_causes(&error), "no checkpoint could be signed; it is tried again in a second");
                 }
             }
-            () = stopped(&mut stop) => return,
+            () = stopped(&mut stop) => {
+                bastion.report_at_door(bastion.door.last_refusals()).await;
+                return;
+            }
         }
     }
 }

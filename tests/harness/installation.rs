@@ -26,6 +26,8 @@ pub struct Plan {
     pub retention: Option<&'static str>,
     /// More lines of its `[recordings]`.
     pub recordings: String,
+    /// `[limits]`, where not those for tests whose clients all come from one address, often.
+    pub limits: Option<&'static str>,
     /// The recordings lie on a file system of this size in megabytes, the bastion's own.
     pub tmpfs: Option<u32>,
 }
@@ -91,10 +93,11 @@ impl Installation {
             "bastion = \"test\"\nhost = \"bastion\"\nlisten = [\"127.0.0.1:0\"]\nstate = \"var/state\"\n{}
 [recordings]\ndir = \"var/recordings\"\nkey_files = [\"var/key-files\"]\nsingle_recipient = true\n{}
 [recordings.auditors]\ncarol = \"{}\"\n
-[limits]\nunauthenticated = 1000\nunauthenticated_per_source = 1000\nheld_per_connection = 64\n",
+[limits]\n{}\n",
             plan.settings,
             plan.recordings,
             public(&self.key_of("carol")),
+            plan.limits.unwrap_or(ROOMY),
         );
         let people: String = PEOPLE
             .iter()
@@ -162,6 +165,11 @@ Host *
         }
     }
 }
+
+const ROOMY: &str = "unauthenticated = 1000
+shared_sources = [\"127.0.0.1/32\"]
+shared_unauthenticated = 1000
+held_per_connection = 64";
 
 const ACCESS: &str = r#"
 @id("engineers")

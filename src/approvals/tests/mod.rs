@@ -23,7 +23,7 @@ use crate::access::decision::{DecisionDocument, Level, NAMESPACE, SignedDecision
 use crate::access::people::{People, PersonEntry};
 use crate::access::policy::{PolicySet, Vocabulary};
 use crate::access::target::{PrincipalStyle, Targets};
-use crate::access::workflow::{Stage, Workflow, Workflows};
+use crate::access::workflow::{SourceRule, Stage, Workflow, Workflows};
 use crate::access::{Grant, VerifiedKey};
 use crate::config::{Config, Limits, RecordingSettings};
 use crate::id::Person;
@@ -103,6 +103,7 @@ fn workflow(name: &str, quorum: u32, level: Level) -> Workflow {
         linger: 5 * MINUTE,
         reason_required: false,
         reason_pattern: None,
+        source: SourceRule::Address,
     }
 }
 
