@@ -18,6 +18,7 @@ mod held;
 mod names;
 mod reload;
 mod sealed;
+mod service;
 mod story;
 mod target;
 mod tour;

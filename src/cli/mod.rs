@@ -15,6 +15,7 @@ pub mod init;
 mod replay;
 pub mod serve;
 pub mod sign;
+mod supervised;
 mod terminal;
 mod trust;
 mod verify;
@@ -84,9 +85,19 @@ enum Command {
     Serve {
         #[arg(short = 'c', value_name = "DIR")]
         dir: PathBuf,
+        /// How the log on standard error is written
+        #[arg(long, value_name = "text|json", default_value = "text", env = "COUNTERSIGN_LOG_FORMAT")]
+        log: LogFormat,
     },
     #[command(flatten)]
     Verb(Verb),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum LogFormat {
+    Text,
+    /// One object a line
+    Json,
 }
 
 #[derive(Debug, Subcommand)]
@@ -147,14 +158,14 @@ fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, u8> {
 async fn run(cli: Cli) -> anyhow::Result<u8> {
     match cli.command {
         Command::Demo { tour } => {
-            log("countersign=warn");
+            log("countersign=warn", LogFormat::Text);
             crate::demo::run(tour).await
         }
         Command::Init { dir, host, auditor } => init::run(&dir, host.as_deref(), &auditor).map(|()| 0),
         Command::Check { dir } => check::run(&dir),
         Command::Clock { what: ClockWhat::Accept { dir } } => clock::accept(&dir).await.map(|()| 0),
-        Command::Serve { dir } => {
-            log("countersign=info");
+        Command::Serve { dir, log: format } => {
+            log("countersign=info", format);
             serve::run(dir).await
         }
         Command::Verb(Verb::Help) => {
@@ -169,14 +180,23 @@ async fn run(cli: Cli) -> anyhow::Result<u8> {
     }
 }
 
-/// What the node says goes to standard error; `COUNTERSIGN_LOG` chooses, as `RUST_LOG` does elsewhere.
-fn log(usual: &str) {
+/// What the node says goes to standard error; `COUNTERSIGN_LOG` chooses, as `RUST_LOG` does elsewhere. Of the
+/// libraries only warnings pass, whatever it says: at their finest they would write down what passes through
+/// them, keys and keystrokes.
+fn log(usual: &str, format: LogFormat) {
+    use tracing_subscriber::Layer as _;
+    use tracing_subscriber::layer::SubscriberExt as _;
+    use tracing_subscriber::util::SubscriberInitExt as _;
     let filter = tracing_subscriber::EnvFilter::try_from_env("COUNTERSIGN_LOG").unwrap_or_else(|_| usual.into());
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-        .with_writer(std::io::stderr)
-        .init();
+    let ours = tracing_subscriber::filter::filter_fn(|event| {
+        event.target().split("::").next() == Some("countersign") || *event.level() <= tracing::Level::WARN
+    });
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let lines = match format {
+        LogFormat::Text => lines.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).boxed(),
+    };
+    tracing_subscriber::registry().with(lines.with_filter(ours)).with(filter).init();
 }
 
 /// Writes to standard output; a reader that has gone (`| head`) is no error.

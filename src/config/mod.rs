@@ -67,6 +67,8 @@ pub struct Config {
     pub recordings: RecordingSettings,
     /// Address that targets see, where it is not the socket's own.
     pub egress: Option<IpAddr>,
+    /// Where monitors read, on loopback.
+    pub metrics: Option<SocketAddr>,
     pub limits: Limits,
 }
 

@@ -106,6 +106,7 @@ impl Act<'_> {
             Verb::Submit { request, signature } => self.submit(*request, signature).await,
             Verb::Decide { document_b64, signature } => self.decide(document_b64, signature).await,
             Verb::Whoami => Ok(Reply::Whoami(self.whoami())),
+            Verb::Status => self.status().await,
             Verb::Help => Ok(Reply::Help(grammar::help())),
         }
     }

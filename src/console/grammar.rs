@@ -99,6 +99,8 @@ pub enum Verb {
     },
     /// Who I am here, and my keys
     Whoami,
+    /// How the bastion is; fails where somebody has to do something
+    Status,
     /// These lines
     Help,
     /// A canary for the auditor who is here.
@@ -554,6 +556,7 @@ impl Verb {
             | Verb::Auditors(_)
             | Verb::Canary
             | Verb::Whoami
+            | Verb::Status
             | Verb::Help => Ok(()),
         }
     }
@@ -576,6 +579,7 @@ impl Verb {
             Verb::Decision(_) => "decision",
             Verb::Submit { .. } => "submit",
             Verb::Whoami => "whoami",
+            Verb::Status => "status",
             Verb::Help => "help",
             Verb::Fetch { .. } => "fetch",
             Verb::Checkpoint { .. } => "checkpoint",

@@ -39,6 +39,7 @@ pub struct Bastion {
     installation: Installation,
     disk: Option<Disk>,
     serve: Option<Child>,
+    level: &'static str,
     pub port: u16,
     pub target: Sshd,
 }
@@ -76,7 +77,7 @@ impl Bastion {
             .collect();
         installation.write(&plan, &hosts);
         let disk = plan.tmpfs.map(|megabytes| Disk::mount(&installation.root().join("var/recordings"), megabytes));
-        let mut bastion = Self { home, installation, disk, serve: None, port: 0, target };
+        let mut bastion = Self { home, installation, disk, serve: None, level: "info", port: 0, target };
         bastion.serve();
         bastion
     }
@@ -122,8 +123,18 @@ impl Bastion {
             }
             (Some(disk), _) => disk.inside(binary),
         };
-        command.args(["serve", "-c"]).arg(self.installation.root()).env("COUNTERSIGN_LOG", "countersign=info").env("NO_COLOR", "1");
+        command.args(["serve", "-c"]).arg(self.installation.root()).env("COUNTERSIGN_LOG", self.level).env("NO_COLOR", "1");
         command
+    }
+
+    /// How much it writes into its log, from its next start on.
+    pub fn logs_at(&mut self, level: &'static str) {
+        self.level = level;
+    }
+
+    /// The directory that it serves.
+    pub fn root(&self) -> PathBuf {
+        self.installation.root()
     }
 
     pub fn state(&self) -> PathBuf {

@@ -151,6 +151,7 @@ impl Plan {
                     auditors: BTreeMap::new(),
                 },
                 egress: None,
+                metrics: None,
                 limits: self.limits.clone(),
             },
             people: People::new(self.people.clone(), &[]).unwrap(),
