@@ -254,6 +254,7 @@ pub async fn start(parts: Parts) -> std::io::Result<Running> {
         None => None,
     };
     let (kept_store, kept_recordings) = (store.clone(), recordings.clone());
+    let door = Arc::<Door>::default();
     let bastion = Arc::new(Bastion {
         directory,
         store,
@@ -268,7 +269,7 @@ pub async fn start(parts: Parts) -> std::io::Result<Running> {
         unsealed: Mutex::new(Vec::new()),
         stop: stopped.clone(),
         live: live.clone(),
-        door: Arc::default(),
+        door: door.clone(),
     });
     let (mut addresses, mut tasks) = (Vec::new(), Vec::new());
     let mut listeners = Vec::new();
@@ -286,7 +287,7 @@ pub async fn start(parts: Parts) -> std::io::Result<Running> {
         tasks.push(tokio::spawn(listener::accept(bastion.clone(), listener, stopped.clone())));
     }
     if let Some((listener, console)) = for_monitors {
-        tasks.push(tokio::spawn(crate::metrics::serve(listener, console, stopped.clone())));
+        tasks.push(tokio::spawn(crate::metrics::serve(listener, console, Box::new(move || door.crowd()), stopped.clone())));
     }
     tasks.push(tokio::spawn(dispose(bastion.clone(), stopped.clone())));
     tasks.push(tokio::spawn(sweep(bastion, stopped)));

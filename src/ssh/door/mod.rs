@@ -145,6 +145,12 @@ impl Door {
         }
     }
 
+    /// How many are inside without a login, and how many wait.
+    pub fn crowd(&self) -> (usize, usize) {
+        let state = self.state();
+        (state.cuts.len(), state.turns.len())
+    }
+
     /// The log's rows of a minute that is over.
     pub fn refusals_of_the_minute(&self, now: Timestamp) -> Vec<Event> {
         self.state().tally.take_minute(now)

@@ -182,7 +182,7 @@ mod tests {
     #[tokio::test]
     async fn a_stranger_sends_only_so_much() {
         let (stage, reached) = tokio::sync::watch::channel(Stage::Silent);
-        let endless = || tokio::io::join(tokio::io::repeat(7), tokio::io::sink());
+        let endless = || tokio::io::join(tokio::io::repeat(b'\n'), tokio::io::sink());
         let cut = Cut::default();
         let mut stranger = Throttled::paced(endless(), Arc::default(), &cut).until_logged_in(reached.clone());
         let mut buffer = vec![0; 2 << 20];
@@ -202,7 +202,7 @@ mod tests {
     #[tokio::test]
     async fn a_flood_of_small_packets_is_paced() {
         let cut = Cut::default();
-        let endless = tokio::io::join(tokio::io::repeat(7), tokio::io::sink());
+        let endless = tokio::io::join(tokio::io::repeat(b'\n'), tokio::io::sink());
         let mut stream = Throttled::paced(endless, Arc::default(), &cut);
         let mut packet = [0; 64];
         let started = std::time::Instant::now();
@@ -213,6 +213,24 @@ mod tests {
         let mut bulk = vec![0; 32 * 1024];
         for _ in 0..2_000 {
             stream.read_exact(&mut bulk).await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn an_identification_is_printable_and_one_line() {
+        for (ident, good) in [
+            ("SSH-2.0-x\r\n\0", true),
+            ("SSH-2.0-x\n\r\x07", true),
+            ("SSH-2.0-\0x\r\n", false),
+            ("SSH-2.0-a\rb\r\n", false),
+            ("SSH-2.0-\u{e9}\r\n", false),
+        ] {
+            let (ours, mut theirs) = tokio::io::duplex(100);
+            theirs.write_all(ident.as_bytes()).await.unwrap();
+            drop(theirs);
+            let cut = Cut::default();
+            let read = Throttled::paced(ours, Arc::default(), &cut).read_to_end(&mut Vec::new()).await;
+            assert_eq!(read.is_ok(), good, "{ident:?}");
         }
     }
 

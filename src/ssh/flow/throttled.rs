@@ -79,6 +79,31 @@ struct Quota {
     reads: usize,
     bytes: usize,
 }
+
+/// How much of a peer's identification has been seen: printable ASCII and one line end (RFC 4253 4.2).
+/// russh lets NUL and a lone CR pass into what is hashed and logged (CVE-2026-48108 and its kin).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ident {
+    Text,
+    CarriageReturn,
+    Over,
+}
+
+impl Ident {
+    /// Looks at more of it; an error is for what cannot be one.
+    fn see(&mut self, bytes: &[u8]) -> io::Result<()> {
+        for byte in bytes {
+            *self = match (*self, byte) {
+                (Ident::Over, _) => break,
+                (Ident::Text | Ident::CarriageReturn, b'\n') => Ident::Over,
+                (Ident::Text, b'\r') => Ident::CarriageReturn,
+                (Ident::Text, b' '..=b'~') => Ident::Text,
+                (Ident::Text | Ident::CarriageReturn, _) => return Err(io::ErrorKind::InvalidData.into()),
+            };
+        }
+        Ok(())
+    }
+}
 /// Bytes read ahead of russh: little while a connection idles, much while it streams.
 const AHEAD_IDLE: usize = 4 * 1024;
 const AHEAD_BUSY: usize = 128 * 1024;
@@ -114,6 +139,7 @@ pub struct Throttled<S> {
     rest: Option<Pin<Box<Sleep>>>,
     /// Until the login.
     stranger: Option<(Quota, watch::Receiver<Stage>)>,
+    ident: Ident,
     /// Since our side is closed.
     goodbye: Option<Pin<Box<Sleep>>>,
 }
@@ -152,6 +178,7 @@ impl<S> Throttled<S> {
             small_packets: Allowance::new(SMALL_PACKETS.0, SMALL_PACKETS.1, Instant::now()),
             rest: None,
             stranger: None,
+            ident: Ident::Text,
             goodbye: None,
         }
     }
@@ -286,7 +313,14 @@ impl<S: AsyncRead + Unpin> AsyncRead for Throttled<S> {
         let rest = self.ahead.get(self.used..self.filled).unwrap_or_default();
         let asked = buffer.remaining();
         let count = rest.len().min(asked);
-        buffer.put_slice(rest.get(..count).unwrap_or_default());
+        let read = rest.get(..count).unwrap_or_default();
+        buffer.put_slice(read);
+        // A target may say lines of its own before; a client may not.
+        if self.answer == Answer::Pace {
+            let mut ident = self.ident;
+            ident.see(read)?;
+            self.ident = ident;
+        }
         self.used += count;
         Poll::Ready(self.spend(asked, count))
     }
