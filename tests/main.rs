@@ -16,12 +16,14 @@ mod flow;
 mod fuzz;
 mod harness;
 mod held;
+mod hostile;
 mod names;
 mod reload;
 mod sealed;
 mod service;
 mod story;
 mod target;
+mod targets;
 mod tour;
 mod vectors;
 

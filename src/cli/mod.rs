@@ -9,6 +9,7 @@ pub mod bastion;
 pub mod check;
 mod clock;
 mod companion;
+mod complete;
 mod export;
 mod fetch;
 pub mod init;
@@ -16,6 +17,7 @@ mod replay;
 pub mod serve;
 pub mod sign;
 mod supervised;
+mod targets;
 mod terminal;
 mod trust;
 mod verify;
@@ -27,7 +29,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::console::grammar::Verb;
+use crate::console::grammar::{TargetsArgs, Verb};
 use crate::console::reply::RefusalKind;
 use crate::console::text::{self, Voice};
 use crate::console::{gather, render};
@@ -136,7 +138,9 @@ fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, u8> {
         eprint!("{}", render::prefixed(&format!("{} is not UTF-8", word.to_string_lossy())));
         usage
     })?;
-    let cli = Cli::try_parse_from(gather(words)).map_err(|error| {
+    // An operator's own shell has cut the words already; `-c DIR` may follow the reason.
+    let words = if words.get(1).is_some_and(|word| word == "targets") { words } else { gather(words) };
+    let cli = Cli::try_parse_from(words).map_err(|error| {
         if error.use_stderr() {
             eprint!("{}", render::prefixed(error.to_string().trim_start_matches("error: ")));
             return usage;
@@ -172,6 +176,7 @@ async fn run(cli: Cli) -> anyhow::Result<u8> {
             use clap::CommandFactory;
             Ok(say(&Cli::command().render_help().to_string()).err().unwrap_or(0))
         }
+        Command::Verb(Verb::Targets(TargetsArgs { what: Some(what) })) => targets::run(&what).await,
         Command::Verb(verb) => {
             companion::Companion { bastion: cli.bastion, json: cli.json, key: cli.key, yes: cli.yes, look: terminal::look() }
                 .run(verb)
@@ -181,7 +186,7 @@ async fn run(cli: Cli) -> anyhow::Result<u8> {
 }
 
 /// What the node says goes to standard error; `COUNTERSIGN_LOG` chooses, as `RUST_LOG` does elsewhere. Of the
-/// libraries only warnings pass, whatever it says: at their finest they would write down what passes through
+/// libraries (but russh) only warnings pass, whatever it says: at their finest they would write down what passes through
 /// them, keys and keystrokes.
 fn log(usual: &str, format: LogFormat) {
     use tracing_subscriber::Layer as _;
@@ -189,7 +194,12 @@ fn log(usual: &str, format: LogFormat) {
     use tracing_subscriber::util::SubscriberInitExt as _;
     let filter = tracing_subscriber::EnvFilter::try_from_env("COUNTERSIGN_LOG").unwrap_or_else(|_| usual.into());
     let ours = tracing_subscriber::filter::filter_fn(|event| {
-        event.target().split("::").next() == Some("countersign") || *event.level() <= tracing::Level::WARN
+        match event.target().split("::").next() {
+            Some("countersign") => true,
+            // It warns of what its peers do: any stranger could fill the disk with it. `ssh` says how each ended.
+            Some("russh") => false,
+            _ => *event.level() <= tracing::Level::WARN,
+        }
     });
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let lines = match format {
@@ -242,6 +252,7 @@ fn status_of(error: &anyhow::Error) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::console::grammar::TargetsWhat;
 
     fn parsed(line: &str) -> Result<Cli, u8> {
         parse(line.split(' ').map(OsString::from))
@@ -256,6 +267,24 @@ mod tests {
             panic!()
         };
         assert_eq!(note, "not before 06:00");
+    }
+
+    #[test]
+    fn targets_are_a_persons_listing_and_an_operators_files() {
+        assert!(matches!(parsed("countersign targets --json").unwrap().command, Command::Verb(Verb::Targets(TargetsArgs { what: None }))));
+        let line = "countersign targets pin web-1 --key k --reason made anew -c DIR";
+        let Command::Verb(Verb::Targets(TargetsArgs { what: Some(TargetsWhat::Pin(args)) })) = parsed(line).unwrap().command else {
+            panic!()
+        };
+        assert_eq!((args.reason.join(" ").as_str(), args.dir.as_path()), ("made anew", std::path::Path::new("DIR")));
+        for line in ["countersign targets import - --from known_hosts -c D --dry-run", "countersign targets import x --from csv -c D"] {
+            assert!(parsed(line).is_ok(), "{line}");
+        }
+        for line in
+            ["countersign targets pin web-1 --reason x -c D", "countersign targets import - -c D", "countersign targets pin --key k"]
+        {
+            assert_eq!(parsed(line).unwrap_err(), 64, "{line}");
+        }
     }
 
     #[test]

@@ -8,8 +8,8 @@ use std::time::Duration;
 use toml::Spanned;
 
 use super::fields::{Fields, File};
-use super::targets::parse_host;
 use super::{Config, Limits, RecordingSettings};
+use crate::access::target::parse_host;
 use crate::id::Person;
 use crate::recording::{Durability, Protection};
 use crate::transcript::envelope::Recipient;

@@ -3,6 +3,7 @@
 //! A [`Verb`] comes from a console line, from the companion's arguments or as JSON from the wire; it
 //! is the same value each time, and `execute` is the only one who acts on it.
 
+mod targets;
 mod typed;
 
 use clap::{Args, Parser, Subcommand};
@@ -14,6 +15,7 @@ use crate::access::request::{MAX_REASON, MAX_TARGETS};
 use crate::id::{Digest, Person, RequestId, SessionId};
 use crate::retention::hold::Pattern;
 
+pub use targets::{From, ImportArgs, PinArgs, TargetsArgs, TargetsWhat};
 pub use typed::{Destination, Moment, SessionWord, Span, Start};
 
 /// One console line.
@@ -60,7 +62,7 @@ pub enum Verb {
         reason: String,
     },
     /// What I may ask for
-    Targets,
+    Targets(TargetsArgs),
     /// What was recorded
     Sessions(SessionsArgs),
     /// Play a recording
@@ -544,7 +546,7 @@ impl Verb {
             | Verb::Show { .. }
             | Verb::Withdraw { .. }
             | Verb::Grants(_)
-            | Verb::Targets
+            | Verb::Targets(_)
             | Verb::Sessions(_)
             | Verb::Fetch { .. }
             | Verb::Checkpoint { .. }
@@ -572,7 +574,7 @@ impl Verb {
             Verb::Withdraw { .. } => "withdraw",
             Verb::Grants(_) => "grants",
             Verb::Revoke { .. } => "revoke",
-            Verb::Targets => "targets",
+            Verb::Targets(_) => "targets",
             Verb::Sessions(_) => "sessions",
             Verb::Replay(_) => "replay",
             Verb::Reason { .. } => "reason",

@@ -170,7 +170,8 @@ pub struct OpenGrant {
 /// A target that the person may ask for, and what policy says of it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TargetLine {
-    pub target: TargetId,
+    /// A name, or a pattern: `*.staging`.
+    pub target: String,
     pub aliases: Vec<TargetId>,
     pub labels: Vec<String>,
     pub login: Login,

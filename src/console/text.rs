@@ -237,14 +237,8 @@ fn target_lines(targets: &[TargetLine], reader: &Reader<'_>) -> String {
     let mut table = Listing::new(&["TARGET", "LOGIN", "WITHOUT ASKING", "WITH APPROVAL", "OF", "LABELS"]);
     for one in targets {
         let tone = if one.held.is_empty() { Tone::Good } else { Tone::Plain };
-        let cells = [
-            one.target.to_string(),
-            one.login.to_string(),
-            one.free.join(" "),
-            one.held.join(" "),
-            join(&one.workflows),
-            one.labels.join(" "),
-        ];
+        let cells =
+            [one.target.clone(), one.login.to_string(), one.free.join(" "), one.held.join(" "), join(&one.workflows), one.labels.join(" ")];
         table.row(tone, cells);
     }
     table.render(reader.look)

@@ -1,6 +1,7 @@
-//! How long a running session may go on: to the grant's end on a clock that nobody can set back, and
-//! no longer than the grant is not revoked.
+//! How long a running session may go on: to the grant's end on a clock that nobody can set back, no
+//! longer than the grant is not revoked, and no longer than policy lets the person in.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::broadcast::error::RecvError;
@@ -8,8 +9,9 @@ use tokio::sync::{broadcast, watch};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::Bastion;
-use crate::access::Grant;
-use crate::approvals::Approvals;
+use crate::access::{Grant, OpeningContext};
+use crate::approvals::{self, Approvals};
+use crate::config::Directory;
 use crate::id::RequestId;
 use crate::time::{Timestamp, boottime, short};
 use crate::transcript::Outcome;
@@ -31,9 +33,20 @@ pub enum Notice {
     Over(Outcome),
 }
 
+/// What policy knew when it let the session open, and what tells of a reload since.
+#[derive(Debug)]
+pub struct Standing {
+    pub changes: watch::Receiver<Arc<Directory>>,
+    pub context: OpeningContext,
+}
+
+/// Who ended a session that policy does not allow any more; no person has a space in their name.
+const POLICY: &str = "the policy";
+
 enum Woken {
     Clock,
     Look,
+    Policy,
     Stop,
 }
 
@@ -50,6 +63,8 @@ pub struct Lease {
     look: tokio::time::Interval,
     known_good: Duration,
     words: Words,
+    grant: Grant,
+    standing: Standing,
 }
 
 /// What the person reads of it.
@@ -62,7 +77,7 @@ struct Words {
 }
 
 impl Lease {
-    pub fn of(grant: &Grant, bastion: &Bastion) -> Self {
+    pub fn of(grant: &Grant, bastion: &Bastion, standing: Standing) -> Self {
         let approvers: Vec<String> = grant.approvers.iter().map(ToString::to_string).collect();
         let ended = match grant.request {
             Some(id) => format!("{id} ended ({}, by {})", short(grant.granted_for), approvers.join(", ")),
@@ -83,6 +98,8 @@ impl Lease {
             look: interval(LOOK),
             known_good: boottime(),
             words,
+            grant: grant.clone(),
+            standing,
         }
     }
 
@@ -92,6 +109,7 @@ impl Lease {
         let goes_on = format!("What runs in tmux goes on, unrecorded until you return: {again}");
         match outcome {
             Outcome::Expired => format!("{ended}. {goes_on}"),
+            Outcome::Revoked { by, why } if by == POLICY => format!("ended: the policy changed ({})", crate::console::visible(why)),
             Outcome::Revoked { by, why } if why.is_empty() => format!("revoked by {by}. {goes_on}"),
             Outcome::Revoked { by, why } => format!("revoked by {by}: {}. {goes_on}", crate::console::visible(why)),
             Outcome::Killed { by, why } => format!("ended by {by}: {}", crate::console::visible(why)),
@@ -102,7 +120,7 @@ impl Lease {
     /// Waits for the next notice; may be dropped and called again at any time.
     pub async fn next(&mut self) -> Notice {
         loop {
-            let Self { second, hints, look, stop, .. } = self;
+            let Self { second, hints, look, stop, standing, .. } = self;
             let woken = tokio::select! {
                 _ = second.tick(), if self.ends.is_some() => Woken::Clock,
                 hint = hints.recv(), if self.request.is_some() => match hint {
@@ -111,17 +129,35 @@ impl Lease {
                     Err(RecvError::Closed) => Woken::Stop,
                 },
                 _ = look.tick(), if self.request.is_some() => Woken::Look,
+                changed = standing.changes.changed() => if changed.is_ok() { Woken::Policy } else { Woken::Stop },
                 () = super::stopped(stop) => Woken::Stop,
             };
             let notice = match woken {
                 Woken::Clock => self.clock(boottime()),
                 Woken::Look => self.look().await,
+                Woken::Policy => self.policy(),
                 Woken::Stop => Some(Notice::Over(Outcome::Shutdown)),
             };
             if let Some(notice) = notice {
                 return notice;
             }
         }
+    }
+
+    /// Waits for the end, for somebody who has no time for warnings.
+    pub async fn over(&mut self) -> Outcome {
+        loop {
+            if let Notice::Over(outcome) = self.next().await {
+                return outcome;
+            }
+        }
+    }
+
+    /// A new hold does not end a session, a no does (**D policy change**).
+    fn policy(&mut self) -> Option<Notice> {
+        let directory = self.standing.changes.borrow_and_update().clone();
+        let why = approvals::session_fallen(&directory, &self.grant, &self.standing.context)?;
+        Some(Notice::Over(Outcome::Revoked { by: POLICY.into(), why }))
     }
 
     fn clock(&mut self, now: Duration) -> Option<Notice> {

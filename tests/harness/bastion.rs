@@ -44,7 +44,8 @@ pub struct Bastion {
     pub target: Sshd,
 }
 
-const TARGETS: [&str; 6] = ["web-1", "quick-1", "dev-1", "never-1", "db-1", "changed-1"];
+/// What laptops take the bastion's certificates for.
+const TARGETS: [&str; 7] = ["web-1", "quick-1", "dev-1", "never-1", "db-1", "changed-1", "*.staging"];
 
 impl Bastion {
     pub fn start() -> Self {
@@ -193,6 +194,19 @@ impl Bastion {
     pub fn enrols(&self, id: &str) {
         self.target.also_is(id);
         self.installation.adds(&Host { id, labels: "", port: self.target.port, host_key: self.target.host_key() });
+    }
+
+    /// A CA key file that the bastion's sshds trust for their users.
+    pub fn user_ca(&self) -> PathBuf {
+        self.installation.user_ca()
+    }
+
+    /// An operator on the bastion's machine.
+    #[track_caller]
+    pub fn operator(&self, words: &[&str]) -> Seen {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_countersign"));
+        command.args(words).arg("-c").arg(self.root()).env("NO_COLOR", "1");
+        Client::start(command).ends()
     }
 
     /// SIGHUP: read the directory again.
