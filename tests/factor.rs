@@ -245,7 +245,8 @@ fn five_wrong_codes_lock_one_person_and_no_state_lets_nobody_in() {
 #[test]
 fn the_grace_is_longer_while_the_second_factor_is_outstanding() {
     let (bastion, [bob]) = bastion_with(["bob"]);
-    bastion.is_told("countersign.toml", |text| text.replace("[limits]\n", "[limits]\nlogin_grace = \"3s\"\n"));
+    bastion
+        .is_told("countersign.toml", |text| text.replace("[limits]\n", "[limits]\nlogin_grace = \"3s\"\nsecond_factor_grace = \"6s\"\n"));
     early_in_a_step();
     let bobs = bastion.key_of("bob").display().to_string();
     let mut idle = Raw::connect(&bastion);

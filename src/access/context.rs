@@ -26,12 +26,12 @@ pub struct OpeningContext {
     pub inner_auth: bool,
     /// The certificate that named the person, where no list of keys did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub certificate: Option<Issued>,
+    pub certificate: Option<Box<Issued>>,
 }
 
 impl OpeningContext {
     pub fn of(who: &Principal, opened: Vec<TargetId>, at: Timestamp) -> Self {
-        let certificate = who.key().certificate().map(Issued::of);
+        let certificate = who.key().certificate().map(|certificate| Box::new(Issued::of(certificate)));
         Self { source: who.source(), at, opened, mfa: who.second_factor().is_some(), inner_auth: true, certificate }
     }
 

@@ -14,6 +14,7 @@ use russh::keys::ssh_key::{Certificate, Fingerprint, HashAlg, PublicKey};
 use super::certificate::{self, BadCertificate};
 use super::factor::SecondFactor;
 use super::people::People;
+use super::source::Block;
 use crate::id::{Group, Person};
 use crate::time::Timestamp;
 
@@ -131,12 +132,6 @@ impl Principal {
 
     /// The source as requests name it: the address with /32, or its /64.
     pub fn source_block(&self) -> String {
-        match self.source {
-            IpAddr::V4(v4) => format!("{v4}/32"),
-            IpAddr::V6(v6) => {
-                let [a, b, c, d, ..] = v6.segments();
-                format!("{}/64", std::net::Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
-            }
-        }
+        Block::of(self.source).to_string()
     }
 }

@@ -11,11 +11,12 @@ use russh::keys::ssh_key::Certificate;
 use russh::server::{Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, Response, Session, VerifiedPublicKey};
 use russh::{Channel, ChannelId, ChannelOpenFailure, Sig};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::channel::{ClientChannel, Slots};
+use super::door::Stage;
 use super::factor::{self, Asked};
-use super::flow::{End, Inbox, Item, Pressure, Pty, Size, Start};
-use super::listener::Stage;
+use super::flow::{Allowance, End, Inbox, Item, Pressure, Pty, Size, Start};
 use super::{Bastion, gate, jump, login, session};
 use crate::access::{Principal, SecondFactor, Target, VerifiedKey};
 use crate::id::Person;
@@ -37,7 +38,7 @@ pub struct Front {
     role: Role,
     source: SocketAddr,
     pressure: Arc<Pressure>,
-    /// Told to the listener: the grace timer follows.
+    /// Told to the door: how long this may take, and how it ended.
     stage: watch::Sender<Stage>,
     /// The first factor is done, the second asked for.
     asked: Option<Asked>,
@@ -45,12 +46,29 @@ pub struct Front {
     login: Option<(String, Principal)>,
     channels: HashMap<ChannelId, Arc<Inbox>>,
     slots: Slots,
+    opens: Allowance,
 }
+
+/// Channels that a connection may open at once, and then each second: no tool opens more, and each costs
+/// a task, a certificate or a row of the log.
+const OPENS: (u32, u32) = (256, 50);
 
 impl Front {
     pub fn new(bastion: Arc<Bastion>, role: Role, source: SocketAddr, pressure: Arc<Pressure>, stage: watch::Sender<Stage>) -> Self {
         let slots = Slots::new(bastion.directory().config.limits.held_per_connection);
-        Self { bastion, role, source, pressure, stage, asked: None, login: None, channels: HashMap::new(), slots }
+        let opens = Allowance::new(OPENS.0, OPENS.1, Instant::now());
+        Self { bastion, role, source, pressure, stage, asked: None, login: None, channels: HashMap::new(), slots, opens }
+    }
+
+    /// A factor was refused: how a connection ended depends on it.
+    fn refused(&self) -> Auth {
+        self.stage.send_if_modified(|stage| {
+            *stage == Stage::Silent && {
+                *stage = Stage::Refused;
+                true
+            }
+        });
+        Auth::reject()
     }
 
     fn inbox(&self, id: ChannelId) -> Option<&Arc<Inbox>> {
@@ -63,15 +81,22 @@ impl Front {
         }
     }
 
-    /// A channel more for this connection, or none beyond the cap.
+    /// A channel more for this connection, or none beyond the cap. It counts what is open, and what has a
+    /// task although the client has closed it.
     fn open(&mut self, id: ChannelId) -> Option<Arc<Inbox>> {
-        self.channels.retain(|_, inbox| inbox.ended().is_none());
-        if self.slots.taken() >= self.bastion.directory().config.limits.channels_per_connection {
+        self.forget_ended();
+        let taken = self.slots.taken().max(self.channels.len());
+        if taken >= self.bastion.directory().config.limits.channels_per_connection || !self.opens.take(1, Instant::now()) {
             return None;
         }
         let inbox = Inbox::facing_client(self.pressure.clone());
         self.channels.insert(id, inbox.clone());
         Some(inbox)
+    }
+
+    /// What has ended weighs no longer: neither in the count nor in the window.
+    fn forget_ended(&mut self) {
+        self.channels.retain(|_, inbox| inbox.ended().is_none());
     }
 
     /// The principal as the directory has them now: a key, a CA or a group may be gone since the login, and
@@ -97,7 +122,7 @@ impl Front {
             Ok(principal) => principal,
             Err(why) => {
                 tracing::info!(user = ?brief(user), source = %self.source, %why, "not logged in");
-                return Auth::reject();
+                return self.refused();
             }
         };
         let principal = match &self.role {
@@ -105,16 +130,16 @@ impl Front {
             Role::Inner { person, .. } if principal.person() != person => {
                 let wanted = format!("{user:.128} through {person}'s jump");
                 self.bastion.report_refusal(principal, wanted, "the inner person is another");
-                return Auth::reject();
+                return self.refused();
             }
             Role::Inner { second_factor: None, .. } => principal,
             Role::Inner { second_factor: Some(given), .. } => match principal.with_second_factor(given.clone()) {
                 Some(principal) => principal,
-                None => return Auth::reject(),
+                None => return self.refused(),
             },
         };
         if factor::is_needed(&directory, &principal, user, &self.role, now) {
-            self.stage.send_replace(Stage::FirstFactor);
+            self.stage.send_replace(Stage::SecondFactor);
             self.asked = Some(Asked::of(user, principal));
             return factor::first_is_done();
         }
@@ -164,7 +189,7 @@ impl Handler for Front {
 
     async fn auth_password(&mut self, user: &str, _: &str) -> Result<Auth, russh::Error> {
         self.forget_unless(user);
-        Ok(Auth::reject())
+        Ok(self.refused())
     }
 
     /// An offer proves nothing: it only spares the client a signature that cannot succeed. russh says the
@@ -175,11 +200,14 @@ impl Handler for Front {
         let people = &directory.people;
         let may_be_known = !people.user_cas().is_empty() || people.by_key(offer.public_key).is_some();
         let worth_signing = login::is_acceptable(offer.algorithm) && may_be_known;
-        Ok(if worth_signing { Auth::Accept } else { Auth::reject() })
+        Ok(if worth_signing { Auth::Accept } else { self.refused() })
     }
 
     async fn auth_publickey(&mut self, user: &str, key: VerifiedPublicKey<'_>) -> Result<Auth, russh::Error> {
-        Ok(login::verified(&key).map_or_else(Auth::reject, |key| self.admit(user, key)))
+        Ok(match login::verified(&key) {
+            Some(key) => self.admit(user, key),
+            None => self.refused(),
+        })
     }
 
     /// The subject key has signed, with an algorithm that [`login::is_acceptable`] has seen in the offer.
@@ -194,14 +222,14 @@ impl Handler for Front {
         response: Option<Response<'a>>,
     ) -> Result<Auth, russh::Error> {
         self.forget_unless(user);
-        let Some(asked) = self.asked.as_mut() else { return Ok(Auth::reject()) };
+        let Some(asked) = self.asked.as_mut() else { return Ok(self.refused()) };
         let Some(response) = response else { return Ok(asked.question()) };
         match asked.answered(&self.bastion, response, Timestamp::now()).await {
             Some(principal) => {
                 self.asked = None;
                 Ok(self.log_in(user, principal))
             }
-            None => Ok(Auth::reject()),
+            None => Ok(self.refused()),
         }
     }
 
@@ -364,6 +392,7 @@ impl Handler for Front {
 
     /// R2: the target is the whole connection's, so the fullest queue decides it.
     fn adjust_window(&mut self, _: ChannelId, _: u32) -> u32 {
+        self.forget_ended();
         self.channels.values().map(|inbox| inbox.window()).min().unwrap_or(super::flow::WINDOW)
     }
 }
