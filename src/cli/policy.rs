@@ -125,7 +125,7 @@ mod tests {
     }
 
     fn asks(dir: &Path, line: &str) -> (u8, String) {
-        let words = line.split(' ').map(|word| word.replace('_', " ")).map(String::from);
+        let words = line.split(' ').map(|word| word.replace('_', " "));
         let mut all: Vec<String> = ["policy", "explain"].map(String::from).into();
         all.extend(words);
         all.extend(["-c".to_owned(), dir.display().to_string()]);
