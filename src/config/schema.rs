@@ -210,7 +210,8 @@ fn property(kind: FileKind, path: &str, shape: &Shape, tables: &BTreeMap<String,
         Shape::NamedTexts => json!({ "type": "object", "additionalProperties": { "type": "string" } }),
         Shape::ListOfTables => json!({ "type": "array", "items": object(kind, &format!("{path}/*"), tables) }),
     };
-    let described = DESCRIPTIONS.iter().find(|(of, at, _)| *of == kind && *at == path);
+    let plain = path.replace("/**", "/*");
+    let described = DESCRIPTIONS.iter().find(|(of, at, _)| *of == kind && *at == plain);
     if let (Some((_, _, text)), Some(schema)) = (described, schema.as_object_mut()) {
         schema.insert("description".into(), json!(text));
     }
@@ -411,6 +412,7 @@ drain = "10m"
             keys(&of(kind), "", &mut all);
             let untyped: Vec<_> = all.iter().filter(|(_, typed)| !typed).collect();
             assert!(untyped.is_empty(), "{}: {untyped:?}", kind.name());
+            assert!(kind == FileKind::Targets || !of(kind).to_string().contains("patternProperties"), "only targets have patterns");
             for (_, path, _) in DESCRIPTIONS.iter().filter(|(of, _, _)| *of == kind) {
                 assert!(all.iter().any(|(known, _)| known == path), "{}: there is no {path}", kind.name());
             }
