@@ -9,6 +9,7 @@ mod approvals;
 mod architecture;
 mod clients;
 mod crash;
+mod door;
 mod drain;
 mod exact;
 mod faults;

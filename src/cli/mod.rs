@@ -195,7 +195,7 @@ async fn run(cli: Cli) -> anyhow::Result<u8> {
 }
 
 /// What the node says goes to standard error; `COUNTERSIGN_LOG` chooses, as `RUST_LOG` does elsewhere. Of the
-/// libraries only warnings pass, whatever it says: at their finest they would write down what passes through
+/// libraries (but russh) only warnings pass, whatever it says: at their finest they would write down what passes through
 /// them, keys and keystrokes.
 fn log(usual: &str, format: LogFormat) {
     use tracing_subscriber::Layer as _;
@@ -203,7 +203,12 @@ fn log(usual: &str, format: LogFormat) {
     use tracing_subscriber::util::SubscriberInitExt as _;
     let filter = tracing_subscriber::EnvFilter::try_from_env("COUNTERSIGN_LOG").unwrap_or_else(|_| usual.into());
     let ours = tracing_subscriber::filter::filter_fn(|event| {
-        event.target().split("::").next() == Some("countersign") || *event.level() <= tracing::Level::WARN
+        match event.target().split("::").next() {
+            Some("countersign") => true,
+            // It warns of what its peers do: any stranger could fill the disk with it. `ssh` says how each ended.
+            Some("russh") => false,
+            _ => *event.level() <= tracing::Level::WARN,
+        }
     });
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let lines = match format {

@@ -30,6 +30,7 @@ use self::problem::Findings;
 use crate::access::kinds::{Kind, kinds};
 use crate::access::people::People;
 use crate::access::policy::{PolicyProblem, PolicySet, Vocabulary};
+use crate::access::source::Network;
 use crate::access::target::{Targets, parse_host};
 use crate::access::workflow::Workflows;
 use crate::id::{Digest, Person};
@@ -100,6 +101,14 @@ pub struct Limits {
     pub unauthenticated: usize,
     /// 16 per source (/32, /64)
     pub unauthenticated_per_source: usize,
+    /// Early drops begin here, by lot: a quarter of `unauthenticated`
+    pub early_drop_from: usize,
+    /// 60 s, while a second factor is outstanding
+    pub second_factor_grace: Duration,
+    /// Addresses that many people share: a cap of their own, no penalties (`users.md` 19)
+    pub shared_sources: Vec<Network>,
+    /// 64 per shared source
+    pub shared_unauthenticated: usize,
     /// 64
     pub channels_per_connection: usize,
     /// 10

@@ -88,6 +88,8 @@ const BROKEN: &[(&str, &str, &str, &str)] = &[
     ("countersign.toml", "[recordings]", "color = 1\n[recordings]", "countersign.toml:3:1: the file has no key \"color\"; known are bastion, egress, host, limits, listen, metrics, recordings, state"),
     ("countersign.toml", "[recordings]", "listen = [\"*:22\"]\n[recordings]", "countersign.toml:3:11: \"*:22\": invalid socket address syntax; correct it in listen"),
     ("countersign.toml", "[recordings]", "[limits]\npending = 0\n[recordings]", "countersign.toml:4:11: pending = 0 is out of range; use 1 to 100000"),
+    ("countersign.toml", "[recordings]", "[limits]\nshared_sources = [\"203.0.113.7/24\"]\n[recordings]", "countersign.toml:4:19: \"203.0.113.7/24\": it has bits beyond its length; write 203.0.113.0/24; correct it in shared_sources"),
+    ("countersign.toml", "[recordings]", "[limits]\nshared_sources = [\"2001:db8::/65\"]\n[recordings]", "countersign.toml:4:19: \"2001:db8::/65\": a source here is at most /64 long: that is what counts as one; correct it in shared_sources"),
     ("countersign.toml", "[recordings]", "[limits]\nlogin_grace = 30\n[recordings]", "countersign.toml:4:15: login_grace is an integer, not a string; write login_grace = \"…\""),
     ("countersign.toml", "[recordings]", "[recordings", "countersign.toml:3:12: unclosed table, expected `]`; write it as TOML: key = \"value\""),
 
@@ -184,6 +186,7 @@ fn what_loads_but_is_probably_not_meant_is_warned_of() {
     let odd = [
         ("policies/targets.toml", "host_keys", "principal = \"login\"\nhost_keys", "policies/targets.toml:5:13: certificates for web-1 fit every host that accepts plain logins; give the host an AuthorizedPrincipalsFile and remove this line"),
         ("policies/approvals.toml", "[\"leads\"]", "[\"leads\", \"heads\"]", "policies/approvals.toml:2:23: nobody is in the group heads; add it to somebody's groups in people.toml"),
+        ("policies/approvals.toml", "quorum = 1", "source = \"any\"", "policies/approvals.toml:3:10: a grant of lead opens from any address, not only from the one that asked; keep it for people behind a carrier's NAT, whose address changes with each connection"),
         ("policies/access.cedar", "Group::\"sre\"", "Group::\"sres\"", "policies/access.cedar:1:33: nobody is in the group \"sres\"; add it to somebody's groups in people.toml, or correct it"),
         ("policies/access.cedar", "Label::\"prod\"", "Label::\"prd\"", "policies/access.cedar:2:83: no target has the label \"prd\"; add it to a target's labels in targets.toml, or correct it"),
         ("policies/access.cedar", "resource);", "resource == Target::\"web-2\");", "policies/access.cedar:1:88: there is no target \"web-2\"; use the name in [targets.NAME], not an alias"),

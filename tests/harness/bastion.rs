@@ -173,6 +173,10 @@ impl Bastion {
         self.serve.as_ref().expect("it serves").id()
     }
 
+    pub fn is_running(&mut self) -> bool {
+        self.serve.as_mut().is_some_and(|serve| matches!(serve.try_wait(), Ok(None)))
+    }
+
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.home.path().join("bastion.log")).unwrap_or_default()
     }

@@ -27,7 +27,7 @@ use crate::access::kinds::kinds;
 use crate::access::people::{People, PersonEntry};
 use crate::access::policy::{PolicySet, Vocabulary};
 use crate::access::target::{Entry, PrincipalStyle, Targets};
-use crate::access::workflow::{Stage, Workflow, Workflows};
+use crate::access::workflow::{SourceRule, Stage, Workflow, Workflows};
 use crate::access::{Grant, VerifiedKey};
 use crate::config::{Config, Limits, RecordingSettings};
 use crate::id::Person;
@@ -110,6 +110,7 @@ fn workflow(name: &str, quorum: u32, level: Level) -> Workflow {
         linger: 5 * MINUTE,
         reason_required: false,
         reason_pattern: None,
+        source: SourceRule::Address,
     }
 }
 
