@@ -187,7 +187,7 @@ fn table() -> Table {
         rows.push((*name, key, *options, *ours));
     }
     // The same revocations for both.
-    let spec = format!("serial: 7\nserial: 100-199\nid: alice@lost\n");
+    let spec = "serial: 7\nserial: 100-199\nid: alice@lost\n";
     std::fs::create_dir_all(at.join("control")).unwrap();
     std::fs::write(at.join("spec"), spec).unwrap();
     let mut krl = Command::new(program("ssh-keygen"));
@@ -198,9 +198,9 @@ fn table() -> Table {
     let control = Control::start(&at.join("control"), &authorized, &format!("{}\n", cas.join("\n")));
     let cas = cas.map(|line| format!("{line:?}"));
     bastion.is_told("policies/people.toml", |text| {
-        let alice = format!("[people.alice]\ngroups = [\"engineers\"]\nkeys = [");
-        assert!(text.contains(&alice), "{text}");
-        let text = text.replace(&alice, &format!("{alice}{}, ", listed.join(", ")));
+        let alice = "[people.alice]\ngroups = [\"engineers\"]\nkeys = [";
+        assert!(text.contains(alice), "{text}");
+        let text = text.replace(alice, &format!("{alice}{}, ", listed.join(", ")));
         format!(
             "{text}\n[user_cas.office]\nkeys = [{}]\nlongest = \"16h\"\n\n[revoked]\nkeys = [{:?}, {:?}, {:?}]\nkey_ids = [\"alice@lost\"]\n\
              serials = {{ office = [\"7\", \"100-199\"] }}\n",
