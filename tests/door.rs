@@ -29,7 +29,7 @@ impl Door {
     fn with(limits: &'static str) -> Self {
         let metrics = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let settings = format!("[metrics]\nlisten = \"127.0.0.1:{metrics}\"\n");
-        let bastion = Bastion::with(Plan { settings, limits: Some(limits), ..Plan::default() });
+        let bastion = Bastion::with(Plan { settings, all_limits: Some(limits), ..Plan::default() });
         let pid = bastion.pid();
         Self { bastion, pid, metrics }
     }

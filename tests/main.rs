@@ -10,6 +10,7 @@ mod architecture;
 mod clients;
 mod crash;
 mod door;
+mod drain;
 mod exact;
 mod faults;
 mod flow;

@@ -29,6 +29,7 @@ impl Default for Limits {
             held_per_connection: 10,
             pending_per_person: 32,
             pending: 200,
+            drain: Duration::ZERO,
         }
     }
 }
@@ -105,6 +106,9 @@ fn recordings(file: File<'_>, fields: &mut Fields<'_>, root: &Path) -> Option<Re
     let free_floor = table.count("free_floor_mb", 0..=1_000_000).map_or(FREE_FLOOR, |mb| mb as u64 * (1 << 20));
     let single = table.boolean("single_recipient").unwrap_or(false);
     let mut key_files: Vec<PathBuf> = table.strings("key_files").iter().map(|dir| root.join(dir.get_ref())).collect();
+    if table.has("key_files") && table.lacks("key_files") {
+        file.error(table.place("key_files"), "key files would go nowhere", "write key_files = [\"key-files\"], or remove the line");
+    }
     if key_files.is_empty() {
         key_files.push(root.join("key-files"));
     }
@@ -200,9 +204,14 @@ fn limits(mut fields: Fields<'_>) -> Limits {
         held_per_connection: count("held_per_connection", default.held_per_connection),
         pending_per_person: count("pending_per_person", default.pending_per_person),
         pending: count("pending", default.pending),
+        login_grace: fields
+            .duration_within("login_grace", Duration::from_secs(1)..=Duration::from_secs(600))
+            .unwrap_or(default.login_grace),
         shared_sources: fields.words("shared_sources").into_iter().map(Spanned::into_inner).collect(),
-        login_grace: fields.duration("login_grace").unwrap_or(default.login_grace),
-        second_factor_grace: fields.duration("second_factor_grace").unwrap_or(default.second_factor_grace),
+        second_factor_grace: fields
+            .duration_within("second_factor_grace", Duration::from_secs(1)..=Duration::from_secs(600))
+            .unwrap_or(default.second_factor_grace),
+        drain: fields.duration_within("drain", Duration::from_secs(1)..=Duration::from_secs(86_400)).unwrap_or(default.drain),
     };
     fields.finish();
     limits

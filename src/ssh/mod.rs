@@ -35,7 +35,7 @@ use crate::approvals::{Approvals, Reruled};
 use crate::audit::Event;
 use crate::authority::{CertificateAuthority, HostCertificates, Keys};
 use crate::config::Directory;
-use crate::console::Console;
+use crate::console::{Console, Phase};
 use crate::id::SessionId;
 use crate::recording::{Ended, Recordings, Sealed};
 use crate::retention::disposal::{Disposal, DisposalError};
@@ -61,7 +61,11 @@ pub struct Bastion {
     unsealed: Mutex<Vec<SessionId>>,
     /// True once the node stops.
     stop: watch::Receiver<bool>,
+    /// What is told to everybody before that.
+    phase: watch::Receiver<Phase>,
     live: Live,
+    /// Sessions on a target, from their opening to their end.
+    open: Live,
     door: Arc<Door>,
 }
 
@@ -175,8 +179,12 @@ pub struct Running {
     /// Where it listens, in the order of the configuration.
     pub addresses: Vec<SocketAddr>,
     stop: watch::Sender<bool>,
+    /// True once nobody is let in any more.
+    shut: watch::Sender<bool>,
+    phase: watch::Sender<Phase>,
     tasks: Vec<JoinHandle<()>>,
     live: Live,
+    open: Live,
     directory: watch::Sender<Arc<Directory>>,
     store: Store,
     approvals: Approvals,
@@ -190,6 +198,9 @@ pub enum ReloadError {
     #[error("recordings cannot be protected as it says")]
     Protect(#[from] crate::recording::RecordError),
 }
+
+/// The longest that nobody looks whether a restart is due.
+const LOOK: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// How long the ends of sessions may take when the node stops.
 const STOP: std::time::Duration = std::time::Duration::from_secs(20);
@@ -226,9 +237,46 @@ impl Running {
         }
     }
 
+    /// Returns when an announced restart is due.
+    pub async fn due(&self) {
+        let mut phase = self.phase.subscribe();
+        loop {
+            let announced = match &*phase.borrow_and_update() {
+                Phase::Announced { at, .. } => Some(*at),
+                Phase::Serving | Phase::Draining { .. } => None,
+            };
+            let now = Timestamp::now();
+            if announced.is_some_and(|at| at <= now) {
+                return;
+            }
+            // Short steps: the wall clock may be set meanwhile.
+            let left = announced.map_or(LOOK, |at| at.since(now).min(LOOK));
+            tokio::select! {
+                _ = phase.changed() => {}
+                () = tokio::time::sleep(left) => {}
+            }
+        }
+    }
+
+    /// Lets nobody and nothing new in, tells everybody, and waits for what runs: until it has ended by
+    /// itself, or as long as `[limits] drain` says.
+    pub async fn drain(&self) {
+        let longest = self.directory.borrow().config.limits.drain;
+        self.shut.send_replace(true);
+        self.phase.send_replace(Phase::Draining { at: Timestamp::now().plus(longest) });
+        let mut open = self.open.0.subscribe();
+        let _ = tokio::time::timeout(longest, open.wait_for(|count| *count == 0)).await;
+    }
+
+    /// How many sessions run on targets.
+    pub fn open(&self) -> usize {
+        *self.open.0.borrow()
+    }
+
     /// Stops accepting, ends every session with a word, and waits until their recordings are sealed. What
     /// is not sealed within [`STOP`] is sealed at the next start.
     pub async fn stop(self) {
+        self.shut.send_replace(true);
         self.stop.send_replace(true);
         for task in self.tasks {
             let _ = task.await;
@@ -260,7 +308,8 @@ pub async fn start(parts: Parts) -> std::io::Result<Running> {
     let Parts { directory: reload, keys, store, approvals, recordings, log, clock, disposal, handed_over } = parts;
     let directory = reload.subscribe();
     let (stop, stopped) = watch::channel(false);
-    let live = Live(watch::Sender::new(0));
+    let (shut, closed) = watch::channel(false);
+    let (live, open) = (Live(watch::Sender::new(0)), Live(watch::Sender::new(0)));
     let console = Console::new(approvals.clone(), store.clone(), recordings.clone(), log.clone(), disposal.clone(), directory.clone());
     let (listen, metrics) = {
         let config = &directory.borrow().config;
@@ -271,6 +320,7 @@ pub async fn start(parts: Parts) -> std::io::Result<Running> {
         None => None,
     };
     let (kept_store, kept_approvals, kept_recordings) = (store.clone(), approvals.clone(), recordings.clone());
+    let phase = console.phase.clone();
     let door = Arc::<Door>::default();
     let bastion = Arc::new(Bastion {
         directory,
@@ -285,7 +335,9 @@ pub async fn start(parts: Parts) -> std::io::Result<Running> {
         console,
         unsealed: Mutex::new(Vec::new()),
         stop: stopped.clone(),
+        phase: phase.subscribe(),
         live: live.clone(),
+        open: open.clone(),
         door: door.clone(),
     });
     let (mut addresses, mut tasks) = (Vec::new(), Vec::new());
@@ -301,7 +353,7 @@ pub async fn start(parts: Parts) -> std::io::Result<Running> {
     }
     for listener in listeners {
         addresses.push(listener.local_addr()?);
-        tasks.push(tokio::spawn(listener::accept(bastion.clone(), listener, stopped.clone())));
+        tasks.push(tokio::spawn(listener::accept(bastion.clone(), listener, closed.clone())));
     }
     if let Some((listener, console)) = for_monitors {
         tasks.push(tokio::spawn(crate::metrics::serve(listener, console, Box::new(move || door.crowd()), stopped.clone())));
@@ -311,8 +363,11 @@ pub async fn start(parts: Parts) -> std::io::Result<Running> {
     Ok(Running {
         addresses,
         stop,
+        shut,
+        phase,
         tasks,
         live,
+        open,
         directory: reload,
         store: kept_store,
         approvals: kept_approvals,

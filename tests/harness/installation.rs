@@ -24,10 +24,12 @@ pub struct Plan {
     pub settings: String,
     /// `retention.toml`, where not the usual.
     pub retention: Option<&'static str>,
+    /// More lines of `[limits]`.
+    pub limits: String,
     /// More lines of its `[recordings]`.
     pub recordings: String,
     /// `[limits]`, where not those for tests whose clients all come from one address, often.
-    pub limits: Option<&'static str>,
+    pub all_limits: Option<&'static str>,
     /// The recordings lie on a file system of this size in megabytes, the bastion's own.
     pub tmpfs: Option<u32>,
 }
@@ -93,11 +95,12 @@ impl Installation {
             "bastion = \"test\"\nhost = \"bastion\"\nlisten = [\"127.0.0.1:0\"]\nstate = \"var/state\"\n{}
 [recordings]\ndir = \"var/recordings\"\nkey_files = [\"var/key-files\"]\nsingle_recipient = true\n{}
 [recordings.auditors]\ncarol = \"{}\"\n
-[limits]\n{}\n",
+[limits]\n{}\n{}\n",
             plan.settings,
             plan.recordings,
             public(&self.key_of("carol")),
-            plan.limits.unwrap_or(ROOMY),
+            plan.all_limits.unwrap_or(ROOMY),
+            plan.limits,
         );
         let people: String = PEOPLE
             .iter()

@@ -146,9 +146,8 @@ impl Plan {
         let period = |text: &str| text.parse().unwrap();
         let year = Schedule { name: "year".parse().unwrap(), keep_at_least: period("90d"), delete_after: period("1y") };
         let targets = Targets::new(self.targets.clone(), self.families.clone()).unwrap();
-        let policy =
-            PolicySet::parse(&self.policy, &Vocabulary { workflows: self.workflows.keys().cloned().collect(), ..Vocabulary::default() })
-                .unwrap();
+        let known = Vocabulary { workflows: self.workflows.keys().cloned().collect(), ..Vocabulary::default() };
+        let policy = PolicySet::parse(&self.policy, &known).unwrap();
         Directory {
             root: "/".into(),
             config: Config {
