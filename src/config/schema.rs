@@ -64,6 +64,8 @@ pub(super) enum Shape {
     Tables,
     /// `carol = "…"`
     NamedTexts,
+    /// `office = ["…"]`
+    NamedLists,
     /// `[[case]]`
     ListOfTables,
 }
@@ -82,6 +84,7 @@ impl Shape {
             | Shape::Choice(_)
             | Shape::Tables
             | Shape::NamedTexts
+            | Shape::NamedLists
             | Shape::ListOfTables => 3,
         }
     }
@@ -209,6 +212,7 @@ fn property(kind: FileKind, path: &str, shape: &Shape, tables: &BTreeMap<String,
             }
         }
         Shape::NamedTexts => json!({ "type": "object", "additionalProperties": { "type": "string" } }),
+        Shape::NamedLists => json!({ "type": "object", "additionalProperties": { "type": "array", "items": { "type": "string" } } }),
         Shape::ListOfTables => json!({ "type": "array", "items": object(kind, &format!("{path}/*"), tables) }),
     };
     let plain = path.replace("/**", "/*");
@@ -243,7 +247,11 @@ const DESCRIPTIONS: &[(FileKind, &str, &str)] = &[
     (FileKind::People, "/people/*/groups", "What access.cedar and approvals.toml speak of"),
     (FileKind::People, "/people/*/keys", "Public keys, as in a .pub file; a key names one person"),
     (FileKind::People, "/people/*/accounts", "Names elsewhere: chat, directory"),
-    (FileKind::People, "/revoked", "Keys that name nobody, wherever they are listed"),
+    (FileKind::People, "/people/*/second_factor", "When this person is asked for the code of their second factor"),
+    (FileKind::People, "/second_factor", "When everybody who has a second factor is asked for its code"),
+    (FileKind::People, "/user_cas", "CAs whose certificates name persons: one principal, the person's name"),
+    (FileKind::People, "/user_cas/*/longest", "No certificate may be valid for longer; 24h where nothing is said"),
+    (FileKind::People, "/revoked", "Keys and certificates that name nobody, wherever they are listed"),
     (FileKind::Targets, "/targets", "The hosts behind the bastion"),
     (FileKind::Targets, "/targets/*/address", "host, host:port, 10.0.0.5:22 or [2001:db8::5]:22"),
     (FileKind::Targets, "/targets/*/labels", "What access.cedar speaks of: env=prod, or a plain word"),
@@ -413,7 +421,12 @@ drain = "10m"
             keys(&of(kind), "", &mut all);
             let untyped: Vec<_> = all.iter().filter(|(_, typed)| !typed).collect();
             assert!(untyped.is_empty(), "{}: {untyped:?}", kind.name());
-            assert!(kind == FileKind::Targets || !of(kind).to_string().contains("patternProperties"), "only targets have patterns");
+            assert!(
+                kind == FileKind::Targets || !of(kind).to_string().contains("patternProperties"),
+                "only targets have patterns, not {}: {:#}",
+                kind.name(),
+                of(kind)
+            );
             for (_, path, _) in DESCRIPTIONS.iter().filter(|(of, _, _)| *of == kind) {
                 assert!(all.iter().any(|(known, _)| known == path), "{}: there is no {path}", kind.name());
             }
