@@ -85,7 +85,7 @@ const BROKEN: &[(&str, &str, &str, &str)] = &[
     ("countersign.toml", "mode = \"plain\"", "auditors = { carol = \"sk-ssh-ed25519@openssh.com AAAA\" }", "countersign.toml:4:22: nothing can be encrypted to the key of carol; sk-ssh-ed25519@openssh.com keys sign, but nothing can be encrypted to them; make one with ssh-keygen -t ed25519 or age-keygen"),
     ("countersign.toml", "mode = \"plain\"", "mode = \"plain\"\nkey_files = [\"recordings/keys\"]", "countersign.toml:5:13: key files in recordings/keys would be copied with the recordings they open; keep them in a directory of their own: key_files = [\"key-files\"]"),
     ("countersign.toml", "\"plain\"", "\"encrypted\"", "countersign.toml:4:8: mode cannot be \"encrypted\"; use sealed or plain"),
-    ("countersign.toml", "[recordings]", "color = 1\n[recordings]", "countersign.toml:3:1: the file has no key \"color\"; known are bastion, egress, host, limits, listen, recordings, state"),
+    ("countersign.toml", "[recordings]", "color = 1\n[recordings]", "countersign.toml:3:1: the file has no key \"color\"; known are bastion, egress, host, limits, listen, metrics, recordings, state"),
     ("countersign.toml", "[recordings]", "listen = [\"*:22\"]\n[recordings]", "countersign.toml:3:11: \"*:22\": invalid socket address syntax; correct it in listen"),
     ("countersign.toml", "[recordings]", "[limits]\npending = 0\n[recordings]", "countersign.toml:4:11: pending = 0 is out of range; use 1 to 100000"),
     ("countersign.toml", "[recordings]", "[limits]\nlogin_grace = 30\n[recordings]", "countersign.toml:4:15: login_grace is an integer, not a string; write login_grace = \"…\""),

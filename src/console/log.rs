@@ -61,10 +61,11 @@ impl Act<'_> {
     }
 
     fn may_audit(&self) -> Result<(), Refusal> {
-        let may = |target| self.directory.policy.may(self.who.person(), self.who.groups(), ConsoleAction::Audit, target, self.now);
-        let kinds = &self.directory.kinds;
-        let all = !kinds.is_empty() && kinds.iter().all(|kind| may(&kind.like));
-        if all { Ok(()) } else { Err(self.refusal(RefusalKind::Refused, "the audit log", "is for those who may audit every target")) }
+        if self.may_everywhere(ConsoleAction::Audit) {
+            Ok(())
+        } else {
+            Err(self.refusal(RefusalKind::Refused, "the audit log", "is for those who may audit every target"))
+        }
     }
 
     /// For what an operator does to the files of a bastion, on its own machine.

@@ -128,6 +128,11 @@ impl PolicySet {
         failure(&base).is_none() && base.decision() == Decision::Allow
     }
 
+    /// The targets and patterns that some policy names.
+    pub fn named(&self) -> impl Iterator<Item = &str> {
+        self.named.iter().map(String::as_str)
+    }
+
     /// What policies can know of a target: its labels, and those of its names (its own, its pattern's) that
     /// some policy writes down. Two targets of which they see the same are ruled alike.
     pub fn sees<'t>(&self, target: &'t Target) -> (Vec<&'t str>, Vec<&'t str>) {
