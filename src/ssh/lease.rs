@@ -12,6 +12,7 @@ use super::Bastion;
 use crate::access::{Grant, OpeningContext};
 use crate::approvals::{self, Approvals};
 use crate::config::Directory;
+use crate::console::Phase;
 use crate::id::RequestId;
 use crate::time::{Timestamp, boottime, short};
 use crate::transcript::Outcome;
@@ -30,6 +31,8 @@ const STALENESS: Duration = Duration::from_secs(60);
 pub enum Notice {
     /// The window closes in about this long.
     EndsIn(Duration),
+    /// Something that everybody is told.
+    Said(String),
     Over(Outcome),
 }
 
@@ -47,6 +50,7 @@ enum Woken {
     Clock,
     Look,
     Policy,
+    Phase,
     Stop,
 }
 
@@ -59,6 +63,8 @@ pub struct Lease {
     warnings: Vec<Duration>,
     hints: broadcast::Receiver<RequestId>,
     stop: watch::Receiver<bool>,
+    phase: watch::Receiver<Phase>,
+    announced: bool,
     second: tokio::time::Interval,
     look: tokio::time::Interval,
     known_good: Duration,
@@ -85,6 +91,9 @@ impl Lease {
         };
         let words = Words { ended, again: format!("ssh {}={}@{}", grant.login, grant.target.id, bastion.directory().config.host) };
         let left = grant.ends_at.map(|ends| ends.since(Timestamp::now()));
+        let mut phase = bastion.phase.clone();
+        // An announcement from before is news to who comes now.
+        phase.mark_changed();
         let mut second = interval(Duration::from_secs(1));
         second.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self {
@@ -94,6 +103,8 @@ impl Lease {
             warnings: WARNINGS.into_iter().filter(|warning| left.is_some_and(|left| left > *warning)).collect(),
             hints: bastion.approvals.hints(),
             stop: bastion.stop.clone(),
+            phase,
+            announced: false,
             second,
             look: interval(LOOK),
             known_good: boottime(),
@@ -113,14 +124,14 @@ impl Lease {
             Outcome::Revoked { by, why } if why.is_empty() => format!("revoked by {by}. {goes_on}"),
             Outcome::Revoked { by, why } => format!("revoked by {by}: {}. {goes_on}", crate::console::visible(why)),
             Outcome::Killed { by, why } => format!("ended by {by}: {}", crate::console::visible(why)),
-            _ => format!("the bastion is stopping; in a moment: {again}"),
+            _ => format!("the bastion is stopping{}; in a moment: {again}", self.comes_back(Timestamp::now())),
         }
     }
 
     /// Waits for the next notice; may be dropped and called again at any time.
     pub async fn next(&mut self) -> Notice {
         loop {
-            let Self { second, hints, look, stop, standing, .. } = self;
+            let Self { second, hints, look, stop, standing, phase, .. } = self;
             let woken = tokio::select! {
                 _ = second.tick(), if self.ends.is_some() => Woken::Clock,
                 hint = hints.recv(), if self.request.is_some() => match hint {
@@ -130,17 +141,46 @@ impl Lease {
                 },
                 _ = look.tick(), if self.request.is_some() => Woken::Look,
                 changed = standing.changes.changed() => if changed.is_ok() { Woken::Policy } else { Woken::Stop },
+                Ok(()) = phase.changed() => Woken::Phase,
                 () = super::stopped(stop) => Woken::Stop,
             };
             let notice = match woken {
                 Woken::Clock => self.clock(boottime()),
                 Woken::Look => self.look().await,
                 Woken::Policy => self.policy(),
+                Woken::Phase => self.phase(Timestamp::now()),
                 Woken::Stop => Some(Notice::Over(Outcome::Shutdown)),
             };
             if let Some(notice) = notice {
                 return notice;
             }
+        }
+    }
+
+    /// `users.md` 24: nobody who is told has to guess what it costs them.
+    fn phase(&mut self, now: Timestamp) -> Option<Notice> {
+        let phase = self.phase.borrow_and_update().clone();
+        match phase.words(now) {
+            // At once: the goodbye says it.
+            Some(_) if phase.ends_at().is_some_and(|at| at <= now) => None,
+            Some(announced) => {
+                self.announced = true;
+                Some(Notice::Said(format!("{announced}{}", self.comes_back(now))))
+            }
+            None if std::mem::take(&mut self.announced) => Some(Notice::Said("bastion goes on".into())),
+            None => None,
+        }
+    }
+
+    /// `; K7Q3FM stays valid to 23:05Z, the same command brings you back`
+    fn comes_back(&self, now: Timestamp) -> String {
+        let restart = self.phase.borrow().ends_at().unwrap_or(now);
+        match (self.request, self.grant.ends_at) {
+            (Some(id), Some(ends)) if ends > restart => {
+                format!("; {id} stays valid to {}, the same command brings you back", ends.clock())
+            }
+            (Some(_), _) => String::new(),
+            (None, _) => "; the same command brings you back".into(),
         }
     }
 

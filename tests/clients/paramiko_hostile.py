@@ -74,8 +74,10 @@ def as_command(transport, name):
         channel.exec_command(name)
     except paramiko.SSHException:
         # Longer than any command: the request itself is refused.
+        channel.close()
         return "refused"
     status, said = ended(channel)
+    channel.close()
     clean("command", name, said)
     return status
 
@@ -103,6 +105,7 @@ class Wire:
         writer.start()
         heard = [self.hear(name)[0] for name, _, _ in calls]
         writer.join()
+        self.channel.close()
         return heard
 
 
