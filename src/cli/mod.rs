@@ -21,6 +21,7 @@ pub mod sign;
 mod supervised;
 mod targets;
 mod terminal;
+mod totp;
 mod trust;
 mod verify;
 
@@ -97,6 +98,11 @@ enum Command {
         #[arg(long, value_name = "text|json", default_value = "text", env = "COUNTERSIGN_LOG_FORMAT")]
         log: LogFormat,
     },
+    /// Give persons a second factor, or take it away
+    Totp {
+        #[command(subcommand)]
+        what: totp::Totp,
+    },
     #[command(flatten)]
     Verb(Verb),
 }
@@ -161,7 +167,12 @@ fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, u8> {
                 Err(usage)
             }
         },
-        Command::Demo { .. } | Command::Init { .. } | Command::Check { .. } | Command::Clock { .. } | Command::Serve { .. } => Ok(cli),
+        Command::Demo { .. }
+        | Command::Init { .. }
+        | Command::Check { .. }
+        | Command::Clock { .. }
+        | Command::Serve { .. }
+        | Command::Totp { .. } => Ok(cli),
     }
 }
 
@@ -179,6 +190,7 @@ async fn run(cli: Cli) -> anyhow::Result<u8> {
             log("countersign=info", format);
             serve::run(dir).await
         }
+        Command::Totp { what } => totp::run(what).map(|()| 0),
         Command::Verb(Verb::Policy(PolicyArgs { what: PolicyWhat::Test { dir } })) => policy::test(&dir, cli.json),
         Command::Verb(Verb::Policy(PolicyArgs { what: PolicyWhat::Explain(args) })) => policy::explain(&args, cli.json),
         Command::Verb(Verb::Help) => {

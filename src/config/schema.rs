@@ -201,7 +201,8 @@ fn property(kind: FileKind, path: &str, shape: &Shape, tables: &BTreeMap<String,
         Shape::Tables => {
             let one = object(kind, &format!("{path}/*"), tables);
             let pattern = object(kind, &format!("{path}/**"), tables);
-            if one == pattern {
+            // Most readers take no such name at all.
+            if one == pattern || !tables.contains_key(&format!("{path}/**")) {
                 json!({ "type": "object", "additionalProperties": one })
             } else {
                 json!({ "type": "object", "patternProperties": { "[*]": pattern }, "additionalProperties": one })
