@@ -41,8 +41,7 @@ impl Canaries {
 
 impl Act<'_> {
     pub(super) async fn auditors(&self) -> Result<Reply, Refusal> {
-        let some = self.directory.targets.iter().any(|target| self.may_on(&target.id, ConsoleAction::Replay));
-        if !some {
+        if !self.may_somewhere(ConsoleAction::Replay) {
             return Err(self.refusal(RefusalKind::Refused, "the list of auditors", "is for those who may replay"));
         }
         let proven = self.console.store.proofs().await.map_err(|error| self.down(&error))?;

@@ -4,11 +4,14 @@
 //! A target that is not in the directory any more has no labels to rule on: nobody replays there until
 //! an operator lists it again.
 
+use std::collections::BTreeMap;
+
 use super::execute::Act;
 use super::grammar::{Purpose, SessionWord, SessionsArgs};
 use super::render::when;
 use super::reply::{Evidence, Expired, LogRow, Next, RecordingLine, Refusal, RefusalKind, Reply, SessionLine};
 use crate::access::ConsoleAction;
+use crate::access::kinds::Kind;
 use crate::audit::Event;
 use crate::id::TargetId;
 use crate::recording::Part;
@@ -39,7 +42,13 @@ impl Act<'_> {
             limit: READ,
         };
         let rows = self.console.store.sessions(&filter).await.map_err(|error| self.down(&error))?;
-        Ok(Reply::Sessions(rows.iter().filter(|row| self.lists(row)).take(SHOWN).map(line).collect()))
+        // Many rows are of few targets.
+        let mut audits: BTreeMap<TargetId, bool> = BTreeMap::new();
+        let mut lists = |row: &SessionRow| {
+            let mut may = || *audits.entry(row.target.clone()).or_insert_with(|| self.may_on(&row.target, ConsoleAction::Replay));
+            row.person == *self.who.person() || may()
+        };
+        Ok(Reply::Sessions(rows.iter().filter(|row| lists(row)).take(SHOWN).map(line).collect()))
     }
 
     /// Finds the recording that is meant, and writes down that it is about to be seen.
@@ -157,17 +166,23 @@ impl Act<'_> {
         refusal
     }
 
-    fn lists(&self, row: &SessionRow) -> bool {
-        row.person == *self.who.person() || self.audits(&row.target)
-    }
-
-    fn audits(&self, target: &TargetId) -> bool {
-        self.may_on(target, ConsoleAction::Replay)
-    }
-
     pub(super) fn may_on(&self, target: &TargetId, action: ConsoleAction) -> bool {
         let target = self.directory.targets.find(target.as_str());
         target.is_some_and(|target| self.directory.policy.may(self.who.person(), self.who.groups(), action, &target, self.now))
+    }
+
+    /// On every target that there is; on none where there is none.
+    pub(super) fn may_everywhere(&self, action: ConsoleAction) -> bool {
+        !self.directory.kinds.is_empty() && self.directory.kinds.iter().all(|kind| self.may_on_kind(kind, action))
+    }
+
+    /// On some target.
+    pub(super) fn may_somewhere(&self, action: ConsoleAction) -> bool {
+        self.directory.kinds.iter().any(|kind| self.may_on_kind(kind, action))
+    }
+
+    fn may_on_kind(&self, kind: &Kind, action: ConsoleAction) -> bool {
+        self.directory.policy.may(self.who.person(), self.who.groups(), action, &kind.like, self.now)
     }
 
     /// A target's id by its name or alias; a target that has left the directory by its id.

@@ -144,6 +144,11 @@ impl PolicySet {
         failure(&base).is_none() && base.decision() == Decision::Allow
     }
 
+    /// The targets and patterns that some policy names.
+    pub fn named(&self) -> impl Iterator<Item = &str> {
+        self.named.iter().map(String::as_str)
+    }
+
     /// Which policies permit a console action, or which one does not.
     pub fn why(
         &self,
