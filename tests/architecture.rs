@@ -27,7 +27,8 @@ const WALLS: [(&str, &[&str]); 9] = [
 ];
 
 /// A permission is made in one place (house style 7).
-const MADE_IN: [(&str, &str); 2] = [("Grant::opened(", "store/grants.rs"), ("VerifiedKey::proven(", "ssh/login.rs")];
+const MADE_IN: [(&str, &str); 3] =
+    [("Grant::opened(", "store/grants.rs"), ("Probe::logged(", "store/probes.rs"), ("VerifiedKey::proven(", "ssh/login.rs")];
 
 /// Modules that guard something: each opens by saying what is always true.
 const GUARDS: [&str; 7] = ["access/", "audit/", "authority/", "recording/", "ssh/", "store/", "transcript/"];

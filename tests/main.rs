@@ -7,6 +7,7 @@
 
 mod approvals;
 mod architecture;
+mod ca;
 mod clients;
 mod crash;
 mod exact;
@@ -15,6 +16,7 @@ mod flow;
 mod fuzz;
 mod harness;
 mod held;
+mod hosts;
 mod names;
 mod reload;
 mod sealed;

@@ -10,6 +10,7 @@ pub mod grant;
 pub mod people;
 pub mod policy;
 pub mod principal;
+pub mod probe;
 pub mod request;
 pub mod ruling;
 pub mod scope;

@@ -1,6 +1,7 @@
 //! The persons, the groups they are in and the keys that name them. Filled by `config`, asked by all.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use russh::keys::ssh_key::{HashAlg, PublicKey};
 
@@ -21,6 +22,7 @@ pub struct PersonEntry {
 pub struct People {
     by_name: BTreeMap<Person, PersonEntry>,
     by_fingerprint: BTreeMap<String, Person>,
+    revoked: Arc<BTreeSet<String>>,
 }
 
 /// Two persons list the same key.
@@ -35,7 +37,7 @@ pub struct SharedKey {
 impl People {
     /// Takes everybody but the keys in `revoked` (`SHA256:…`), which name nobody any more.
     pub fn new(entries: Vec<PersonEntry>, revoked: &[String]) -> Result<Self, SharedKey> {
-        let mut people = Self::default();
+        let mut people = Self { revoked: Arc::new(revoked.iter().cloned().collect()), ..Self::default() };
         for entry in entries {
             for key in &entry.keys {
                 let fingerprint = key.fingerprint(HashAlg::Sha256).to_string();
@@ -50,6 +52,11 @@ impl People {
             entry.keys.retain(|key| people.by_fingerprint.contains_key(&key.fingerprint(HashAlg::Sha256).to_string()));
         }
         Ok(people)
+    }
+
+    /// Keys that are believed nowhere any more, whoever shows them: `SHA256:…`.
+    pub fn revoked(&self) -> &Arc<BTreeSet<String>> {
+        &self.revoked
     }
 
     /// Returns the person who lists exactly this key.

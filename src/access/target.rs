@@ -1,6 +1,7 @@
 //! A host behind the bastion, and by what it is recognised.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use russh::keys::ssh_key::{HashAlg, PublicKey};
 
@@ -22,6 +23,8 @@ pub struct Target {
     pub host_keys: Vec<PublicKey>,
     pub host_cas: Vec<PublicKey>,
     pub principal: PrincipalStyle,
+    /// Fingerprints that nothing is believed of any more, though it were pinned or certified.
+    pub revoked: Arc<BTreeSet<String>>,
 }
 
 /// Which principal a certificate for this target carries.
@@ -40,6 +43,12 @@ impl Target {
             PrincipalStyle::LoginAtTarget => format!("{login}@{}", self.id),
             PrincipalStyle::Login => login.to_string(),
         }
+    }
+
+    /// Every name by which people may call it: id, aliases, and the host where it is a name.
+    pub fn names(&self) -> BTreeSet<String> {
+        let host = self.host.to_ascii_lowercase();
+        std::iter::once(&self.id).chain(&self.aliases).map(ToString::to_string).chain([host]).collect()
     }
 
     /// The accounts that this person may name here: those listed, or their own name where none is.

@@ -7,7 +7,9 @@ use anyhow::Context as _;
 
 use super::init::KEYS;
 use crate::access::decision::Level;
+use crate::authority::PublicKeys;
 use crate::config::{Directory, Problem, cases};
+use crate::console::with_causes;
 
 /// Everything is in order; there may be warnings.
 const IN_ORDER: u8 = 0;
@@ -28,7 +30,7 @@ fn report(dir: &Path, out: &mut impl Write) -> std::io::Result<u8> {
         let (failed, count) = cases::run_counted(directory);
         errors.extend(failed);
         cases = count;
-        warnings.extend(missing_keys(dir));
+        warnings.extend(missing_keys(directory, dir));
     }
     for error in &errors {
         writeln!(out, "{error}")?;
@@ -72,12 +74,26 @@ fn advise(directory: &Directory, out: &mut impl Write) -> std::io::Result<()> {
     Ok(())
 }
 
-fn missing_keys(dir: &Path) -> Vec<Problem> {
-    let keys = KEYS.map(|name| dir.join("keys").join(name));
-    let missing = keys.iter().filter(|path| !path.exists());
-    missing
-        .map(|path| Problem::whole(path, "this key is missing: the bastion will not start", "restore it, or begin with countersign init"))
-        .collect()
+fn missing_keys(directory: &Directory, dir: &Path) -> Vec<Problem> {
+    let plan = &directory.config.keys;
+    let own = KEYS.map(|name| dir.join("keys").join(name));
+    // The CAs may be elsewhere, or in an agent.
+    let own = own.iter().filter(|path| !path.ends_with("user_ca") && !path.ends_with("host_ca"));
+    let keys = own.chain(plan.user_ca.all()).chain(plan.host_ca.all()).filter(|path| !path.exists());
+    let fix = "restore it, or begin with countersign init";
+    let mut found: Vec<Problem> = keys.map(|path| Problem::whole(path, "this key is missing: the bastion will not start", fix)).collect();
+    match PublicKeys::read(plan) {
+        Ok(keys) if keys.emergency.is_none() => {
+            let what = "there is no emergency CA: when this bastion is down nobody gets in";
+            let fix = "docs/emergency.md makes one; then enrol the targets again";
+            found.push(Problem::whole(&plan.dir.join("emergency_ca.pub"), what, fix));
+        }
+        Err(error) if found.is_empty() => {
+            found.push(Problem::whole(&plan.dir, with_causes(&error), "the bastion will not start: correct it"))
+        }
+        Ok(_) | Err(_) => {}
+    }
+    found
 }
 
 fn some(n: usize, of: &str) -> String {

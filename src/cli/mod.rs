@@ -6,6 +6,7 @@
 mod approve;
 mod audit;
 pub mod bastion;
+mod ca;
 pub mod check;
 mod clock;
 mod companion;
@@ -80,6 +81,11 @@ enum Command {
         #[command(subcommand)]
         what: ClockWhat,
     },
+    /// What targets and laptops need of this bastion's keys
+    Ca {
+        #[command(subcommand)]
+        what: ca::CaWhat,
+    },
     /// Run the bastion
     Serve {
         #[arg(short = 'c', value_name = "DIR")]
@@ -140,7 +146,12 @@ fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, u8> {
                 Err(usage)
             }
         },
-        Command::Demo { .. } | Command::Init { .. } | Command::Check { .. } | Command::Clock { .. } | Command::Serve { .. } => Ok(cli),
+        Command::Demo { .. }
+        | Command::Init { .. }
+        | Command::Check { .. }
+        | Command::Clock { .. }
+        | Command::Ca { .. }
+        | Command::Serve { .. } => Ok(cli),
     }
 }
 
@@ -153,6 +164,7 @@ async fn run(cli: Cli) -> anyhow::Result<u8> {
         Command::Init { dir, host, auditor } => init::run(&dir, host.as_deref(), &auditor).map(|()| 0),
         Command::Check { dir } => check::run(&dir),
         Command::Clock { what: ClockWhat::Accept { dir } } => clock::accept(&dir).await.map(|()| 0),
+        Command::Ca { what } => ca::run(what, cli.json).await,
         Command::Serve { dir } => {
             log("countersign=info");
             serve::run(dir).await

@@ -6,9 +6,11 @@
 
 mod approvals;
 pub mod cases;
+pub mod client;
 mod fields;
 mod files;
 pub mod key;
+mod keys;
 pub mod modes;
 mod people;
 mod problem;
@@ -22,6 +24,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use self::client::ClientSettings;
 use self::fields::File;
 use self::files::Files;
 use self::problem::Findings;
@@ -29,6 +32,7 @@ use crate::access::people::People;
 use crate::access::policy::{PolicyProblem, PolicySet, Vocabulary};
 use crate::access::target::Targets;
 use crate::access::workflow::Workflows;
+use crate::authority::KeyPlan;
 use crate::id::{Digest, Person};
 use crate::recording::{Durability, Protection};
 use crate::retention::schedule::Schedules;
@@ -67,6 +71,16 @@ pub struct Config {
     /// Address that targets see, where it is not the socket's own.
     pub egress: Option<IpAddr>,
     pub limits: Limits,
+    pub keys: KeyPlan,
+    pub client: ClientSettings,
+}
+
+impl Config {
+    /// Where laptops dial: host and port.
+    pub fn dialled(&self) -> (String, u16) {
+        let port = self.listen.first().map(SocketAddr::port).filter(|port| *port != 0).unwrap_or(22);
+        self.client.address.clone().unwrap_or_else(|| (self.host.clone(), port))
+    }
 }
 
 /// `[recordings]`.

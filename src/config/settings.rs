@@ -9,7 +9,7 @@ use toml::Spanned;
 
 use super::fields::{Fields, File};
 use super::targets::parse_host;
-use super::{Config, Limits, RecordingSettings};
+use super::{Config, Limits, RecordingSettings, client, keys};
 use crate::id::Person;
 use crate::recording::{Durability, Protection};
 use crate::transcript::envelope::Recipient;
@@ -49,8 +49,10 @@ pub(super) fn read(file: File<'_>, root: &Path) -> Option<Config> {
         let egress = fields.word("egress").map(Spanned::into_inner);
         let recordings = recordings(file, &mut fields, root);
         let limits = fields.table("limits").map_or_else(Limits::default, limits);
+        let keys = keys::read(file, &mut fields, root);
+        let client = client::read(file, &mut fields);
         fields.finish();
-        Some(Config { bastion: bastion?, host: host?, listen, state, recordings: recordings?, egress, limits })
+        Some(Config { bastion: bastion?, host: host?, listen, state, recordings: recordings?, egress, limits, keys, client })
     })
 }
 

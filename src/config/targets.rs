@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr};
 
-use russh::keys::ssh_key::PublicKey;
+use russh::keys::ssh_key::{HashAlg, PublicKey};
 use toml::Spanned;
 
 use super::fields::{Fields, File};
@@ -20,7 +20,7 @@ pub(super) fn read(file: File<'_>, people: &People) -> Targets {
         let mut targets = Vec::new();
         for (name, table) in fields.tables("targets") {
             let at = name.span().start;
-            let target = target(file, &name, table);
+            let target = target(file, &name, table, people);
             let Some(mut target) = target else { continue };
             let aliases = std::mem::take(&mut target.1);
             let mut target = target.0;
@@ -67,7 +67,7 @@ fn is_free(file: File<'_>, name: &Spanned<TargetId>, of: &TargetId, people: &Peo
     }
 }
 
-fn target(file: File<'_>, name: &Spanned<&str>, mut fields: Fields<'_>) -> Option<(Target, Vec<Spanned<TargetId>>)> {
+fn target(file: File<'_>, name: &Spanned<&str>, mut fields: Fields<'_>, people: &People) -> Option<(Target, Vec<Spanned<TargetId>>)> {
     let at = name.span().start;
     let id = match name.get_ref().parse::<TargetId>() {
         Ok(id) => Some(id),
@@ -98,6 +98,16 @@ fn target(file: File<'_>, name: &Spanned<&str>, mut fields: Fields<'_>) -> Optio
     let bare = |keys: Vec<(usize, PublicKey)>| keys.into_iter().map(|(_, key)| key).collect::<Vec<_>>();
     let host_keys = bare(keys(file, &mut fields, "host_keys"));
     let host_cas = bare(keys(file, &mut fields, "host_ca"));
+    for key in host_keys.iter().chain(&host_cas) {
+        let fingerprint = key.fingerprint(HashAlg::Sha256).to_string();
+        if people.revoked().contains(&fingerprint) {
+            file.error(
+                at,
+                format!("{} is recognised by {fingerprint}, which is revoked", name.get_ref()),
+                "remove it here, or from [revoked] of people.toml",
+            );
+        }
+    }
     if fields.lacks("host_keys") && fields.lacks("host_ca") {
         let fix = "add host_keys = [\"ssh-ed25519 …\"] (ssh-keyscan HOST, compared on the host's own console) or host_ca";
         file.error(at, format!("{} has neither host_keys nor host_ca: nothing proves that it is the host", name.get_ref()), fix);
@@ -110,7 +120,8 @@ fn target(file: File<'_>, name: &Spanned<&str>, mut fields: Fields<'_>) -> Optio
     fields.finish();
     let (host, port) = address?;
     let principal = principal.unwrap_or(PrincipalStyle::LoginAtTarget);
-    Some((Target { id: id?, host, port, aliases: BTreeSet::new(), labels, logins, host_keys, host_cas, principal }, aliases))
+    let revoked = people.revoked().clone();
+    Some((Target { id: id?, host, port, aliases: BTreeSet::new(), labels, logins, host_keys, host_cas, principal, revoked }, aliases))
 }
 
 fn labels(file: File<'_>, fields: &mut Fields<'_>) -> BTreeSet<String> {

@@ -19,6 +19,7 @@ mod retention;
 mod run;
 mod serve;
 mod sessions;
+pub mod setup;
 mod streams;
 mod targets;
 pub mod text;

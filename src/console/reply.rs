@@ -51,6 +51,8 @@ pub enum Reply {
     },
     /// Lines of an exported log, in order; the last answer has none.
     AuditLines(Vec<String>),
+    /// A file for a laptop.
+    Setup(String),
     Whoami(Whoami),
     Help(String),
 }

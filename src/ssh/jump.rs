@@ -30,8 +30,14 @@ pub async fn serve(
     let now = Timestamp::now();
     let directory = bastion.directory();
     let target = named(&directory, &host, port).filter(|target| bastion.may_ask(&principal, target, now)).cloned();
-    let certificate = target.as_ref().map(|target| bastion.host_certificates.for_target(target, now));
-    let (Some(target), Some(Ok(certificate))) = (target, certificate) else {
+    let certificate = match &target {
+        Some(target) => bastion.host_certificates.for_target(target, now).await.map(Some),
+        None => Ok(None),
+    };
+    if let Err(error) = &certificate {
+        tracing::error!(error = crate::console::with_causes(error), "no host certificate");
+    }
+    let (Some(target), Ok(Some(certificate))) = (target, certificate) else {
         bastion.report_refusal(principal, format!("jump to {host:.128}:{port}"), "no such target for this person");
         inbox.finish(End::Closed);
         reply.reject(ChannelOpenFailure::AdministrativelyProhibited).await;

@@ -12,6 +12,7 @@ pub mod disposal;
 pub mod grants;
 pub mod log;
 pub mod policies;
+pub mod probes;
 pub mod proofs;
 pub mod requests;
 mod schema;

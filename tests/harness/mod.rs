@@ -2,12 +2,14 @@
 
 mod bastion;
 mod client;
+mod daemon;
 mod installation;
 mod sshd;
 mod terminal;
 
 pub use bastion::{Bastion, REASON, Way, pause};
 pub use client::{Client, Seen, until};
+pub use daemon::Daemon;
 pub use installation::Plan;
 pub use sshd::Sshd;
 pub use terminal::Terminal;

@@ -34,6 +34,7 @@ fn target(labels: &[&str]) -> Target {
         host_keys: vec![],
         host_cas: vec![],
         principal: PrincipalStyle::LoginAtTarget,
+        revoked: Default::default(),
     }
 }
 

@@ -88,6 +88,7 @@ fn target(id: &str, labels: &[&str]) -> Target {
         host_keys: vec![key(100).public_key().clone()],
         host_cas: vec![],
         principal: PrincipalStyle::LoginAtTarget,
+        revoked: Default::default(),
     }
 }
 
@@ -138,6 +139,8 @@ impl Plan {
         Directory {
             root: "/".into(),
             config: Config {
+                keys: crate::authority::KeyPlan::usual(std::path::Path::new("/nowhere")),
+                client: Default::default(),
                 bastion: BASTION.into(),
                 host: "bastion".into(),
                 listen: vec![],
