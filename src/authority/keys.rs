@@ -94,6 +94,11 @@ impl Keys {
     }
 }
 
+/// Whether a key file could be used, for who looks before a start.
+pub fn judge(path: &Path) -> Result<(), KeyError> {
+    private(path.to_owned()).map(drop)
+}
+
 pub(super) fn private(path: PathBuf) -> Result<PrivateKey, KeyError> {
     let fail = |source| KeyError::Read { path: path.clone(), source };
     let mode = std::fs::metadata(&path).map_err(fail)?.permissions().mode() & 0o7777;

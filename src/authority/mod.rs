@@ -18,7 +18,7 @@ mod seal;
 pub use ca::SignError;
 pub use host::HostCertificates;
 pub use issue::{Certificate, CertificateAuthority, IssueError, Needs};
-pub use keys::{KeyError, Keys};
+pub use keys::{KeyError, Keys, judge};
 pub use plan::{CaPlan, KeyPlan};
 pub use probe::{ProbeAuthority, ProbeCertificate};
 pub use public::{PublicKeys, bare};

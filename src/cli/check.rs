@@ -4,33 +4,66 @@ use std::io::Write;
 use std::path::Path;
 
 use anyhow::Context as _;
+use serde_json::{Value, json};
 
 use super::init::KEYS;
 use crate::access::decision::Level;
-use crate::authority::PublicKeys;
+use crate::authority::{KeyError, KeyPlan, PublicKeys, judge};
+use crate::config::schema::{self, FileKind};
 use crate::config::{Directory, Problem, cases};
-use crate::console::with_causes;
+use crate::store::Store;
 
 /// Everything is in order; there may be warnings.
 const IN_ORDER: u8 = 0;
 /// Something has to be corrected (EX_CONFIG of sysexits.h).
-const OUT_OF_ORDER: u8 = 78;
+pub(super) const OUT_OF_ORDER: u8 = 78;
 
 /// Prints every error and warning and runs the cases; returns the exit status.
-pub fn run(dir: &Path) -> anyhow::Result<u8> {
-    report(dir, &mut std::io::stdout().lock()).context("printing what was found")
+pub fn run(dir: &Path, as_json: bool) -> anyhow::Result<u8> {
+    report(dir, as_json, &mut std::io::stdout().lock()).context("printing what was found")
 }
 
-fn report(dir: &Path, out: &mut impl Write) -> std::io::Result<u8> {
+/// Prints the JSON Schema of one of the files, for editors.
+pub fn schema(of: FileKind) -> anyhow::Result<u8> {
+    let text = serde_json::to_string_pretty(&schema::of(of))?;
+    Ok(super::say(&format!("{text}\n")).err().unwrap_or(IN_ORDER))
+}
+
+/// A problem as `--json` has it: editors and pipelines go by file, line and column.
+pub(super) fn printed(problem: &Problem) -> Value {
+    let Problem { file, line, column, what, fix } = problem;
+    json!({ "file": file, "line": line, "column": column, "what": what, "fix": fix })
+}
+
+fn report(dir: &Path, as_json: bool, out: &mut impl Write) -> std::io::Result<u8> {
     let inspection = Directory::inspect(dir);
     let mut errors = inspection.errors;
     let mut warnings = inspection.warnings;
     let mut cases = 0;
+    keys(dir, inspection.directory.as_ref(), &mut errors, &mut warnings);
     if let Some(directory) = &inspection.directory {
         let (failed, count) = cases::run_counted(directory);
         errors.extend(failed);
         cases = count;
-        warnings.extend(missing_keys(directory, dir));
+        errors.extend(state(directory));
+    }
+    let directory = inspection.directory.filter(|_| errors.is_empty());
+    let status = if directory.is_some() { IN_ORDER } else { OUT_OF_ORDER };
+    let advice = directory.as_ref().map(advice).unwrap_or_default();
+    if as_json {
+        let all = |problems: &[Problem]| problems.iter().map(printed).collect::<Vec<_>>();
+        let mut answer = json!({ "ok": status == IN_ORDER, "errors": all(&errors), "warnings": all(&warnings), "advice": advice });
+        if let (Some(directory), Some(answer)) = (&directory, answer.as_object_mut()) {
+            let counts = [
+                ("people", directory.people.iter().count()),
+                ("targets", directory.targets.iter().count()),
+                ("policies", directory.policy.ids().count()),
+                ("cases", cases),
+            ];
+            answer.extend(counts.map(|(of, count)| (of.to_owned(), json!(count))));
+            answer.insert("digest".into(), json!(directory.digest));
+        }
+        return writeln!(out, "{answer}").map(|()| status);
     }
     for error in &errors {
         writeln!(out, "{error}")?;
@@ -39,61 +72,80 @@ fn report(dir: &Path, out: &mut impl Write) -> std::io::Result<u8> {
         writeln!(out, "{}", Problem { what: format!("warning: {}", warning.what), ..warning.clone() })?;
     }
     let warned = if warnings.is_empty() { String::new() } else { format!(", {}", some(warnings.len(), "warning")) };
-    match inspection.directory {
-        Some(directory) if errors.is_empty() => {
-            advise(&directory, out)?;
+    match directory {
+        Some(directory) => {
+            for line in advice {
+                writeln!(out, "countersign: advice: {line}")?;
+            }
             let people = if directory.people.iter().count() == 1 {
                 "1 person".to_owned()
             } else {
                 format!("{} people", directory.people.iter().count())
             };
-            let targets = some(directory.targets.iter().count(), "target");
+            let mut targets = some(directory.targets.iter().count(), "target");
+            let families = directory.targets.families().count();
+            if families > 0 {
+                targets.push_str(&format!(" and {}", some(families, "pattern")));
+            }
             let policies = directory.policy.ids().count();
             let policies = if policies == 1 { "1 policy".to_owned() } else { format!("{policies} policies") };
             let cases = some(cases, "case");
             writeln!(out, "countersign: {} is in order: {people}, {targets}, {policies}, {cases} passed{warned}", dir.display())?;
-            Ok(IN_ORDER)
         }
-        _ => {
-            writeln!(out, "countersign: {} is not in order: {}{warned}", dir.display(), some(errors.len(), "error"))?;
-            Ok(OUT_OF_ORDER)
-        }
+        None => writeln!(out, "countersign: {} is not in order: {}{warned}", dir.display(), some(errors.len(), "error"))?,
     }
+    Ok(status)
 }
 
 /// What is allowed and could be better.
-fn advise(directory: &Directory, out: &mut impl Write) -> std::io::Result<()> {
+fn advice(directory: &Directory) -> Vec<String> {
     let soft: Vec<&str> = directory.workflows.values().filter(|w| w.level < Level::Touch).map(|w| w.name.as_str()).collect();
+    let mut advice = Vec::new();
     if !soft.is_empty() {
         let names = soft.join(", ");
-        writeln!(
-            out,
-            "countersign: advice: for production set signature = \"touch\" in {names}: a key behind a forwarded agent signs unseen"
-        )?;
+        advice.push(format!("for production set signature = \"touch\" in {names}: a key behind a forwarded agent signs unseen"));
     }
-    Ok(())
+    let keys = &directory.config.keys.dir;
+    if keys.join("host_ed25519").exists() && !keys.join("emergency_ca.pub").exists() {
+        advice.push("there is no emergency CA: when this bastion is down nobody gets in; docs/emergency.md makes one".into());
+    }
+    advice
 }
 
-fn missing_keys(directory: &Directory, dir: &Path) -> Vec<Problem> {
-    let plan = &directory.config.keys;
-    let own = KEYS.map(|name| dir.join("keys").join(name));
+/// The keys that a bastion needs: one that cannot be used is an error, one that is not there only a
+/// warning, since the repository of the policies has none.
+fn keys(dir: &Path, directory: Option<&Directory>, errors: &mut Vec<Problem>, warnings: &mut Vec<Problem>) {
+    let plan = directory.map_or_else(|| KeyPlan::usual(dir), |directory| directory.config.keys.clone());
     // The CAs may be elsewhere, or in an agent.
-    let own = own.iter().filter(|path| !path.ends_with("user_ca") && !path.ends_with("host_ca"));
-    let keys = own.chain(plan.user_ca.all()).chain(plan.host_ca.all()).filter(|path| !path.exists());
-    let fix = "restore it, or begin with countersign init";
-    let mut found: Vec<Problem> = keys.map(|path| Problem::whole(path, "this key is missing: the bastion will not start", fix)).collect();
-    match PublicKeys::read(plan) {
-        Ok(keys) if keys.emergency.is_none() => {
-            let what = "there is no emergency CA: when this bastion is down nobody gets in";
-            let fix = "docs/emergency.md makes one; then enrol the targets again";
-            found.push(Problem::whole(&plan.dir.join("emergency_ca.pub"), what, fix));
+    let own =
+        KEYS.map(|name| dir.join("keys").join(name)).into_iter().filter(|path| !path.ends_with("user_ca") && !path.ends_with("host_ca"));
+    for path in own.chain(plan.user_ca.all().cloned()).chain(plan.host_ca.all().cloned()) {
+        let fix = "restore it, or begin with countersign init";
+        let public = path.extension().is_some_and(|extension| extension == "pub");
+        match judge(&path) {
+            _ if !path.exists() && directory.is_some() => {
+                warnings.push(Problem::whole(&path, "this key is missing: the bastion will not start", fix));
+            }
+            _ if !path.exists() || public => {}
+            // Said with the other modes.
+            Ok(()) | Err(KeyError::Mode { .. }) => {}
+            Err(error) => {
+                let fix = format!("restore it, or make another: ssh-keygen -t ed25519 -N '' -f {}", path.display());
+                errors.push(Problem::whole(&path, crate::console::with_causes(&error), fix));
+            }
         }
-        Err(error) if found.is_empty() => {
-            found.push(Problem::whole(&plan.dir, with_causes(&error), "the bastion will not start: correct it"))
-        }
-        Ok(_) | Err(_) => {}
     }
-    found
+    // The list as a whole; what is wrong with one key has been said.
+    if let Err(error @ (KeyError::Twice(_) | KeyError::NotPublic { .. } | KeyError::NoAgent { .. })) = PublicKeys::read(&plan) {
+        errors.push(Problem::whole(&plan.dir, crate::console::with_causes(&error), "correct [keys] in countersign.toml"));
+    }
+}
+
+/// A database that this binary would not open (FC12).
+fn state(directory: &Directory) -> Option<Problem> {
+    let path = directory.config.state.join("countersign.db");
+    let refused = Store::inspect(&path).err()?;
+    Some(Problem::whole(&path, crate::console::with_causes(&refused), "countersign serve refuses it as it is"))
 }
 
 fn some(n: usize, of: &str) -> String {
@@ -108,7 +160,7 @@ mod tests {
 
     fn says(dir: &Path) -> (u8, String) {
         let mut out = Vec::new();
-        let status = report(dir, &mut out).unwrap();
+        let status = report(dir, false, &mut out).unwrap();
         (status, String::from_utf8(out).unwrap().replace(&dir.display().to_string(), "DIR"))
     }
 
@@ -140,6 +192,72 @@ mod tests {
         for line in ["DIR/policies/targets.toml:1:10:", "DIR/policies/retention.toml:1:2:", "DIR/policies/access.cedar:13:18:"] {
             assert!(text.contains(line), "{line}\n{text}");
         }
+    }
+
+    #[test]
+    fn an_editor_reads_the_same_as_json() {
+        let dir = tempfile::tempdir().unwrap();
+        super::super::init::make(dir.path(), "bastion", &super::super::init::tests::carol()).unwrap();
+        let read = |status: u8| {
+            let mut out = Vec::new();
+            assert_eq!(report(dir.path(), true, &mut out).unwrap(), status);
+            serde_json::from_slice::<Value>(&out).unwrap()
+        };
+        let good = read(0);
+        assert_eq!((&good["ok"], &good["policies"], &good["errors"]), (&json!(true), &json!(4), &json!([])), "{good}");
+        fs::write(dir.path().join("policies/targets.toml"), "[targets.x]\ncolour = 1\n").unwrap();
+        let bad = read(78);
+        let place = |error: &Value| (error["line"].clone(), error["column"].clone(), error["what"].as_str().unwrap().contains("colour"));
+        assert!(bad["errors"].as_array().unwrap().iter().map(place).any(|found| found == (json!(2), json!(1), true)), "{bad}");
+    }
+
+    /// FC12, each with file and fix; each alone keeps a bastion from starting.
+    #[test]
+    fn a_key_or_a_database_that_serve_would_refuse_is_an_error() {
+        let fresh = || {
+            let dir = tempfile::tempdir().unwrap();
+            super::super::init::make(dir.path(), "bastion", &super::super::init::tests::carol()).unwrap();
+            dir
+        };
+        let database = |version: u32| {
+            let mut header = vec![0; 100];
+            header[..16].copy_from_slice(b"SQLite format 3\0");
+            header[60..64].copy_from_slice(&version.to_be_bytes());
+            header
+        };
+        let write = |path: &Path, bytes: &[u8], mode: u32| {
+            use std::os::unix::fs::PermissionsExt;
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, bytes).unwrap();
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        };
+        for (file, bytes, mode, line) in [
+            ("keys/user_ca", b"ssh-ed25519 AAAA".to_vec(), 0o600, "DIR/keys/user_ca: DIR/keys/user_ca is not an OpenSSH private key"),
+            (
+                "keys/user_ca",
+                b"x".to_vec(),
+                0o644,
+                "DIR/keys/user_ca: others than its owner can read this key (mode 0644); chmod 600 DIR/keys/user_ca",
+            ),
+            ("state/countersign.db", database(99), 0o600, "DIR/state/countersign.db: the database is of version 99, this binary knows"),
+            ("state/countersign.db", database(1), 0o600, "DIR/state/countersign.db: the database was made by a version before"),
+            (
+                "state/countersign.db",
+                database(2),
+                0o640,
+                "DIR/state/countersign.db: others may read the database: DIR/state/countersign.db has mode 640",
+            ),
+        ] {
+            let dir = fresh();
+            write(&dir.path().join(file), &bytes, mode);
+            let (status, text) = says(dir.path());
+            assert_eq!(status, 78, "{text}");
+            assert!(text.contains(line), "{line}\n{text}");
+        }
+        let dir = fresh();
+        fs::remove_file(dir.path().join("keys/user_ca")).unwrap();
+        let (status, text) = says(dir.path());
+        assert!(status == 0 && text.contains("keys/user_ca: warning: this key is missing"), "{text}");
     }
 
     #[test]

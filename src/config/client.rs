@@ -5,7 +5,9 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::fields::{Fields, File};
-use super::targets::{parse_address, parse_host};
+use super::targets::parse_address;
+use crate::access::family::TargetPattern;
+use crate::access::target::parse_host;
 
 /// `[client]`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -34,6 +36,11 @@ const PRIVATE: [&str; 9] = ["corp", "example", "home", "internal", "invalid", "l
 const SOLD: [&str; 10] = ["ac", "co", "com", "edu", "go", "gov", "ne", "net", "or", "org"];
 
 impl NamePattern {
+    /// The pattern of a target: what the directory lets be asked for, laptops may ask for.
+    pub fn of_targets(pattern: &TargetPattern) -> Self {
+        Self(pattern.as_str().to_owned())
+    }
+
     pub fn as_str(&self) -> &str {
         &self.0
     }

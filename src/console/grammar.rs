@@ -3,6 +3,8 @@
 //! A [`Verb`] comes from a console line, from the companion's arguments or as JSON from the wire; it
 //! is the same value each time, and `execute` is the only one who acts on it.
 
+mod policy;
+mod targets;
 mod typed;
 
 use clap::{Args, Parser, Subcommand};
@@ -14,6 +16,8 @@ use crate::access::request::{MAX_REASON, MAX_TARGETS};
 use crate::id::{Digest, Person, RequestId, SessionId};
 use crate::retention::hold::Pattern;
 
+pub use policy::{ExplainArgs, PolicyArgs, PolicyWhat};
+pub use targets::{From, ImportArgs, PinArgs, TargetsArgs, TargetsWhat};
 pub use typed::{Destination, Moment, SessionWord, Span, Start};
 
 /// One console line.
@@ -60,7 +64,7 @@ pub enum Verb {
         reason: String,
     },
     /// What I may ask for
-    Targets,
+    Targets(TargetsArgs),
     /// What was recorded
     Sessions(SessionsArgs),
     /// Play a recording
@@ -79,8 +83,10 @@ pub enum Verb {
     Retention(RetentionArgs),
     /// Who reads recordings, and whether they still can
     Auditors(AuditorsArgs),
-    /// What a digest of policies stands for
+    /// What a digest of policies stands for; what policies of a directory say
     Policy(PolicyArgs),
+    /// Tell everybody when this bastion restarts; it stops by itself then
+    Drain(DrainArgs),
     /// Give the reason that a request waits for
     Reason {
         request: RequestId,
@@ -101,6 +107,8 @@ pub enum Verb {
     Setup(SetupArgs),
     /// Who I am here, and my keys
     Whoami,
+    /// How the bastion is; fails where somebody has to do something
+    Status,
     /// These lines
     Help,
     /// A canary for the auditor who is here.
@@ -371,23 +379,6 @@ pub enum AuditorsWhat {
 
 #[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct PolicyArgs {
-    #[command(subcommand)]
-    pub what: PolicyWhat,
-}
-
-#[derive(Debug, Clone, PartialEq, Subcommand, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum PolicyWhat {
-    /// The files, as they were loaded
-    Show {
-        /// The digest, or its beginning
-        digest: String,
-    },
-}
-
-#[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct SetupArgs {
     /// config: for Include in ~/.ssh/config; known_hosts: what it points at
     #[arg(value_name = "config|known_hosts")]
@@ -478,6 +469,22 @@ pub struct AuditVerifyArgs {
     pub checkpoint: Option<std::path::PathBuf>,
 }
 
+#[derive(Debug, Clone, Default, PartialEq, Args, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DrainArgs {
+    /// When sessions end (22:10, UTC, or RFC 3339)
+    #[arg(long, value_name = "22:10", required_unless_present = "cancel", conflicts_with = "cancel")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at: Option<Start>,
+    /// Why; everybody reads it
+    #[arg(long, default_value = "")]
+    pub reason: String,
+    /// It does not restart after all
+    #[arg(long)]
+    #[serde(skip)]
+    pub cancel: bool,
+}
+
 fn as_it_was() -> f64 {
     1.0
 }
@@ -547,6 +554,7 @@ impl Verb {
                 fits("reason", &args.reason, MAX_REASON)
             }
             Verb::Release(args) => fits("reason", &args.reason, MAX_REASON),
+            Verb::Drain(args) => fits("reason", &args.reason, 200),
             Verb::Proven { canary_b64 } => fits("canary", canary_b64, 256),
             Verb::Approve(args) => fits("note", &args.less.note, MAX_REASON),
             Verb::Decision(args) => fits("note", &args.less.note, MAX_REASON),
@@ -560,7 +568,7 @@ impl Verb {
             | Verb::Show { .. }
             | Verb::Withdraw { .. }
             | Verb::Grants(_)
-            | Verb::Targets
+            | Verb::Targets(_)
             | Verb::Sessions(_)
             | Verb::Fetch { .. }
             | Verb::Checkpoint { .. }
@@ -573,6 +581,7 @@ impl Verb {
             | Verb::Canary
             | Verb::Setup(_)
             | Verb::Whoami
+            | Verb::Status
             | Verb::Help => Ok(()),
         }
     }
@@ -588,7 +597,7 @@ impl Verb {
             Verb::Withdraw { .. } => "withdraw",
             Verb::Grants(_) => "grants",
             Verb::Revoke { .. } => "revoke",
-            Verb::Targets => "targets",
+            Verb::Targets(_) => "targets",
             Verb::Sessions(_) => "sessions",
             Verb::Replay(_) => "replay",
             Verb::Reason { .. } => "reason",
@@ -596,6 +605,7 @@ impl Verb {
             Verb::Submit { .. } => "submit",
             Verb::Setup(_) => "setup",
             Verb::Whoami => "whoami",
+            Verb::Status => "status",
             Verb::Help => "help",
             Verb::Fetch { .. } => "fetch",
             Verb::Checkpoint { .. } => "checkpoint",
@@ -606,6 +616,7 @@ impl Verb {
             Verb::Release(_) => "release",
             Verb::Retention(_) => "retention",
             Verb::Policy(_) => "policy",
+            Verb::Drain(_) => "drain",
             Verb::Auditors(_) => "auditors",
             Verb::Canary => "canary",
             Verb::Proven { .. } => "proven",

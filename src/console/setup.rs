@@ -12,8 +12,8 @@ use super::is_own;
 use super::reply::{Refusal, Reply};
 use crate::access::Target;
 use crate::authority::{PublicKeys, bare};
-use crate::config::Config;
 use crate::config::client::NamePattern;
+use crate::config::{Config, Directory};
 
 /// Names on one line; the rest go on the next.
 const PER_LINE: usize = 100;
@@ -24,15 +24,22 @@ pub struct Laptop<'a> {
     pub config: &'a Config,
     /// `PERSON` where it is for everybody.
     pub person: &'a str,
+    /// The site's, and those of targets.
+    patterns: BTreeSet<NamePattern>,
     /// Names of targets that the patterns do not cover.
     names: Vec<String>,
 }
 
 impl<'a> Laptop<'a> {
-    pub fn new<'t>(config: &'a Config, person: &'a str, targets: impl Iterator<Item = &'t Target>) -> Self {
-        let names: BTreeSet<String> = targets.flat_map(names).collect();
-        let uncovered = |name: &String| !config.client.names.iter().any(|pattern| pattern.matches(name));
-        Self { config, person, names: names.into_iter().filter(uncovered).collect() }
+    /// With the targets of the kinds that `may` be asked for.
+    pub fn new(directory: &'a Directory, person: &'a str, may: impl Fn(&Target) -> bool) -> Self {
+        let kinds = || directory.kinds.iter().filter(|kind| may(&kind.like));
+        let families = kinds().flat_map(|kind| &kind.families).map(|family| NamePattern::of_targets(&family.pattern));
+        let patterns: BTreeSet<NamePattern> = directory.config.client.names.iter().cloned().chain(families).collect();
+        let names: BTreeSet<String> = kinds().flat_map(|kind| &kind.targets).flat_map(|target| names(target)).collect();
+        let uncovered = |name: &String| !patterns.iter().any(|pattern| pattern.matches(name));
+        let names = names.into_iter().filter(uncovered).collect();
+        Self { config: &directory.config, person, patterns, names }
     }
 
     /// For `Include` at the top of `~/.ssh/config`. The bastion's own block comes first and says `ProxyJump
@@ -91,7 +98,7 @@ Host {line}
 
     /// Names and patterns, some on each line; a pattern with an exception has its own.
     fn lines(&self, between: &str) -> Vec<String> {
-        let (guarded, plain): (Vec<&NamePattern>, Vec<&NamePattern>) = self.config.client.names.iter().partition(|name| name.is_guarded());
+        let (guarded, plain): (Vec<&NamePattern>, Vec<&NamePattern>) = self.patterns.iter().partition(|name| name.is_guarded());
         let plain: Vec<&str> = plain.into_iter().map(NamePattern::as_str).chain(self.names.iter().map(String::as_str)).collect();
         let lines = plain.chunks(PER_LINE).map(|names| names.join(between));
         lines.chain(guarded.into_iter().map(|pattern| pattern.guarded(between))).collect()
@@ -110,8 +117,7 @@ impl Act<'_> {
     pub(super) async fn setup(&self, what: SetupWhat) -> Result<Reply, Refusal> {
         let (directory, who, now) = (self.directory.clone(), self.who.clone(), self.now);
         let made = off_the_loop(move || {
-            let own = directory.targets.iter().filter(|target| is_own(&directory, &who, target, now)).map(|target| &**target);
-            let laptop = Laptop::new(&directory.config, who.person().as_str(), own);
+            let laptop = Laptop::new(&directory, who.person().as_str(), |target| is_own(&directory, &who, target, now));
             match what {
                 SetupWhat::Config => Ok(laptop.config()),
                 SetupWhat::KnownHosts => PublicKeys::read(&directory.config.keys).map(|keys| laptop.known_hosts(&keys)),

@@ -68,7 +68,7 @@ pub fn trusts(target: &Target, shown: &PublicKeyOrCertificate, now: Timestamp) -
     match shown {
         PublicKeyOrCertificate::PublicKey { key, .. } => {
             let fingerprint = key.fingerprint(HashAlg::Sha256);
-            if target.revoked.contains(&fingerprint.to_string()) {
+            if target.entry.revoked.contains(&fingerprint.to_string()) {
                 return Err(Shown::Revoked(fingerprint));
             }
             let pinned = target.host_keys.iter().any(|pin| pin.key_data() == key.key_data());
@@ -86,7 +86,7 @@ fn certified(target: &Target, certificate: &Certificate, now: Timestamp) -> Resu
         return Err(Shown::OtherCa(ca));
     }
     let key = certificate.public_key().fingerprint(HashAlg::Sha256);
-    if let Some(revoked) = [ca, key].into_iter().find(|known| target.revoked.contains(&known.to_string())) {
+    if let Some(revoked) = [ca, key].into_iter().find(|known| target.entry.revoked.contains(&known.to_string())) {
         return Err(Shown::Revoked(revoked));
     }
     let sha1 = matches!(certificate.signature().algorithm(), Algorithm::Rsa { hash: None } | Algorithm::Dsa);
@@ -104,8 +104,12 @@ fn certified(target: &Target, certificate: &Certificate, now: Timestamp) -> Resu
     if !(from <= seconds && seconds < to) {
         return Err(Shown::NotNow(from, to));
     }
-    // Host names do not heed case.
-    let names = target.names();
+    // Host names do not heed case. Where a pattern says which host, only the name that was asked tells it from
+    // its siblings.
+    let names = match target.entry.family {
+        Some(_) => [target.id.to_string()].into(),
+        None => target.names(),
+    };
     if !certificate.valid_principals().iter().any(|name| names.contains(&name.to_ascii_lowercase())) {
         return Err(Shown::OtherNames(certificate.valid_principals().to_vec()));
     }
@@ -132,7 +136,7 @@ mod tests {
     use russh::keys::ssh_key::private::Ed25519Keypair;
 
     use super::*;
-    use crate::access::target::PrincipalStyle;
+    use crate::access::target::{Entry, PrincipalStyle};
 
     const NOW: i64 = 1_700_000_000;
 
@@ -151,8 +155,12 @@ mod tests {
             host_keys: vec![key(1).public_key().clone()],
             host_cas: vec![key(2).public_key().clone()],
             principal: PrincipalStyle::LoginAtTarget,
-            revoked: Default::default(),
+            entry: Entry::default(),
         }
+    }
+
+    fn revoking(fingerprint: &Fingerprint) -> Target {
+        Target { entry: Entry { revoked: Arc::new([fingerprint.to_string()].into()), ..Entry::default() }, ..target() }
     }
 
     /// A certificate for `names` by the pinned CA that is valid now; `change` spoils it.
@@ -198,7 +206,7 @@ mod tests {
         assert_eq!(judged(&target(), &critical, NOW), Err(Shown::CriticalOption("force-command".into())));
         for revoked in [2, 3] {
             let fingerprint = key(revoked).public_key().fingerprint(HashAlg::Sha256);
-            let target = Target { revoked: Arc::new([fingerprint.to_string()].into()), ..target() };
+            let target = revoking(&fingerprint);
             assert_eq!(judged(&target, &good(), NOW), Err(Shown::Revoked(fingerprint)));
         }
     }
@@ -210,7 +218,7 @@ mod tests {
         assert!(matches!(judged(&target(), &plain(3), NOW), Err(Shown::Key(_))), "the CA's word for it is missing");
         assert!(matches!(judged(&target(), &plain(2), NOW), Err(Shown::Key(_))), "a CA is no host");
         let fingerprint = key(1).public_key().fingerprint(HashAlg::Sha256);
-        let target = Target { revoked: Arc::new([fingerprint.to_string()].into()), ..target() };
+        let target = revoking(&fingerprint);
         assert_eq!(judged(&target, &plain(1), NOW), Err(Shown::Revoked(fingerprint)));
     }
 }

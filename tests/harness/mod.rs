@@ -11,7 +11,7 @@ pub use bastion::{Bastion, REASON, Way, pause};
 pub use client::{Client, Seen, until};
 pub use daemon::Daemon;
 pub use installation::Plan;
-pub use sshd::Sshd;
+pub use sshd::{Sshd, free_port};
 pub use terminal::Terminal;
 
 use std::path::PathBuf;

@@ -99,7 +99,7 @@ fn places(directory: &Directory, args: &CheckArgs) -> anyhow::Result<Vec<Place>>
     };
     let Some(target) = directory.targets.find(&named.target) else { bail!("there is no target {:?}", visible(&named.target)) };
     match &named.login {
-        None => Ok(of(target)),
+        None => Ok(of(&target)),
         Some(login) if target.logins.is_empty() || target.logins.contains(login) => {
             Ok(vec![Place { target: target.clone(), login: login.clone() }])
         }

@@ -21,8 +21,9 @@ const ON_HOST: &str = "/usr/local/sbin/countersign-enroll";
 pub fn run(args: &EnrollArgs) -> anyhow::Result<u8> {
     let directory = load(&args.dir)?;
     let keys = public_keys(&directory)?;
+    let target = args.target.as_ref().and_then(|name| directory.targets.find(name.as_str()));
     let who = match &args.target {
-        Some(name) => match directory.targets.find(name.as_str()) {
+        Some(name) => match &target {
             Some(target) => Who::One(target),
             None => bail!("there is no target {name} in {}/policies: add it first, or use --any for an image", args.dir.display()),
         },
@@ -47,7 +48,10 @@ enum Who<'a> {
 fn logins(directory: &Directory, who: &Who<'_>, named: &[Login]) -> anyhow::Result<BTreeSet<Login>> {
     let listed: BTreeSet<Login> = match who {
         Who::One(target) => target.logins.iter().cloned().collect(),
-        Who::Any => directory.targets.iter().flat_map(|target| target.logins.iter().cloned()).collect(),
+        Who::Any => {
+            let listed = directory.targets.iter().flat_map(|target| &target.logins);
+            listed.chain(directory.targets.families().flat_map(|family| &family.logins)).cloned().collect()
+        }
     };
     if let (Who::One(target), Some(other)) = (who, named.iter().find(|login| !listed.contains(login))) {
         bail!("{} has no login {other}: add it to its logins in targets.toml", target.id);
