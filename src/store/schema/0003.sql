@@ -1,19 +1,11 @@
--- Certificates that `countersign ca check` asks for. The running node puts each into the log before it
--- may be signed.
-create table probes (
-    id text primary key,
-    -- What it finds out: login, clock or plain.
-    asks text not null,
-    target text not null,
-    login text not null,
-    principal text not null,
-    by text not null,
-    at bigint not null,
-    -- Set with its row in the log, or with why there is none.
-    taken bigint,
-    serial bigint unique check (serial > 0),
-    refused text,
-    -- It is signed for once.
-    used bigint
+-- Second factors: what was spent, and who is locked. The secrets are in keys/totp, never here.
+create table second_factors (
+    person text primary key,
+    -- The step of the last code that was taken (RFC 6238); no code of it or before is taken again.
+    last_step bigint not null,
+    -- Wrong or used codes since the last good one or the last lock.
+    wrong bigint not null,
+    -- Locks since the last good code: each is twice as long as the one before.
+    locks bigint not null,
+    locked_until bigint not null
 );
-create index probes_waiting on probes (at) where taken is null;
