@@ -131,7 +131,11 @@ SetEnv HOME={at}/home
 impl Drop for Daemon {
     fn drop(&mut self) {
         if let Some(mut child) = self.child.take() {
-            // faketime replaces itself by sshd.
+            // Below faketime sshd is a child, which would live on.
+            let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", child.id())).unwrap_or_default();
+            for below in children.split_whitespace() {
+                let _ = Command::new(program("kill")).arg(below).status();
+            }
             let _ = child.kill();
             let _ = child.wait();
         }
