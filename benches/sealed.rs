@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use countersign::access::ruling::RecordLevel;
 use countersign::audit::{Event as AuditEvent, LogPoint};
-use countersign::authority::{Keys, SealKey, SealVerifier};
+use countersign::authority::{KeyPlan, Keys, SealKey, SealVerifier};
 use countersign::id::{Digest, SessionId};
 use countersign::recording::verify::{Files, verify};
 use countersign::recording::{Durability, Header, Part, Protection, Recordings, Settings};
@@ -59,7 +59,7 @@ impl Scene {
             durability: Durability::Second,
             protection: Protection::Sealed { auditors, key_files: vec![dir.path().join("key-files")] },
             bastion: "bench".into(),
-            seal_key: SealKey::new(&Keys::read(&keys).unwrap()),
+            seal_key: SealKey::new(&Keys::read(&KeyPlan::usual(dir.path())).unwrap()),
             log: tokio::sync::watch::channel(LogPoint { size: 0, root: Digest([0; 32]) }).1,
         };
         Self { recordings: Recordings::open(settings).unwrap(), dir, auditor }

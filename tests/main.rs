@@ -7,6 +7,7 @@
 
 mod approvals;
 mod architecture;
+mod ca;
 mod clients;
 mod crash;
 mod door;
@@ -19,6 +20,7 @@ mod fuzz;
 mod harness;
 mod held;
 mod hostile;
+mod hosts;
 mod login;
 mod names;
 mod reload;

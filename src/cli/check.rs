@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::init::KEYS;
 use crate::access::decision::Level;
-use crate::authority::{KeyError, judge};
+use crate::authority::{KeyError, KeyPlan, PublicKeys, judge};
 use crate::config::schema::{self, FileKind};
 use crate::config::{Directory, Problem, cases};
 use crate::store::Store;
@@ -40,7 +40,7 @@ fn report(dir: &Path, as_json: bool, out: &mut impl Write) -> std::io::Result<u8
     let mut errors = inspection.errors;
     let mut warnings = inspection.warnings;
     let mut cases = 0;
-    keys(dir, &mut errors, &mut warnings, inspection.directory.is_some());
+    keys(dir, inspection.directory.as_ref(), &mut errors, &mut warnings);
     if let Some(directory) = &inspection.directory {
         let (failed, count) = cases::run_counted(directory);
         errors.extend(failed);
@@ -100,21 +100,33 @@ fn report(dir: &Path, as_json: bool, out: &mut impl Write) -> std::io::Result<u8
 /// What is allowed and could be better.
 fn advice(directory: &Directory) -> Vec<String> {
     let soft: Vec<&str> = directory.workflows.values().filter(|w| w.level < Level::Touch).map(|w| w.name.as_str()).collect();
-    if soft.is_empty() {
-        return Vec::new();
+    let mut advice = Vec::new();
+    if !soft.is_empty() {
+        let names = soft.join(", ");
+        advice.push(format!("for production set signature = \"touch\" in {names}: a key behind a forwarded agent signs unseen"));
     }
-    let names = soft.join(", ");
-    vec![format!("for production set signature = \"touch\" in {names}: a key behind a forwarded agent signs unseen")]
+    let keys = &directory.config.keys.dir;
+    if keys.join("host_ed25519").exists() && !keys.join("emergency_ca.pub").exists() {
+        advice.push("there is no emergency CA: when this bastion is down nobody gets in; docs/emergency.md makes one".into());
+    }
+    advice
 }
 
 /// The keys that a bastion needs: one that cannot be used is an error, one that is not there only a
 /// warning, since the repository of the policies has none.
-fn keys(dir: &Path, errors: &mut Vec<Problem>, warnings: &mut Vec<Problem>, loads: bool) {
-    for path in KEYS.map(|name| dir.join("keys").join(name)) {
+fn keys(dir: &Path, directory: Option<&Directory>, errors: &mut Vec<Problem>, warnings: &mut Vec<Problem>) {
+    let plan = directory.map_or_else(|| KeyPlan::usual(dir), |directory| directory.config.keys.clone());
+    // The CAs may be elsewhere, or in an agent.
+    let own =
+        KEYS.map(|name| dir.join("keys").join(name)).into_iter().filter(|path| !path.ends_with("user_ca") && !path.ends_with("host_ca"));
+    for path in own.chain(plan.user_ca.all().cloned()).chain(plan.host_ca.all().cloned()) {
         let fix = "restore it, or begin with countersign init";
+        let public = path.extension().is_some_and(|extension| extension == "pub");
         match judge(&path) {
-            _ if !path.exists() && loads => warnings.push(Problem::whole(&path, "this key is missing: the bastion will not start", fix)),
-            _ if !path.exists() => {}
+            _ if !path.exists() && directory.is_some() => {
+                warnings.push(Problem::whole(&path, "this key is missing: the bastion will not start", fix));
+            }
+            _ if !path.exists() || public => {}
             // Said with the other modes.
             Ok(()) | Err(KeyError::Mode { .. }) => {}
             Err(error) => {
@@ -122,6 +134,10 @@ fn keys(dir: &Path, errors: &mut Vec<Problem>, warnings: &mut Vec<Problem>, load
                 errors.push(Problem::whole(&path, crate::console::with_causes(&error), fix));
             }
         }
+    }
+    // The list as a whole; what is wrong with one key has been said.
+    if let Err(error @ (KeyError::Twice(_) | KeyError::NotPublic { .. } | KeyError::NoAgent { .. })) = PublicKeys::read(&plan) {
+        errors.push(Problem::whole(&plan.dir, crate::console::with_causes(&error), "correct [keys] in countersign.toml"));
     }
 }
 

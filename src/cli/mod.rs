@@ -6,6 +6,7 @@
 mod approve;
 mod audit;
 pub mod bastion;
+mod ca;
 pub mod check;
 mod clock;
 mod companion;
@@ -90,6 +91,11 @@ enum Command {
         #[command(subcommand)]
         what: ClockWhat,
     },
+    /// What targets and laptops need of this bastion's keys
+    Ca {
+        #[command(subcommand)]
+        what: ca::CaWhat,
+    },
     /// Run the bastion
     Serve {
         #[arg(short = 'c', value_name = "DIR")]
@@ -171,6 +177,7 @@ fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, u8> {
         | Command::Init { .. }
         | Command::Check { .. }
         | Command::Clock { .. }
+        | Command::Ca { .. }
         | Command::Serve { .. }
         | Command::Totp { .. } => Ok(cli),
     }
@@ -186,6 +193,7 @@ async fn run(cli: Cli) -> anyhow::Result<u8> {
         Command::Check { schema: Some(of), .. } => check::schema(of),
         Command::Check { dir, .. } => check::run(&dir.unwrap_or_default(), cli.json),
         Command::Clock { what: ClockWhat::Accept { dir } } => clock::accept(&dir).await.map(|()| 0),
+        Command::Ca { what } => ca::run(what, cli.json).await,
         Command::Serve { dir, log: format } => {
             log("countersign=info", format);
             serve::run(dir).await

@@ -6,11 +6,13 @@
 
 mod approvals;
 pub mod cases;
+pub mod client;
 pub mod factors;
 mod families;
 mod fields;
 mod files;
 pub mod key;
+mod keys;
 pub mod modes;
 mod people;
 mod problem;
@@ -26,6 +28,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use self::client::ClientSettings;
 use self::fields::File;
 use self::files::Files;
 use self::problem::Findings;
@@ -36,6 +39,7 @@ use crate::access::policy::{PolicyProblem, PolicySet, Vocabulary};
 use crate::access::source::Network;
 use crate::access::target::{Targets, parse_host};
 use crate::access::workflow::Workflows;
+use crate::authority::KeyPlan;
 use crate::id::{Digest, Person};
 use crate::recording::{Durability, Protection};
 use crate::retention::schedule::Schedules;
@@ -82,6 +86,16 @@ pub struct Config {
     /// Where monitors read, on loopback.
     pub metrics: Option<SocketAddr>,
     pub limits: Limits,
+    pub keys: KeyPlan,
+    pub client: ClientSettings,
+}
+
+impl Config {
+    /// Where laptops dial: host and port.
+    pub fn dialled(&self) -> (String, u16) {
+        let port = self.listen.first().map(SocketAddr::port).filter(|port| *port != 0).unwrap_or(22);
+        self.client.address.clone().unwrap_or_else(|| (self.host.clone(), port))
+    }
 }
 
 /// `[recordings]`.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use toml::Spanned;
 
 use super::fields::{Fields, File};
-use super::{Config, Limits, RecordingSettings};
+use super::{Config, Limits, RecordingSettings, client, keys};
 use crate::access::target::parse_host;
 use crate::id::Person;
 use crate::recording::{Durability, Protection};
@@ -55,8 +55,10 @@ pub(super) fn read(file: File<'_>, root: &Path) -> Option<Config> {
         let recordings = recordings(file, &mut fields, root);
         let metrics = fields.table("metrics").and_then(|table| metrics(file, table));
         let limits = fields.table("limits").map_or_else(Limits::default, limits);
+        let keys = keys::read(file, &mut fields, root);
+        let client = client::read(file, &mut fields);
         fields.finish();
-        Some(Config { bastion: bastion?, host: host?, listen, state, recordings: recordings?, egress, metrics, limits })
+        Some(Config { bastion: bastion?, host: host?, listen, state, recordings: recordings?, egress, metrics, limits, keys, client })
     })
 }
 

@@ -103,6 +103,8 @@ pub enum Verb {
         #[serde(default)]
         signature: String,
     },
+    /// The files that make a laptop reach everything of yours through here
+    Setup(SetupArgs),
     /// Who I am here, and my keys
     Whoami,
     /// How the bastion is; fails where somebody has to do something
@@ -377,6 +379,22 @@ pub enum AuditorsWhat {
 
 #[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+pub struct SetupArgs {
+    /// config: for Include in ~/.ssh/config; known_hosts: what it points at
+    #[arg(value_name = "config|known_hosts")]
+    pub what: SetupWhat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SetupWhat {
+    Config,
+    #[value(name = "known_hosts", alias = "known-hosts")]
+    KnownHosts,
+}
+
+#[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct RetentionArgs {
     #[command(subcommand)]
     pub what: RetentionWhat,
@@ -561,6 +579,7 @@ impl Verb {
             | Verb::Policy(_)
             | Verb::Auditors(_)
             | Verb::Canary
+            | Verb::Setup(_)
             | Verb::Whoami
             | Verb::Status
             | Verb::Help => Ok(()),
@@ -584,6 +603,7 @@ impl Verb {
             Verb::Reason { .. } => "reason",
             Verb::Decision(_) => "decision",
             Verb::Submit { .. } => "submit",
+            Verb::Setup(_) => "setup",
             Verb::Whoami => "whoami",
             Verb::Status => "status",
             Verb::Help => "help",

@@ -52,6 +52,8 @@ pub enum Reply {
     Drain(Drain),
     /// Lines of an exported log, in order; the last answer has none.
     AuditLines(Vec<String>),
+    /// A file for a laptop.
+    Setup(String),
     Whoami(Whoami),
     Status(Box<Status>),
     Help(String),

@@ -81,7 +81,7 @@ pub fn reply(reply: &Reply, reader: &Reader<'_>) -> String {
         Reply::AuditLines(lines) => lines.iter().map(|line| format!("{line}\n")).collect(),
         Reply::Whoami(me) => whoami(me),
         Reply::Status(status) => status_lines(status, reader),
-        Reply::Help(text) => text.clone(),
+        Reply::Setup(text) | Reply::Help(text) => text.clone(),
     }
 }
 

@@ -202,8 +202,8 @@ async fn connect(
         None => stream.local_addr().map_or(IpAddr::from([0, 0, 0, 0]), |address| address.ip()),
     };
     let needs = Needs { pty: opening.pty.is_some() };
-    let certificate = bastion.authority.issue(grant, evidence, source, needs, Timestamp::now()).map_err(|error| {
-        tracing::error!(session = %grant.session, %error, "no certificate");
+    let certificate = bastion.authority.issue(grant, evidence, source, needs, Timestamp::now()).await.map_err(|error| {
+        tracing::error!(session = %grant.session, error = with_causes(&error), "no certificate");
         let why = format!("no certificate: {error}");
         Box::new(Relayed::stopped(Outcome::TargetRefused { why: why.clone() }, why, Status::Refused))
     })?;

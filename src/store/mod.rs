@@ -14,6 +14,7 @@ pub mod grants;
 pub mod health;
 pub mod log;
 pub mod policies;
+pub mod probes;
 pub mod proofs;
 pub mod requests;
 mod schema;

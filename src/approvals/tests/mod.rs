@@ -152,6 +152,8 @@ impl Plan {
         Directory {
             root: "/".into(),
             config: Config {
+                keys: crate::authority::KeyPlan::usual(std::path::Path::new("/nowhere")),
+                client: Default::default(),
                 bastion: BASTION.into(),
                 host: "bastion".into(),
                 listen: vec![],
