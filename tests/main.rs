@@ -7,6 +7,7 @@
 
 mod approvals;
 mod architecture;
+mod auditors;
 mod clients;
 mod crash;
 mod exact;
@@ -17,6 +18,7 @@ mod harness;
 mod held;
 mod names;
 mod reload;
+mod rescue;
 mod sealed;
 mod story;
 mod target;

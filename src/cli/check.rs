@@ -2,12 +2,16 @@
 
 use std::io::Write;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::Context as _;
 
 use super::init::KEYS;
 use crate::access::decision::Level;
 use crate::config::{Directory, Problem, cases};
+use crate::store::Store;
+use crate::store::proofs::Proof;
+use crate::time::Timestamp;
 
 /// Everything is in order; there may be warnings.
 const IN_ORDER: u8 = 0;
@@ -16,10 +20,16 @@ const OUT_OF_ORDER: u8 = 78;
 
 /// Prints every error and warning and runs the cases; returns the exit status.
 pub fn run(dir: &Path) -> anyhow::Result<u8> {
-    report(dir, &mut std::io::stdout().lock()).context("printing what was found")
+    report(dir, proofs, &mut std::io::stdout().lock()).context("printing what was found")
 }
 
-fn report(dir: &Path, out: &mut impl Write) -> std::io::Result<u8> {
+/// What auditors have proven, where a node has run here and its state can be read.
+fn proofs(state: &Path) -> Option<Vec<Proof>> {
+    let path = state.join("countersign.db");
+    tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(Store::proofs_in(&path)))
+}
+
+fn report(dir: &Path, proofs: impl FnOnce(&Path) -> Option<Vec<Proof>>, out: &mut impl Write) -> std::io::Result<u8> {
     let inspection = Directory::inspect(dir);
     let mut errors = inspection.errors;
     let mut warnings = inspection.warnings;
@@ -40,6 +50,8 @@ fn report(dir: &Path, out: &mut impl Write) -> std::io::Result<u8> {
     match inspection.directory {
         Some(directory) if errors.is_empty() => {
             advise(&directory, out)?;
+            let proofs = proofs(&directory.config.state);
+            unproved(&directory, proofs.as_deref(), Timestamp::now(), out)?;
             let people = if directory.people.iter().count() == 1 {
                 "1 person".to_owned()
             } else {
@@ -69,6 +81,33 @@ fn advise(directory: &Directory, out: &mut impl Write) -> std::io::Result<()> {
             "countersign: advice: for production set signature = \"touch\" in {names}: a key behind a forwarded agent signs unseen"
         )?;
     }
+    if directory.config.recordings.reserve.is_some() && directory.reserve() == 0 {
+        writeln!(
+            out,
+            "countersign: advice: reserve_mb keeps nothing: no workflow in approvals.toml has rescue = true, so nobody may use a reserve"
+        )?;
+    }
+    Ok(())
+}
+
+/// After this long without a proof a key may be lost without anybody knowing.
+const PROVE_EVERY: Duration = Duration::from_secs(90 * 86_400);
+
+/// Auditors who have not shown lately that they can still decrypt.
+fn unproved(directory: &Directory, proofs: Option<&[Proof]>, now: Timestamp, out: &mut impl Write) -> std::io::Result<()> {
+    let Some(proofs) = proofs else { return Ok(()) };
+    for (auditor, key) in &directory.config.recordings.auditors {
+        let proven = proofs.iter().find(|proof| proof.auditor == *auditor && proof.key == key.to_string()).map(|proof| proof.at);
+        let since = match proven {
+            Some(at) if now.since(at) <= PROVE_EVERY => continue,
+            Some(at) => format!("for {} days", now.since(at).as_secs() / 86_400),
+            None => "since this key is named".to_owned(),
+        };
+        writeln!(
+            out,
+            "countersign: advice: {auditor} is unproved {since}: a lost key shows too late; they run: countersign auditors prove"
+        )?;
+    }
     Ok(())
 }
 
@@ -92,7 +131,7 @@ mod tests {
 
     fn says(dir: &Path) -> (u8, String) {
         let mut out = Vec::new();
-        let status = report(dir, &mut out).unwrap();
+        let status = report(dir, |_| None, &mut out).unwrap();
         (status, String::from_utf8(out).unwrap().replace(&dir.display().to_string(), "DIR"))
     }
 
@@ -124,6 +163,26 @@ mod tests {
         for line in ["DIR/policies/targets.toml:1:10:", "DIR/policies/retention.toml:1:2:", "DIR/policies/access.cedar:13:18:"] {
             assert!(text.contains(line), "{line}\n{text}");
         }
+    }
+
+    #[test]
+    fn who_has_not_proved_for_90_days_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        super::super::init::make(dir.path(), "bastion", &super::super::init::tests::carol()).unwrap();
+        let directory = Directory::load(dir.path()).unwrap();
+        let (auditor, key) = directory.config.recordings.auditors.first_key_value().unwrap();
+        let now = Timestamp::now();
+        let said = |proofs: Option<&[Proof]>| {
+            let mut out = Vec::new();
+            unproved(&directory, proofs, now, &mut out).unwrap();
+            String::from_utf8(out).unwrap()
+        };
+        let proof = |days: u64| Proof { auditor: auditor.clone(), key: key.to_string(), at: now.minus(Duration::from_secs(days * 86_400)) };
+        assert!(said(None).is_empty() && !said(Some(&[proof(89)])).contains(auditor.as_str()));
+        assert!(said(Some(&[proof(91)])).contains(&format!("{auditor} is unproved for 91 days")));
+        assert!(said(Some(&[])).contains(&format!("{auditor} is unproved since this key is named")));
+        let other = Proof { key: "age1other".into(), ..proof(1) };
+        assert!(said(Some(&[other])).contains(auditor.as_str()), "another key's proof counts for nothing");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::approve::{self, Hands, Order};
 use super::bastion::{Bastion, Heard, Settings, ThroughSsh, WireError};
 use super::fetch::Own;
 use super::trust::Known;
-use super::{audit, export, replay, say, trust, verify};
+use super::{audit, export, recover, replay, rewrap, say, trust, verify};
 use crate::access::decision::Verdict;
 use crate::console::Look;
 use crate::console::grammar::{AuditArgs, AuditWhat, AuditorsArgs, AuditorsWhat, Less, Verb};
@@ -66,6 +66,10 @@ impl Companion {
                 self.follow(bastion, &Verb::Hold(args)).await
             }
             Verb::Auditors(AuditorsArgs { what: AuditorsWhat::Prove }) => self.prove(bastion).await,
+            Verb::Auditors(AuditorsArgs { what: AuditorsWhat::Rewrap(args) }) => {
+                rewrap::run(bastion, &args, known, &self.own(), self.yes).await
+            }
+            Verb::Auditors(AuditorsArgs { what: AuditorsWhat::Recover(args) }) => recover::run(bastion, &args, &self.own()).await,
             Verb::Verify(args) if args.all => verify::all(bastion, known, &self.own(), self.json).await,
             Verb::Verify(args) => verify::session(bastion, &args, known, &self.own(), self.json).await,
             Verb::Export(args) => export::run(bastion, &args, known, &self.own()).await,

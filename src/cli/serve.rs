@@ -91,6 +91,7 @@ pub async fn start(dir: &Path) -> anyhow::Result<Running> {
         seal_key: SealKey::new(&keys),
         log: log.head(),
     })?;
+    recordings.keep_for_rescue(directory.reserve());
     recover(&recordings, &store).await?;
     let clock = Clock::open(store.clone(), seen().await).await?;
     let disposal = Disposal::new(store.clone(), recordings.clone(), clock.clone(), config.bastion.clone());

@@ -62,6 +62,7 @@ fn workflow(
         file.error(fields.place("offered"), what, "offer at most the longest grant");
     }
     let reason_required = fields.choice("reason", &[("required", true), ("optional", false)]).unwrap_or(true);
+    let rescue = fields.boolean("rescue").unwrap_or(false);
     let reason_pattern = reason_pattern(file, &mut fields);
     fields.finish();
     // A workflow with a mistake keeps its name, so that policies are not blamed for it.
@@ -78,6 +79,7 @@ fn workflow(
         use_within,
         linger,
         reason_required,
+        rescue,
         reason_pattern,
     };
     (with_name, quorum_at)

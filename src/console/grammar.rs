@@ -3,6 +3,7 @@
 //! A [`Verb`] comes from a console line, from the companion's arguments or as JSON from the wire; it
 //! is the same value each time, and `execute` is the only one who acts on it.
 
+mod auditors;
 mod typed;
 
 use clap::{Args, Parser, Subcommand};
@@ -14,7 +15,8 @@ use crate::access::request::{MAX_REASON, MAX_TARGETS};
 use crate::id::{Digest, Person, RequestId, SessionId};
 use crate::retention::hold::Pattern;
 
-pub use typed::{Destination, Moment, SessionWord, Span, Start};
+pub use auditors::{AuditorsArgs, AuditorsWhat, KeysWhat, RecoverArgs, RewrapArgs};
+pub use typed::{Destination, Moment, SessionWord, Since, Span, Start};
 
 /// One console line.
 #[derive(Debug, Parser)]
@@ -107,6 +109,9 @@ pub enum Verb {
     /// The canary, decrypted.
     #[command(skip)]
     Proven { canary_b64: String },
+    /// Keys of recordings on their way between bastion and auditor: the companion's own `auditors`.
+    #[command(skip)]
+    Keys(KeysWhat),
     /// The last signed state of the log, and the proof that it continues an earlier one.
     #[command(skip)]
     Checkpoint { from: u64 },
@@ -125,6 +130,8 @@ pub enum Purpose {
     Replay,
     Export,
     Verify,
+    /// Its key file and manifest alone, to wrap its key anew.
+    Rewrap,
 }
 
 #[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
@@ -353,22 +360,6 @@ pub struct ReleaseArgs {
 
 #[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct AuditorsArgs {
-    #[command(subcommand)]
-    pub what: AuditorsWhat,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum AuditorsWhat {
-    /// Names, keys, and when each was last proven
-    List,
-    /// Show that my key still decrypts, with a fresh canary
-    Prove,
-}
-
-#[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct PolicyArgs {
     #[command(subcommand)]
     pub what: PolicyWhat,
@@ -530,6 +521,7 @@ impl Verb {
             }
             Verb::Release(args) => fits("reason", &args.reason, MAX_REASON),
             Verb::Proven { canary_b64 } => fits("canary", canary_b64, 256),
+            Verb::Keys(what) => what.check(),
             Verb::Approve(args) => fits("note", &args.less.note, MAX_REASON),
             Verb::Decision(args) => fits("note", &args.less.note, MAX_REASON),
             Verb::Submit { signature, .. } => fits("signature", signature, crate::access::decision::MAX_SIGNATURE),
@@ -589,6 +581,7 @@ impl Verb {
             Verb::Auditors(_) => "auditors",
             Verb::Canary => "canary",
             Verb::Proven { .. } => "proven",
+            Verb::Keys(_) => "keys",
             Verb::Decide { .. } => "decide",
         }
     }

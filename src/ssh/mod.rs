@@ -16,6 +16,7 @@ mod login;
 mod names;
 mod opening;
 mod relay;
+mod room;
 pub mod sandbox;
 mod session;
 mod upstream;
@@ -189,6 +190,7 @@ impl Running {
     pub async fn reload(&self, directory: Arc<Directory>) -> Result<(), ReloadError> {
         self.store.keep_policy(directory.digest, &directory.texts, Timestamp::now()).await?;
         self.recordings.protect(directory.config.recordings.protection.clone())?;
+        self.recordings.keep_for_rescue(directory.reserve());
         self.directory.send_replace(directory);
         Ok(())
     }

@@ -12,13 +12,13 @@ use super::names::{self, Wanted};
 use super::opening::Opening;
 use super::relay::{self, Input, Relayed};
 use super::upstream::{self, ConnectError, PtyGranted};
-use super::{Bastion, ask};
+use super::{Bastion, ask, room};
 use crate::access::{Grant, Principal, Target};
 use crate::approvals;
 use crate::authority::Needs;
 use crate::console::with_causes;
 use crate::id::{Login, SessionId};
-use crate::recording::{Header, Recorder, Tape};
+use crate::recording::{Header, RecordError, Recorder, Shortage, Tape};
 use crate::time::{Timestamp, short};
 use crate::transcript::{Event, Outcome};
 
@@ -108,6 +108,7 @@ async fn session(
         let text = "refused: a command that is allowed by its exact text gets no terminal; run it without -t";
         return Err(Stop::new(text, Status::Refused));
     }
+    room::admit(bastion, principal, &target, &login, &ruled.asked.ruling, client).await?;
     let Held { basis, terms } = hold::until_approved(bastion, principal, &target, &login, &want, ruled.asked, opening, client).await?;
 
     let now = Timestamp::now();
@@ -126,8 +127,20 @@ async fn session(
         return Err(Stop { text: None, status: Status::Undecided });
     }
     let (grant, evidence) = bastion.approvals.open(opening_of, now).await.map_err(ask::not_opened)?;
-    let recorder = match bastion.recordings.begin(header(&grant, opening)).await {
+    let space = match room::space(bastion, &grant).await {
+        Ok(space) => space,
+        Err(stop) => {
+            bastion.session_ended(&grant, &Outcome::RecordingFailed { why: "the state cannot be written".into() }).await;
+            return Err(stop);
+        }
+    };
+    let recorder = match bastion.recordings.begin_in(space, header(&grant, opening)).await {
         Ok(recorder) => recorder,
+        Err(RecordError::DiskFloor { free, floor, .. }) => {
+            tracing::error!(session = %grant.session, free, floor, "no room, no session");
+            bastion.session_ended(&grant, &Outcome::RecordingFailed { why: "the disk is below its floor".into() }).await;
+            return Err(room::refused(&bastion.directory(), principal, &grant.target, Shortage { free, floor }));
+        }
         Err(error) => {
             tracing::error!(session = %grant.session, %error, "no recording, no session");
             bastion.session_ended(&grant, &Outcome::RecordingFailed { why: error.to_string() }).await;
@@ -206,7 +219,7 @@ async fn connect(
 }
 
 /// What is passed on to the target before the first byte is recorded like everything else (FC2).
-async fn record_opening(tape: &Tape, opening: &Opening) -> Result<(), crate::recording::RecordError> {
+async fn record_opening(tape: &Tape, opening: &Opening) -> Result<(), RecordError> {
     let env = opening.env.iter().map(|(name, value)| Event::Environment { name: name.clone(), value: value.clone() });
     let events: Vec<Event> = env.collect();
     if events.is_empty() { Ok(()) } else { tape.record(events).await }

@@ -20,9 +20,10 @@ use super::action::{ConsoleAction, Want};
 use super::ruling::{Denial, Hold, RecordLevel, Ruling, Terms};
 use super::scope::{Asked, Reach, asked_for};
 use super::target::Target;
-use crate::id::{Group, Person, ScheduleName, WorkflowName};
+use crate::id::{Group, Person, ScheduleName, TargetId, WorkflowName};
 use crate::time::Timestamp;
 
+use self::question::Labelled;
 pub use self::question::{Question, There};
 
 /// The names that annotations may mention.
@@ -121,6 +122,22 @@ impl PolicySet {
     ///
     /// Holds say who has to agree before a session opens; they neither permit nor forbid here.
     pub fn may(&self, person: &Person, groups: &[Group], action: ConsoleAction, target: &Target, now: Timestamp) -> bool {
+        self.permits(person, groups, action, (&target.id, &target.labels), now)
+    }
+
+    /// The same for a target that is in the directory no more, so that nobody knows its labels: permitted is
+    /// what would be permitted without any, with each one that a policy names, and with all of them.
+    pub fn may_on_former(&self, person: &Person, groups: &[Group], action: ConsoleAction, target: &TargetId, now: Timestamp) -> bool {
+        let named: BTreeSet<String> =
+            self.mentions.iter().filter(|mention| mention.of == Mentioned::Label).map(|mention| mention.id.clone()).collect();
+        let single = named.iter().map(|label| BTreeSet::from([label.clone()]));
+        std::iter::once(BTreeSet::new())
+            .chain(single)
+            .chain([named.clone()])
+            .all(|labels| self.permits(person, groups, action, (target, &labels), now))
+    }
+
+    fn permits(&self, person: &Person, groups: &[Group], action: ConsoleAction, target: Labelled<'_>, now: Timestamp) -> bool {
         let Ok(asked) = question::ask_console(person, groups, action, target, now) else { return false };
         let base = Authorizer::new().is_authorized(&asked.request, &self.base, &asked.entities);
         failure(&base).is_none() && base.decision() == Decision::Allow

@@ -1,6 +1,6 @@
 //! One question, as Cedar's request and entities: made fresh each time, from the directory's own words.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::net::IpAddr;
 use std::str::FromStr;
 use std::sync::LazyLock;
@@ -11,7 +11,7 @@ use chrono::{Datelike, Timelike};
 use crate::access::action::{Action, ConsoleAction};
 use crate::access::principal::Principal;
 use crate::access::target::Target;
-use crate::id::{Group, Login, Person};
+use crate::id::{Group, Login, Person, TargetId};
 use crate::time::Timestamp;
 
 /// One question to the policy: may this person do this, there, now.
@@ -94,7 +94,7 @@ impl Question<'_> {
         if let (Action::Exec, Some(command)) = (self.action, self.command) {
             context.push(("command".into(), RestrictedExpression::new_string(command.to_owned())));
         }
-        ask(self.person, self.groups, self.action.as_str(), self.target, context)
+        ask(self.person, self.groups, self.action.as_str(), (&self.target.id, &self.target.labels), context)
     }
 }
 
@@ -102,11 +102,14 @@ pub(super) fn ask_console(
     person: &Person,
     groups: &[Group],
     action: ConsoleAction,
-    target: &Target,
+    target: Labelled<'_>,
     now: Timestamp,
 ) -> Result<Asked, String> {
     ask(person, groups, action.as_str(), target, clock(now))
 }
+
+/// A target as policy sees it: its name, and the labels it is in.
+pub(super) type Labelled<'a> = (&'a TargetId, &'a BTreeSet<String>);
 
 /// Hour, minute and weekday, in UTC.
 fn clock(now: Timestamp) -> Vec<(String, RestrictedExpression)> {
@@ -119,13 +122,13 @@ fn ask(
     person: &Person,
     groups: &[Group],
     action: &str,
-    target: &Target,
+    (target, labels): Labelled<'_>,
     context: Vec<(String, RestrictedExpression)>,
 ) -> Result<Asked, String> {
     let principal = uid(&TYPES.person, person.as_str());
-    let resource = uid(&TYPES.target, target.id.as_str());
+    let resource = uid(&TYPES.target, target.as_str());
     let groups: HashSet<EntityUid> = groups.iter().map(|group| uid(&TYPES.group, group.as_str())).collect();
-    let labels: HashSet<EntityUid> = target.labels.iter().map(|label| uid(&TYPES.label, label)).collect();
+    let labels: HashSet<EntityUid> = labels.iter().map(|label| uid(&TYPES.label, label)).collect();
     let above: Vec<Entity> = groups.iter().chain(&labels).map(|of| Entity::new_no_attrs(of.clone(), HashSet::new())).collect();
     let both = [Entity::new_no_attrs(principal.clone(), groups), Entity::new_no_attrs(resource.clone(), labels)];
     let entities = Entities::from_entities(above.into_iter().chain(both), Some(&SCHEMA)).map_err(|error| error.to_string())?;

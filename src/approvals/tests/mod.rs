@@ -102,6 +102,7 @@ fn workflow(name: &str, quorum: u32, level: Level) -> Workflow {
         use_within: 5 * MINUTE,
         linger: 5 * MINUTE,
         reason_required: false,
+        rescue: false,
         reason_pattern: None,
     }
 }
@@ -146,6 +147,7 @@ impl Plan {
                     dir: "/".into(),
                     durability: Durability::Second,
                     free_floor: 0,
+                    reserve: None,
                     protection: Protection::Plain,
                     auditors: BTreeMap::new(),
                 },
