@@ -16,12 +16,15 @@ mod flow;
 mod fuzz;
 mod harness;
 mod held;
+mod hostile;
 mod names;
 mod reload;
 mod rescue;
 mod sealed;
+mod service;
 mod story;
 mod target;
+mod targets;
 mod tour;
 mod vectors;
 

@@ -57,7 +57,11 @@ fn report(dir: &Path, proofs: impl FnOnce(&Path) -> Option<Vec<Proof>>, out: &mu
             } else {
                 format!("{} people", directory.people.iter().count())
             };
-            let targets = some(directory.targets.iter().count(), "target");
+            let mut targets = some(directory.targets.iter().count(), "target");
+            let families = directory.targets.families().count();
+            if families > 0 {
+                targets.push_str(&format!(" and {}", some(families, "pattern")));
+            }
             let policies = directory.policy.ids().count();
             let policies = if policies == 1 { "1 policy".to_owned() } else { format!("{policies} policies") };
             let cases = some(cases, "case");

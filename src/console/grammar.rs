@@ -4,6 +4,7 @@
 //! is the same value each time, and `execute` is the only one who acts on it.
 
 mod auditors;
+mod targets;
 mod typed;
 
 use clap::{Args, Parser, Subcommand};
@@ -16,6 +17,7 @@ use crate::id::{Digest, Person, RequestId, SessionId};
 use crate::retention::hold::Pattern;
 
 pub use auditors::{AuditorsArgs, AuditorsWhat, KeysWhat, RecoverArgs, RewrapArgs};
+pub use targets::{From, ImportArgs, PinArgs, TargetsArgs, TargetsWhat};
 pub use typed::{Destination, Moment, SessionWord, Since, Span, Start};
 
 /// One console line.
@@ -62,7 +64,7 @@ pub enum Verb {
         reason: String,
     },
     /// What I may ask for
-    Targets,
+    Targets(TargetsArgs),
     /// What was recorded
     Sessions(SessionsArgs),
     /// Play a recording
@@ -101,6 +103,8 @@ pub enum Verb {
     },
     /// Who I am here, and my keys
     Whoami,
+    /// How the bastion is; fails where somebody has to do something
+    Status,
     /// These lines
     Help,
     /// A canary for the auditor who is here.
@@ -534,7 +538,7 @@ impl Verb {
             | Verb::Show { .. }
             | Verb::Withdraw { .. }
             | Verb::Grants(_)
-            | Verb::Targets
+            | Verb::Targets(_)
             | Verb::Sessions(_)
             | Verb::Fetch { .. }
             | Verb::Checkpoint { .. }
@@ -546,6 +550,7 @@ impl Verb {
             | Verb::Auditors(_)
             | Verb::Canary
             | Verb::Whoami
+            | Verb::Status
             | Verb::Help => Ok(()),
         }
     }
@@ -561,13 +566,14 @@ impl Verb {
             Verb::Withdraw { .. } => "withdraw",
             Verb::Grants(_) => "grants",
             Verb::Revoke { .. } => "revoke",
-            Verb::Targets => "targets",
+            Verb::Targets(_) => "targets",
             Verb::Sessions(_) => "sessions",
             Verb::Replay(_) => "replay",
             Verb::Reason { .. } => "reason",
             Verb::Decision(_) => "decision",
             Verb::Submit { .. } => "submit",
             Verb::Whoami => "whoami",
+            Verb::Status => "status",
             Verb::Help => "help",
             Verb::Fetch { .. } => "fetch",
             Verb::Checkpoint { .. } => "checkpoint",

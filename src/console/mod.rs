@@ -21,6 +21,7 @@ mod rewrap;
 mod run;
 mod serve;
 mod sessions;
+pub mod status;
 mod streams;
 mod targets;
 pub mod text;

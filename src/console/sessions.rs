@@ -6,6 +6,7 @@
 
 use super::execute::Act;
 use super::grammar::{Purpose, SessionWord, SessionsArgs};
+use super::render::when;
 use super::reply::{Evidence, Expired, LogRow, Next, RecordingLine, Refusal, RefusalKind, Reply, SessionLine};
 use crate::access::ConsoleAction;
 use crate::audit::Event;
@@ -55,7 +56,8 @@ impl Act<'_> {
         if let Some(at) = gone
             && purpose != Purpose::Verify
         {
-            let why = format!("has gone on schedule ({}), {}; its certificate: countersign verify {}", sealed.due.schedule, at, row.id);
+            let (schedule, gone) = (&sealed.due.schedule, when(at, self.now));
+            let why = format!("has gone on schedule ({schedule}), {gone}; its certificate: countersign verify {}", row.id);
             return Err(self.refusal(RefusalKind::Refused, &row.id.to_string(), &why));
         }
         let name = match purpose {
@@ -181,7 +183,7 @@ impl Act<'_> {
     pub(super) fn may_on(&self, target: &TargetId, action: ConsoleAction) -> bool {
         let (policy, person, groups) = (&self.directory.policy, self.who.person(), self.who.groups());
         match self.directory.targets.find(target.as_str()) {
-            Some(found) => policy.may(person, groups, action, found, self.now),
+            Some(found) => policy.may(person, groups, action, &found, self.now),
             None => policy.may_on_former(person, groups, action, target, self.now),
         }
     }

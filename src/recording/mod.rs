@@ -21,6 +21,7 @@ mod rewrap;
 mod room;
 mod screen;
 mod seal;
+mod space;
 mod spool;
 mod unseal;
 pub mod verify;
@@ -52,8 +53,9 @@ pub use protection::{Protection, RecoveredBy};
 pub use recorder::{Recorder, Tape};
 pub use replay::{Replay, ReplayError};
 pub use rewrap::NotRewrapped;
-pub use room::{Shortage, Space};
+pub use room::Room;
 pub use screen::Screen;
+pub use space::{Space, Spools};
 pub use unseal::{UnsealError, Unsealed, open_key_file, unseal};
 pub use visible::{is_unseen, visible};
 
@@ -162,15 +164,15 @@ impl Recordings {
 
     /// Creates the spool; returns when its header is durable (FC1).
     pub async fn begin(&self, header: Header) -> Result<Recorder, RecordError> {
-        self.begin_in(Space::Usual, header).await
+        self.begin_in(Room::Usual, header).await
     }
 
     /// The same, on that part of the disk.
-    pub async fn begin_in(&self, space: Space, header: Header) -> Result<Recorder, RecordError> {
+    pub async fn begin_in(&self, room: Room, header: Header) -> Result<Recorder, RecordError> {
         let node = Arc::clone(&self.node);
         // If the caller goes away meanwhile, the recorder is dropped in there and the spool stays behind
         // as any interrupted one.
-        off_the_runtime(move || recorder::begin(node, space, header)).await?
+        off_the_runtime(move || recorder::begin(node, room, header)).await?
     }
 
     /// Seals what the last boot left behind: cut at the last good record, as interrupted. To be called

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::end::{self, Ended};
 use super::file::SpoolFile;
 use super::layout::sync_dir;
-use super::room::{self, Space};
+use super::room::{self, Room};
 use super::spool::Spool;
 use super::withhold::Rule;
 use super::{Node, RecordError, off_the_runtime};
@@ -28,9 +28,9 @@ pub struct Tape {
 }
 
 /// Creates the spool and makes it durable with its name (FC1); blocks on the disk.
-pub(super) fn begin(node: Arc<Node>, space: Space, header: Header) -> Result<Recorder, RecordError> {
+pub(super) fn begin(node: Arc<Node>, room: Room, header: Header) -> Result<Recorder, RecordError> {
     let (session, path) = (header.session, node.layout.spool(header.session));
-    room::enough(&node, space)?;
+    room::enough(&node, room)?;
     let json = header.to_json();
     if json.len() > MAX_PAYLOAD {
         return Err(RecordError::BadSpool { path, why: format!("its header would have {} bytes", json.len()) });
@@ -38,16 +38,16 @@ pub(super) fn begin(node: Arc<Node>, space: Space, header: Header) -> Result<Rec
     if !node.live.insert(session) {
         return Err(RecordError::BadSpool { path, why: "its session is being recorded already".into() });
     }
-    let durable = node.recovery.new_key(&node.protection()).and_then(|(key, envelope)| create(&node, space, &path, key, &envelope, &json));
+    let durable = node.recovery.new_key(&node.protection()).and_then(|(key, envelope)| create(&node, room, &path, key, &envelope, &json));
     let file = durable.inspect_err(|_| node.live.remove(session))?;
     let rule = Rule::new(header.record, header.is_terminal(), node.settings.bulk_cap);
     Ok(Recorder { spool: Spool::new(node, session, path, file, rule), ended: false })
 }
 
-fn create(node: &Node, space: Space, path: &Path, key: SpoolKey, envelope: &[u8], header: &[u8]) -> Result<SpoolFile, RecordError> {
-    let spare = match space {
-        Space::Usual => Some(node.reserve.clone()),
-        Space::Reserve => None,
+fn create(node: &Node, room: Room, path: &Path, key: SpoolKey, envelope: &[u8], header: &[u8]) -> Result<SpoolFile, RecordError> {
+    let spare = match room {
+        Room::Usual => Some(node.reserve.clone()),
+        Room::Reserve => None,
     };
     let created = SpoolFile::create(path, key, spare, envelope, header).map_err(|e| {
         // Nothing was dialled yet; an empty spool would only have to be set aside. One that was there

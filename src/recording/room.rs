@@ -10,21 +10,14 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::{Node, RecordError, Recordings};
+use super::{Node, RecordError, Recordings, Space};
 
 /// Which part of the disk a session may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Space {
+pub enum Room {
     Usual,
     /// All of it: a workflow with `rescue = true` has agreed.
     Reserve,
-}
-
-/// What is free, and what new sessions leave free.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Shortage {
-    pub free: u64,
-    pub floor: u64,
 }
 
 /// What a rescue needs to begin: its header, what is allocated ahead, its end.
@@ -35,7 +28,7 @@ const LEAST: u64 = 1 << 20;
 pub(super) struct Reserve(Arc<AtomicU64>);
 
 impl Reserve {
-    fn bytes(&self) -> u64 {
+    pub(super) fn bytes(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 
@@ -50,13 +43,13 @@ impl Reserve {
 }
 
 /// Says whether a session may begin.
-pub(super) fn enough(node: &Node, space: Space) -> Result<(), RecordError> {
+pub(super) fn enough(node: &Node, room: Room) -> Result<(), RecordError> {
     let path = node.layout.spools();
     let looked = File::open(path).and_then(|dir| free(&dir));
     let free = looked.map_err(|e| RecordError::io("could not look at the disk of", path, e))?;
-    let floor = match space {
-        Space::Usual => node.settings.free_floor.saturating_add(node.reserve.bytes()),
-        Space::Reserve => LEAST.min(node.settings.free_floor),
+    let floor = match room {
+        Room::Usual => node.settings.free_floor.saturating_add(node.reserve.bytes()),
+        Room::Reserve => LEAST.min(node.settings.free_floor),
     };
     if free >= floor { Ok(()) } else { Err(RecordError::DiskFloor { path: path.to_owned(), free, floor }) }
 }
@@ -74,10 +67,7 @@ impl Recordings {
 
     /// Whether a new session would find the disk below its floor. A disk that cannot be looked at shows when
     /// one begins.
-    pub fn shortage(&self) -> Option<Shortage> {
-        match enough(&self.node, Space::Usual) {
-            Err(RecordError::DiskFloor { free, floor, .. }) => Some(Shortage { free, floor }),
-            Ok(()) | Err(_) => None,
-        }
+    pub fn shortage(&self) -> Option<Space> {
+        self.space().ok().filter(|space| space.free < space.floor)
     }
 }

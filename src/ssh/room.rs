@@ -14,7 +14,7 @@ use crate::access::{Action, Grant, Principal, Target};
 use crate::audit::Event;
 use crate::config::Directory;
 use crate::id::Login;
-use crate::recording::{Shortage, Space};
+use crate::recording::{Room, Space};
 use crate::time::Timestamp;
 
 /// Lets pass while there is room, or where a workflow that rescues has to agree; else says what helps.
@@ -38,7 +38,7 @@ pub async fn admit(
 }
 
 /// What everybody reads for whom there is no room.
-pub fn refused(directory: &Directory, principal: &Principal, target: &Target, short: Shortage) -> Stop {
+pub fn refused(directory: &Directory, principal: &Principal, target: &Target, short: Space) -> Stop {
     let ways = ways(directory, principal, target);
     let rescue = match ways.is_empty() {
         true => String::new(),
@@ -48,7 +48,7 @@ pub fn refused(directory: &Directory, principal: &Principal, target: &Target, sh
     Stop::new(text, Status::RecordingFailed)
 }
 
-fn words(short: Shortage) -> String {
+fn words(short: Space) -> String {
     let mb = |bytes: u64| bytes >> 20;
     format!("the recordings' disk is nearly full ({} MiB free, {} are kept free)", mb(short.free), mb(short.floor))
 }
@@ -71,11 +71,11 @@ fn ways(directory: &Directory, who: &Principal, target: &Target) -> BTreeSet<Log
 }
 
 /// Where a session is recorded, written down where that is the reserve: a gate event (FC5).
-pub async fn space(bastion: &Bastion, grant: &Grant) -> Result<Space, Stop> {
+pub async fn space(bastion: &Bastion, grant: &Grant) -> Result<Room, Stop> {
     if !grant.rescue {
-        return Ok(Space::Usual);
+        return Ok(Room::Usual);
     }
-    let Some(short) = bastion.recordings.shortage() else { return Ok(Space::Reserve) };
+    let Some(short) = bastion.recordings.shortage() else { return Ok(Room::Reserve) };
     let facts = serde_json::json!({
         "session": grant.session, "request": grant.request, "person": grant.principal.person(), "target": grant.target.id,
         "free": short.free, "floor": short.floor,
@@ -84,5 +84,5 @@ pub async fn space(bastion: &Bastion, grant: &Grant) -> Result<Space, Stop> {
         tracing::error!(session = %grant.session, %error, "a rescue could not be logged");
         Stop::new("refused: the bastion's state cannot be written; try again, or tell an operator", Status::Refused)
     })?;
-    Ok(Space::Reserve)
+    Ok(Room::Reserve)
 }

@@ -18,7 +18,7 @@ use crate::approvals;
 use crate::authority::Needs;
 use crate::console::with_causes;
 use crate::id::{Login, SessionId};
-use crate::recording::{Header, RecordError, Recorder, Shortage, Tape};
+use crate::recording::{Header, RecordError, Recorder, Space, Tape};
 use crate::time::{Timestamp, short};
 use crate::transcript::{Event, Outcome};
 
@@ -28,7 +28,7 @@ pub async fn run(bastion: Arc<Bastion>, principal: Principal, user: String, role
     let _alive = bastion.live.enter();
     let Some(mut opening) = Opening::read(&client.inbox).await else { return client.close().await };
     client.has_terminal(opening.pty.is_some());
-    let stop = match destination(&bastion, &principal, &user, &role) {
+    let stop = match destination(&bastion, &principal, &user, &role).await {
         Ok(Destination::Console) => return super::console::run(&bastion, &principal, &opening, client).await,
         Ok(Destination::Target(target, login)) => session(&bastion, &principal, target, login, &mut opening, &client).await.err(),
         Err(stop) => Some(stop),
@@ -61,7 +61,7 @@ enum Destination {
 
 /// Finds where this channel goes. A target that is unknown and one that this person may not ask for are
 /// told apart by nobody.
-fn destination(bastion: &Bastion, principal: &Principal, user: &str, role: &Role) -> Result<Destination, Stop> {
+async fn destination(bastion: &Bastion, principal: &Principal, user: &str, role: &Role) -> Result<Destination, Stop> {
     let directory = bastion.directory();
     let person = principal.person();
     let console = ask::console(&directory, principal);
@@ -70,14 +70,14 @@ fn destination(bastion: &Bastion, principal: &Principal, user: &str, role: &Role
         Role::Inner { target, .. } => {
             let login = user.parse::<Login>().map_err(|e| malformed(e.to_string()))?;
             // As the directory has it now; the jump may be older.
-            let target = directory.targets.find(target.id.as_str()).cloned();
+            let target = directory.targets.find(target.id.as_str());
             let name = target.as_ref().map_or_else(String::new, |target| target.id.to_string());
             (name, Some(login), target)
         }
         Role::Outer => match names::wanted(user, person).map_err(|e| malformed(e.to_string()))? {
             Wanted::Console => return Ok(Destination::Console),
             Wanted::Target { login, name } => {
-                let target = directory.targets.find(&name).cloned();
+                let target = directory.targets.find(&name);
                 (name, login, target)
             }
         },
@@ -87,7 +87,7 @@ fn destination(bastion: &Bastion, principal: &Principal, user: &str, role: &Role
     let found = target.zip(account).filter(|(target, _)| bastion.may_ask(principal, target, Timestamp::now()));
     let Some((target, login)) = found else {
         bastion.report_refusal(principal.clone(), wanted.clone(), "no such target for this person");
-        return Err(ask::unknown(&directory, principal, &wanted, &name, &console));
+        return Err(ask::unknown(directory, principal, &wanted, &name, &console).await);
     };
     Ok(Destination::Target(target, login))
 }
@@ -139,7 +139,7 @@ async fn session(
         Err(RecordError::DiskFloor { free, floor, .. }) => {
             tracing::error!(session = %grant.session, free, floor, "no room, no session");
             bastion.session_ended(&grant, &Outcome::RecordingFailed { why: "the disk is below its floor".into() }).await;
-            return Err(room::refused(&bastion.directory(), principal, &grant.target, Shortage { free, floor }));
+            return Err(room::refused(&bastion.directory(), principal, &grant.target, Space { free, floor }));
         }
         Err(error) => {
             tracing::error!(session = %grant.session, %error, "no recording, no session");

@@ -17,13 +17,14 @@ use cedar_policy::{Authorizer, Decision, Response};
 
 use self::annotations::Annotations;
 use super::action::{ConsoleAction, Want};
+use super::family::TargetPattern;
 use super::ruling::{Denial, Hold, RecordLevel, Ruling, Terms};
 use super::scope::{Asked, Reach, asked_for};
 use super::target::Target;
 use crate::id::{Group, Person, ScheduleName, TargetId, WorkflowName};
 use crate::time::Timestamp;
 
-use self::question::Labelled;
+use self::question::Seen;
 pub use self::question::{Question, There};
 
 /// The names that annotations may mention.
@@ -64,6 +65,8 @@ pub struct PolicySet {
     holds: cedar_policy::PolicySet,
     by_id: BTreeMap<String, Annotations>,
     mentions: Vec<Mention>,
+    /// The targets and patterns that some policy names.
+    named: BTreeSet<String>,
     warnings: Vec<PolicyProblem>,
     /// What policies compare commands with.
     commands: BTreeSet<String>,
@@ -122,25 +125,37 @@ impl PolicySet {
     ///
     /// Holds say who has to agree before a session opens; they neither permit nor forbid here.
     pub fn may(&self, person: &Person, groups: &[Group], action: ConsoleAction, target: &Target, now: Timestamp) -> bool {
-        self.permits(person, groups, action, (&target.id, &target.labels), now)
+        self.permits(person, groups, action, Seen::of(target), now)
     }
 
-    /// The same for a target that is in the directory no more, so that nobody knows its labels: permitted is
-    /// what would be permitted without any, with each one that a policy names, and with all of them.
+    /// The same for a target that is in the directory no more, so that nobody knows its labels, nor what it
+    /// was derived from: permitted is what would be without any, with each label that a policy names, and
+    /// with all of them.
     pub fn may_on_former(&self, person: &Person, groups: &[Group], action: ConsoleAction, target: &TargetId, now: Timestamp) -> bool {
-        let named: BTreeSet<String> =
-            self.mentions.iter().filter(|mention| mention.of == Mentioned::Label).map(|mention| mention.id.clone()).collect();
-        let single = named.iter().map(|label| BTreeSet::from([label.clone()]));
-        std::iter::once(BTreeSet::new())
-            .chain(single)
-            .chain([named.clone()])
-            .all(|labels| self.permits(person, groups, action, (target, &labels), now))
+        let named = |of: Mentioned| self.mentions.iter().filter(move |mention| mention.of == of).map(|mention| mention.id.as_str());
+        let every: BTreeSet<String> = named(Mentioned::Label).map(str::to_owned).collect();
+        let fits = |pattern: &&str| pattern.parse::<TargetPattern>().is_ok_and(|pattern| pattern.matches(target.as_str()));
+        let families: Vec<&str> = named(Mentioned::Target).filter(fits).collect();
+        let single = every.iter().map(|label| BTreeSet::from([label.clone()]));
+        let guesses: Vec<BTreeSet<String>> = std::iter::once(BTreeSet::new()).chain(single).chain([every.clone()]).collect();
+        guesses.iter().all(|labels| {
+            [Vec::new(), families.clone()]
+                .into_iter()
+                .all(|families| self.permits(person, groups, action, Seen { id: target, labels, families }, now))
+        })
     }
 
-    fn permits(&self, person: &Person, groups: &[Group], action: ConsoleAction, target: Labelled<'_>, now: Timestamp) -> bool {
+    fn permits(&self, person: &Person, groups: &[Group], action: ConsoleAction, target: Seen<'_>, now: Timestamp) -> bool {
         let Ok(asked) = question::ask_console(person, groups, action, target, now) else { return false };
         let base = Authorizer::new().is_authorized(&asked.request, &self.base, &asked.entities);
         failure(&base).is_none() && base.decision() == Decision::Allow
+    }
+
+    /// What policies can know of a target: its labels, and those of its names (its own, its pattern's) that
+    /// some policy writes down. Two targets of which they see the same are ruled alike.
+    pub fn sees<'t>(&self, target: &'t Target) -> (Vec<&'t str>, Vec<&'t str>) {
+        let names = std::iter::once(target.id.as_str()).chain(target.entry.family.iter().map(|pattern| pattern.as_str()));
+        (target.labels.iter().map(String::as_str).collect(), names.filter(|name| self.named.contains(*name)).collect())
     }
 
     /// What the policies name, for the configuration to know or to warn of.
