@@ -147,6 +147,15 @@ fn an_auditor_who_comes_later_reads_what_was_recorded_before() {
     })
     .ends();
     assert!(verified.well().contains("whole"), "{verified:?}");
+    // An operator sees who has not shown for long that they can decrypt, beside the running node.
+    let check = || {
+        let mut check = Command::new(env!("CARGO_BIN_EXE_countersign"));
+        check.args(["check", "-c"]).arg(bastion.root());
+        Client::start(check).ends().well()
+    };
+    assert!(check().contains("carol is unproved since this key is named"));
+    bastion.says("carol", &["auditors", "prove"]).well();
+    assert!(!check().contains("carol is unproved"));
     // What is recorded from now on needs no wrapping.
     recorded(&bastion, "echo four");
     let nothing = bastion.says("carol", &["auditors", "rewrap", "--add", "dora"]);

@@ -104,7 +104,9 @@ impl Companion {
         let own = self.own();
         let canary = crate::transcript::envelope::open(&sealed, &own.load()?)
             .with_context(|| format!("{} does not decrypt what is encrypted to you", own.path.display()))?;
-        let reply = bastion.ask(&Verb::Proven { canary_b64: data_encoding::BASE64.encode(&canary) }).await?;
+        let canary = crate::console::canary_in(&canary)
+            .context("the bastion asks for something to be decrypted that is no canary; it gets nothing. Tell the other auditors")?;
+        let reply = bastion.ask(&Verb::Proven { canary_b64: data_encoding::BASE64.encode(canary) }).await?;
         self.show(&reply)
     }
 

@@ -44,6 +44,7 @@ use crate::retention::disposal::Disposal;
 use crate::store::Store;
 use crate::store::log::Log;
 
+pub use auditors::canary_in;
 pub use card::with_causes;
 pub use nearby::{is_own, nearby};
 pub use play::{PlayError, Played, play};
