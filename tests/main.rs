@@ -10,6 +10,7 @@ mod architecture;
 mod auditors;
 mod clients;
 mod crash;
+mod drain;
 mod exact;
 mod faults;
 mod flow;

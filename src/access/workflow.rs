@@ -160,7 +160,7 @@ impl Stage {
         self.people.contains(person) || self.groups.iter().any(|group| groups.contains(group))
     }
 
-    fn approvers(&self) -> Vec<String> {
+    pub fn approvers(&self) -> Vec<String> {
         self.groups.iter().map(Group::to_string).chain(self.people.iter().map(Person::to_string)).collect()
     }
 }

@@ -10,9 +10,11 @@ pub mod check;
 mod clock;
 mod companion;
 mod complete;
+mod explain;
 mod export;
 mod fetch;
 pub mod init;
+mod policy;
 mod recover;
 mod replay;
 mod rewrap;
@@ -31,7 +33,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::console::grammar::{TargetsArgs, Verb};
+use crate::config::schema::FileKind;
+use crate::console::grammar::{PolicyArgs, PolicyWhat, TargetsArgs, Verb};
 use crate::console::reply::RefusalKind;
 use crate::console::text::{self, Voice};
 use crate::console::{gather, render};
@@ -77,8 +80,11 @@ enum Command {
     },
     /// Read a directory, run its policies' own tests, and name everything that is wrong
     Check {
-        #[arg(short = 'c', value_name = "DIR")]
-        dir: PathBuf,
+        #[arg(short = 'c', value_name = "DIR", required_unless_present = "schema")]
+        dir: Option<PathBuf>,
+        /// Print the JSON Schema of a file instead, for editors: countersign, people, targets, approvals, retention
+        #[arg(long, value_name = "FILE", conflicts_with = "dir")]
+        schema: Option<FileKind>,
     },
     /// Say that the clock of this bastion is right, after it was blocked
     Clock {
@@ -168,12 +174,15 @@ async fn run(cli: Cli) -> anyhow::Result<u8> {
             crate::demo::run(tour).await
         }
         Command::Init { dir, host, auditor } => init::run(&dir, host.as_deref(), &auditor).map(|()| 0),
-        Command::Check { dir } => check::run(&dir),
+        Command::Check { schema: Some(of), .. } => check::schema(of),
+        Command::Check { dir, .. } => check::run(&dir.unwrap_or_default(), cli.json),
         Command::Clock { what: ClockWhat::Accept { dir } } => clock::accept(&dir).await.map(|()| 0),
         Command::Serve { dir, log: format } => {
             log("countersign=info", format);
             serve::run(dir).await
         }
+        Command::Verb(Verb::Policy(PolicyArgs { what: PolicyWhat::Test { dir } })) => policy::test(&dir, cli.json),
+        Command::Verb(Verb::Policy(PolicyArgs { what: PolicyWhat::Explain(args) })) => policy::explain(&args, cli.json),
         Command::Verb(Verb::Help) => {
             use clap::CommandFactory;
             Ok(say(&Cli::command().render_help().to_string()).err().unwrap_or(0))

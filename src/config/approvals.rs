@@ -22,6 +22,8 @@ pub(super) struct Placed {
 }
 
 const MAX_QUORUM: usize = 100;
+const SECOND: Duration = Duration::from_secs(1);
+const DAY: Duration = Duration::from_secs(86_400);
 
 const fn minutes(n: u64) -> Duration {
     Duration::from_secs(60 * n)
@@ -51,12 +53,12 @@ fn workflow(
 ) -> (impl FnOnce(WorkflowName) -> Workflow, usize) {
     let stage = only_stage(file, name, &mut fields, people);
     let level = fields.choice("signature", &[("connection", Level::Connection), ("key", Level::Key), ("touch", Level::Touch)]);
-    let mut time = |key, default| fields.duration(key).unwrap_or(default);
-    let decide_within = time("decide_within", minutes(15));
-    let longest_grant = time("longest", minutes(240));
-    let default_grant = time("offered", minutes(30).min(longest_grant));
-    let use_within = time("use_within", minutes(15));
-    let linger = time("linger", minutes(5));
+    let mut time = |key, default, most| fields.duration_within(key, SECOND..=most).unwrap_or(default);
+    let decide_within = time("decide_within", minutes(15), 30 * DAY);
+    let longest_grant = time("longest", minutes(240), 30 * DAY);
+    let default_grant = time("offered", minutes(30).min(longest_grant), 30 * DAY);
+    let use_within = time("use_within", minutes(15), 30 * DAY);
+    let linger = time("linger", minutes(5), DAY);
     if default_grant > longest_grant {
         let what = format!("offered {} is longer than longest {}", short(default_grant), short(longest_grant));
         file.error(fields.place("offered"), what, "offer at most the longest grant");

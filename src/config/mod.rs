@@ -15,6 +15,7 @@ mod people;
 mod problem;
 mod references;
 mod retention;
+pub mod schema;
 mod settings;
 mod targets;
 
@@ -109,6 +110,8 @@ pub struct Limits {
     pub pending_per_person: usize,
     /// 200
     pub pending: usize,
+    /// 0: how long what runs may go on after SIGTERM
+    pub drain: Duration,
 }
 
 /// What reading a directory came to.

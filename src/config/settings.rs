@@ -25,6 +25,7 @@ impl Default for Limits {
             held_per_connection: 10,
             pending_per_person: 32,
             pending: 200,
+            drain: Duration::ZERO,
         }
     }
 }
@@ -108,6 +109,9 @@ fn recordings(file: File<'_>, fields: &mut Fields<'_>, root: &Path) -> Option<Re
     }
     let single = table.boolean("single_recipient").unwrap_or(false);
     let mut key_files: Vec<PathBuf> = table.strings("key_files").iter().map(|dir| root.join(dir.get_ref())).collect();
+    if table.has("key_files") && table.lacks("key_files") {
+        file.error(table.place("key_files"), "key files would go nowhere", "write key_files = [\"key-files\"], or remove the line");
+    }
     if key_files.is_empty() {
         key_files.push(root.join("key-files"));
     }
@@ -200,7 +204,10 @@ fn limits(mut fields: Fields<'_>) -> Limits {
         held_per_connection: count("held_per_connection", default.held_per_connection),
         pending_per_person: count("pending_per_person", default.pending_per_person),
         pending: count("pending", default.pending),
-        login_grace: fields.duration("login_grace").unwrap_or(default.login_grace),
+        login_grace: fields
+            .duration_within("login_grace", Duration::from_secs(1)..=Duration::from_secs(600))
+            .unwrap_or(default.login_grace),
+        drain: fields.duration_within("drain", Duration::from_secs(1)..=Duration::from_secs(86_400)).unwrap_or(default.drain),
     };
     fields.finish();
     limits

@@ -4,6 +4,7 @@
 //! is the same value each time, and `execute` is the only one who acts on it.
 
 mod auditors;
+mod policy;
 mod targets;
 mod typed;
 
@@ -17,6 +18,7 @@ use crate::id::{Digest, Person, RequestId, SessionId};
 use crate::retention::hold::Pattern;
 
 pub use auditors::{AuditorsArgs, AuditorsWhat, KeysWhat, RecoverArgs, RewrapArgs};
+pub use policy::{ExplainArgs, PolicyArgs, PolicyWhat};
 pub use targets::{From, ImportArgs, PinArgs, TargetsArgs, TargetsWhat};
 pub use typed::{Destination, Moment, SessionWord, Since, Span, Start};
 
@@ -83,8 +85,10 @@ pub enum Verb {
     Retention(RetentionArgs),
     /// Who reads recordings, and whether they still can
     Auditors(AuditorsArgs),
-    /// What a digest of policies stands for
+    /// What a digest of policies stands for; what policies of a directory say
     Policy(PolicyArgs),
+    /// Tell everybody when this bastion restarts; it stops by itself then
+    Drain(DrainArgs),
     /// Give the reason that a request waits for
     Reason {
         request: RequestId,
@@ -364,23 +368,6 @@ pub struct ReleaseArgs {
 
 #[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct PolicyArgs {
-    #[command(subcommand)]
-    pub what: PolicyWhat,
-}
-
-#[derive(Debug, Clone, PartialEq, Subcommand, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum PolicyWhat {
-    /// The files, as they were loaded
-    Show {
-        /// The digest, or its beginning
-        digest: String,
-    },
-}
-
-#[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct RetentionArgs {
     #[command(subcommand)]
     pub what: RetentionWhat,
@@ -455,6 +442,22 @@ pub struct AuditVerifyArgs {
     pub checkpoint: Option<std::path::PathBuf>,
 }
 
+#[derive(Debug, Clone, Default, PartialEq, Args, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DrainArgs {
+    /// When sessions end (22:10, UTC, or RFC 3339)
+    #[arg(long, value_name = "22:10", required_unless_present = "cancel", conflicts_with = "cancel")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at: Option<Start>,
+    /// Why; everybody reads it
+    #[arg(long, default_value = "")]
+    pub reason: String,
+    /// It does not restart after all
+    #[arg(long)]
+    #[serde(skip)]
+    pub cancel: bool,
+}
+
 fn as_it_was() -> f64 {
     1.0
 }
@@ -524,6 +527,7 @@ impl Verb {
                 fits("reason", &args.reason, MAX_REASON)
             }
             Verb::Release(args) => fits("reason", &args.reason, MAX_REASON),
+            Verb::Drain(args) => fits("reason", &args.reason, 200),
             Verb::Proven { canary_b64 } => fits("canary", canary_b64, 256),
             Verb::Keys(what) => what.check(),
             Verb::Approve(args) => fits("note", &args.less.note, MAX_REASON),
@@ -584,6 +588,7 @@ impl Verb {
             Verb::Release(_) => "release",
             Verb::Retention(_) => "retention",
             Verb::Policy(_) => "policy",
+            Verb::Drain(_) => "drain",
             Verb::Auditors(_) => "auditors",
             Verb::Canary => "canary",
             Verb::Proven { .. } => "proven",

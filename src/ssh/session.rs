@@ -4,19 +4,20 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use super::ask::{self, Asking};
 use super::channel::{ClientChannel, Status};
 use super::front::Role;
 use super::hold::{self, Held};
-use super::lease::Lease;
+use super::lease::{Lease, Standing};
 use super::names::{self, Wanted};
 use super::opening::Opening;
 use super::relay::{self, Input, Relayed};
 use super::upstream::{self, ConnectError, PtyGranted};
-use super::{Bastion, ask, room};
+use super::{Bastion, room};
 use crate::access::{Grant, Principal, Target};
 use crate::approvals;
 use crate::authority::Needs;
-use crate::console::with_causes;
+use crate::console::{Phase, with_causes};
 use crate::id::{Login, SessionId};
 use crate::recording::{Header, RecordError, Recorder, Space, Tape};
 use crate::time::{Timestamp, short};
@@ -102,19 +103,18 @@ async fn session(
 ) -> Result<(), Stop> {
     let want =
         opening.want().ok_or_else(|| Stop::new("refused: this subsystem is unknown here; shell, exec and sftp pass", Status::Refused))?;
-    let ruled = ask::rule(bastion, principal, &target, &login, &want).await?;
-    let by_text = ruled.by_text;
-    if by_text && opening.pty.is_some() {
-        let text = "refused: a command that is allowed by its exact text gets no terminal; run it without -t";
-        return Err(Stop::new(text, Status::Refused));
+    if matches!(&*bastion.phase.borrow(), Phase::Draining { .. }) {
+        return Err(hold::going());
     }
-    room::admit(bastion, principal, &target, &login, &ruled.asked.ruling, client).await?;
-    let Held { basis, terms } = hold::until_approved(bastion, principal, &target, &login, &want, ruled.asked, opening, client).await?;
+    let mut asking = Asking::new(bastion, principal, target, login, want);
+    let Held { basis, terms, by_text, context, policy } = hold::until_approved(&mut asking, opening, client).await?;
+    let Asking { principal, target, login, want, changes, .. } = asking;
+    let standing = Standing { changes, context };
 
     let now = Timestamp::now();
     let opening_of = approvals::Opening {
         session: SessionId::new(now),
-        principal: principal.clone(),
+        principal,
         address: upstream::resolve(&target).await.map_err(unreachable)?,
         target,
         login,
@@ -122,6 +122,7 @@ async fn session(
         terms,
         by_text,
         basis,
+        policy,
     };
     if client.inbox.ended().is_some() {
         return Err(Stop { text: None, status: Status::Undecided });
@@ -134,12 +135,13 @@ async fn session(
             return Err(stop);
         }
     };
+    let _open = bastion.open.enter();
     let recorder = match bastion.recordings.begin_in(space, header(&grant, opening)).await {
         Ok(recorder) => recorder,
         Err(RecordError::DiskFloor { free, floor, .. }) => {
             tracing::error!(session = %grant.session, free, floor, "no room, no session");
             bastion.session_ended(&grant, &Outcome::RecordingFailed { why: "the disk is below its floor".into() }).await;
-            return Err(room::refused(&bastion.directory(), principal, &grant.target, Space { free, floor }));
+            return Err(room::refused(&bastion.directory(), &grant.principal, &grant.target, Space { free, floor }));
         }
         Err(error) => {
             tracing::error!(session = %grant.session, %error, "no recording, no session");
@@ -153,21 +155,33 @@ async fn session(
     if opening.is_a_person() {
         client.say(&admitted(&grant)).await;
     }
-    let relayed = established(bastion, &grant, &evidence, &recorder.tape(), opening, client).await;
+    let lease = Lease::of(&grant, bastion, standing);
+    let relayed = established(bastion, &grant, &evidence, &recorder.tape(), lease, opening, client).await;
     finish(bastion, &grant, recorder, relayed, client).await;
     Ok(())
 }
 
 /// From the dialled connection to the end of what runs on it.
-async fn established(bastion: &Bastion, grant: &Grant, evidence: &[u8], tape: &Tape, opening: &Opening, client: &ClientChannel) -> Relayed {
+async fn established(
+    bastion: &Bastion,
+    grant: &Grant,
+    evidence: &[u8],
+    tape: &Tape,
+    mut lease: Lease,
+    opening: &Opening,
+    client: &ClientChannel,
+) -> Relayed {
     let connected = tokio::select! {
         connected = connect(bastion, grant, evidence, tape, opening, client) => connected,
         // Nobody is there any more: what they wanted does not start.
         _ = client.inbox.gone() => return Relayed::of(Outcome::ClientLeft),
+        outcome = lease.over() => {
+            let text = lease.farewell(&outcome);
+            return Relayed::stopped(outcome, text, Status::Ended);
+        }
     };
     match connected {
         Ok(upstream) => {
-            let lease = Lease::of(grant, bastion);
             let input = if grant.exact && !grant.stdin { Input::Closed } else { Input::Open };
             let relayed = relay::run(client, &upstream, tape, lease, opening.pty.is_some(), input).await;
             upstream.close().await;

@@ -133,6 +133,11 @@ impl Bastion {
         self.level = level;
     }
 
+    /// The directory that it serves.
+    pub fn root(&self) -> PathBuf {
+        self.installation.root()
+    }
+
     pub fn state(&self) -> PathBuf {
         self.installation.root().join("var/state")
     }
@@ -187,11 +192,6 @@ impl Bastion {
         self.installation.adds(&Host { id, labels: "", port: self.target.port, host_key: self.target.host_key() });
     }
 
-    /// The bastion's directory, for an operator's verbs: `-c DIR`.
-    pub fn root(&self) -> PathBuf {
-        self.installation.root()
-    }
-
     /// A CA key file that the bastion's sshds trust for their users.
     pub fn user_ca(&self) -> PathBuf {
         self.installation.user_ca()
@@ -225,9 +225,20 @@ impl Bastion {
 
     /// SIGTERM, and the end that follows.
     pub fn stops(&mut self) {
+        self.terminates();
+        self.ends();
+    }
+
+    /// SIGTERM: what runs is drained.
+    pub fn terminates(&self) {
+        Command::new(program("kill")).args(["-TERM", &self.pid().to_string()]).status().unwrap();
+    }
+
+    /// Waits for the server to end by itself, and well.
+    #[track_caller]
+    pub fn ends(&mut self) {
         let mut serve = self.serve.take().expect("it serves");
-        Command::new(program("kill")).args(["-TERM", &serve.id().to_string()]).status().unwrap();
-        assert!(serve.wait().unwrap().success(), "{}", self.log());
+        until_some("the bastion ends", SOON, || serve.try_wait().unwrap().map(|status| assert!(status.success(), "{status}")));
     }
 
     /// The most memory that it has held so far, in bytes (VmHWM).

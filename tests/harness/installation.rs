@@ -24,6 +24,8 @@ pub struct Plan {
     pub settings: String,
     /// `retention.toml`, where not the usual.
     pub retention: Option<&'static str>,
+    /// More lines of `[limits]`.
+    pub limits: String,
     /// More lines of its `[recordings]`.
     pub recordings: String,
     /// The recordings lie on a file system of this size in megabytes, the bastion's own.
@@ -91,10 +93,11 @@ impl Installation {
             "bastion = \"test\"\nhost = \"bastion\"\nlisten = [\"127.0.0.1:0\"]\nstate = \"var/state\"\n{}
 [recordings]\ndir = \"var/recordings\"\nkey_files = [\"var/key-files\"]\nsingle_recipient = true\n{}
 [recordings.auditors]\ncarol = \"{}\"\n
-[limits]\nunauthenticated = 1000\nunauthenticated_per_source = 1000\nheld_per_connection = 64\n",
+[limits]\nunauthenticated = 1000\nunauthenticated_per_source = 1000\nheld_per_connection = 64\n{}\n",
             plan.settings,
             plan.recordings,
             public(&self.key_of("carol")),
+            plan.limits,
         );
         let people: String = PEOPLE
             .iter()
