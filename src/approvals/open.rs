@@ -6,15 +6,16 @@
 
 use serde_json::{Value, json};
 
-use super::authority::{Authority, is_still_known};
+use super::authority::{Authority, is_still_known, workflows_of};
 use super::{ApprovalError, Approvals, Basis, OpenError, Opening};
+use crate::access::certificate::Issued;
 use crate::access::decision::GrantedTerms;
 use crate::access::grant::Opened;
-use crate::access::request::RequestDocument;
+use crate::access::request::{ANY_SOURCE, RequestDocument};
 use crate::access::ruling::Hold;
 use crate::access::target::Target;
-use crate::access::workflow::Progress;
-use crate::access::{Grant, Principal, Want, canonical};
+use crate::access::workflow::{Progress, SourceRule, source_rule};
+use crate::access::{Grant, Principal, SecondFactor, Want, canonical};
 use crate::audit::Event;
 use crate::config::Directory;
 use crate::id::{Digest, Login, Person, RequestId, ScheduleName};
@@ -79,7 +80,7 @@ impl Approvals {
             return Err(OpenError::Clock(why));
         }
         let directory = self.directory();
-        if !is_still_known(&directory, &opening.principal) {
+        if !is_still_known(&directory, &opening.principal, now) {
             return Err(OpenError::Key(opening.principal.fingerprint()));
         }
         // Z-06: what was ruled under another set is ruled again, not opened.
@@ -167,6 +168,9 @@ impl Approvals {
         if !wanted.is_asked_in(&document) {
             return Ok(Err(Fallen::Unfit("is for somebody or something else")));
         }
+        if document.source == ANY_SOURCE && source_rule(&workflows_of(directory, &document).unwrap_or_default()) != SourceRule::Any {
+            return Ok(Err(Fallen::Void("is for any address, which its workflow does not allow any more")));
+        }
         let authority = Authority::over_one(directory, &document, wanted.target, now);
         let Progress::Approved { terms, by } = authority.weigh_proven(&decisions, row.digest, &self.bastion) else {
             return Ok(Err(Fallen::Void("has approvals that no longer stand")));
@@ -201,12 +205,12 @@ struct Wanted<'a> {
 }
 
 impl Wanted<'_> {
-    /// Whether exactly this person, key and source asked for this very host and login.
+    /// Whether exactly this person and key, from there or from anywhere, asked for this very host and login.
     fn is_asked_in(&self, document: &RequestDocument) -> bool {
         let pin = self.target.pin();
         document.person == *self.who.person()
             && document.key == self.who.fingerprint()
-            && document.source == self.who.source_block()
+            && document.is_for_source(&self.who.source_block())
             && document.login == *self.login
             && document.targets.iter().any(|target| target.id == self.target.id && target.pin == pin)
     }
@@ -222,6 +226,7 @@ fn new_session(directory: &Directory, opening: Opening, request: Option<RequestI
         "session": session, "request": request, "person": principal.person(), "key": principal.fingerprint(),
         "source": principal.source(), "target": target.id, "pin": target.pin(), "address": address.to_string(),
         "login": login, "kind": kind, "command": command, "policies": terms.policies,
+        "second_factor": principal.second_factor().map(SecondFactor::at), "login_certificate": login_certificate(&principal),
     });
     let certificate = json!({
         "session": session, "request": request, "person": principal.person(),
@@ -253,6 +258,13 @@ fn new_session(directory: &Directory, opening: Opening, request: Option<RequestI
         open: Event::new("session.open", open),
         certificate: Event::new("certificate.issue", certificate),
     })
+}
+
+/// The certificate that named the person, where one did.
+fn login_certificate(who: &Principal) -> Option<Value> {
+    let Issued { ca, serial, key_id } = who.key().certificate().map(Issued::of)?;
+    let key_id: String = key_id.chars().take(256).collect();
+    Some(json!({ "ca": ca, "serial": serial, "key_id": key_id }))
 }
 
 /// What a signer that trusts nobody needs to agree: the request's bytes, every decision with its

@@ -23,6 +23,7 @@ pub mod sign;
 mod supervised;
 mod targets;
 mod terminal;
+mod totp;
 mod trust;
 mod verify;
 
@@ -99,6 +100,11 @@ enum Command {
         #[arg(long, value_name = "text|json", default_value = "text", env = "COUNTERSIGN_LOG_FORMAT")]
         log: LogFormat,
     },
+    /// Give persons a second factor, or take it away
+    Totp {
+        #[command(subcommand)]
+        what: totp::Totp,
+    },
     #[command(flatten)]
     Verb(Verb),
 }
@@ -163,7 +169,12 @@ fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, u8> {
                 Err(usage)
             }
         },
-        Command::Demo { .. } | Command::Init { .. } | Command::Check { .. } | Command::Clock { .. } | Command::Serve { .. } => Ok(cli),
+        Command::Demo { .. }
+        | Command::Init { .. }
+        | Command::Check { .. }
+        | Command::Clock { .. }
+        | Command::Serve { .. }
+        | Command::Totp { .. } => Ok(cli),
     }
 }
 
@@ -181,6 +192,7 @@ async fn run(cli: Cli) -> anyhow::Result<u8> {
             log("countersign=info", format);
             serve::run(dir).await
         }
+        Command::Totp { what } => totp::run(what).map(|()| 0),
         Command::Verb(Verb::Policy(PolicyArgs { what: PolicyWhat::Test { dir } })) => policy::test(&dir, cli.json),
         Command::Verb(Verb::Policy(PolicyArgs { what: PolicyWhat::Explain(args) })) => policy::explain(&args, cli.json),
         Command::Verb(Verb::Help) => {
@@ -197,7 +209,7 @@ async fn run(cli: Cli) -> anyhow::Result<u8> {
 }
 
 /// What the node says goes to standard error; `COUNTERSIGN_LOG` chooses, as `RUST_LOG` does elsewhere. Of the
-/// libraries only warnings pass, whatever it says: at their finest they would write down what passes through
+/// libraries (but russh) only warnings pass, whatever it says: at their finest they would write down what passes through
 /// them, keys and keystrokes.
 fn log(usual: &str, format: LogFormat) {
     use tracing_subscriber::Layer as _;
@@ -205,7 +217,12 @@ fn log(usual: &str, format: LogFormat) {
     use tracing_subscriber::util::SubscriberInitExt as _;
     let filter = tracing_subscriber::EnvFilter::try_from_env("COUNTERSIGN_LOG").unwrap_or_else(|_| usual.into());
     let ours = tracing_subscriber::filter::filter_fn(|event| {
-        event.target().split("::").next() == Some("countersign") || *event.level() <= tracing::Level::WARN
+        match event.target().split("::").next() {
+            Some("countersign") => true,
+            // It warns of what its peers do: any stranger could fill the disk with it. `ssh` says how each ended.
+            Some("russh") => false,
+            _ => *event.level() <= tracing::Level::WARN,
+        }
     });
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let lines = match format {

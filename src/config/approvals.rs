@@ -11,7 +11,7 @@ use toml::Spanned;
 use super::fields::{Fields, File};
 use crate::access::decision::Level;
 use crate::access::people::People;
-use crate::access::workflow::{Stage, Workflow};
+use crate::access::workflow::{SourceRule, Stage, Workflow};
 use crate::id::{Group, Person, WorkflowName};
 use crate::time::short;
 
@@ -66,6 +66,11 @@ fn workflow(
     let reason_required = fields.choice("reason", &[("required", true), ("optional", false)]).unwrap_or(true);
     let rescue = fields.boolean("rescue").unwrap_or(false);
     let reason_pattern = reason_pattern(file, &mut fields);
+    let source = fields.choice("source", &[("address", SourceRule::Address), ("any", SourceRule::Any)]).unwrap_or(SourceRule::Address);
+    if source == SourceRule::Any {
+        let what = format!("a grant of {} opens from any address, not only from the one that asked", name.get_ref());
+        file.warning(fields.place("source"), what, "keep it for people behind a carrier's NAT, whose address changes with each connection");
+    }
     fields.finish();
     // A workflow with a mistake keeps its name, so that policies are not blamed for it.
     let nobody = Stage { groups: Vec::new(), people: Vec::new(), quorum: 1 };
@@ -83,6 +88,7 @@ fn workflow(
         reason_required,
         rescue,
         reason_pattern,
+        source,
     };
     (with_name, quorum_at)
 }

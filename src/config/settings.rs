@@ -21,6 +21,10 @@ impl Default for Limits {
             login_tries: 6,
             unauthenticated: 256,
             unauthenticated_per_source: 16,
+            early_drop_from: 64,
+            second_factor_grace: Duration::from_secs(60),
+            shared_sources: Vec::new(),
+            shared_unauthenticated: 64,
             channels_per_connection: 64,
             held_per_connection: 10,
             pending_per_person: 32,
@@ -196,9 +200,12 @@ fn metrics(file: File<'_>, mut fields: Fields<'_>) -> Option<SocketAddr> {
 fn limits(mut fields: Fields<'_>) -> Limits {
     let default = Limits::default();
     let mut count = |key, default| fields.count(key, 1..=100_000).unwrap_or(default);
+    let unauthenticated = count("unauthenticated", default.unauthenticated);
     let limits = Limits {
         login_tries: count("login_tries", default.login_tries),
-        unauthenticated: count("unauthenticated", default.unauthenticated),
+        unauthenticated,
+        early_drop_from: count("early_drop_from", unauthenticated / 4),
+        shared_unauthenticated: count("shared_unauthenticated", default.shared_unauthenticated),
         unauthenticated_per_source: count("unauthenticated_per_source", default.unauthenticated_per_source),
         channels_per_connection: count("channels_per_connection", default.channels_per_connection),
         held_per_connection: count("held_per_connection", default.held_per_connection),
@@ -207,6 +214,10 @@ fn limits(mut fields: Fields<'_>) -> Limits {
         login_grace: fields
             .duration_within("login_grace", Duration::from_secs(1)..=Duration::from_secs(600))
             .unwrap_or(default.login_grace),
+        shared_sources: fields.words("shared_sources").into_iter().map(Spanned::into_inner).collect(),
+        second_factor_grace: fields
+            .duration_within("second_factor_grace", Duration::from_secs(1)..=Duration::from_secs(600))
+            .unwrap_or(default.second_factor_grace),
         drain: fields.duration_within("drain", Duration::from_secs(1)..=Duration::from_secs(86_400)).unwrap_or(default.drain),
     };
     fields.finish();

@@ -5,6 +5,8 @@ mod alternate;
 mod ask;
 mod channel;
 mod console;
+mod door;
+mod factor;
 pub mod flow;
 mod front;
 mod gate;
@@ -29,6 +31,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use self::door::Door;
 use crate::access::{Grant, Principal, Target};
 use crate::approvals::{Approvals, Reruled};
 use crate::audit::Event;
@@ -65,6 +68,7 @@ pub struct Bastion {
     live: Live,
     /// Sessions on a target, from their opening to their end.
     open: Live,
+    door: Arc<Door>,
 }
 
 /// How many channels have a task that must not be cut short: it may still have to end a recording.
@@ -114,6 +118,15 @@ impl Bastion {
                 tracing::error!(%error, "a refusal could not be logged");
             }
         });
+    }
+
+    /// Logs who did not come in: counts by source (**D order**).
+    async fn report_at_door(&self, refusals: Vec<Event>) {
+        for event in refusals {
+            if let Err(error) = self.store.report(event, Timestamp::now()).await {
+                tracing::error!(%error, "the refusals of a minute at the door could not be logged");
+            }
+        }
     }
 
     async fn session_ended(&self, grant: &Grant, outcome: &Outcome) {
@@ -311,6 +324,7 @@ pub async fn start(parts: Parts) -> std::io::Result<Running> {
     };
     let (kept_store, kept_approvals, kept_recordings) = (store.clone(), approvals.clone(), recordings.clone());
     let phase = console.phase.clone();
+    let door = Arc::<Door>::default();
     let bastion = Arc::new(Bastion {
         directory,
         store,
@@ -327,6 +341,7 @@ pub async fn start(parts: Parts) -> std::io::Result<Running> {
         phase: phase.subscribe(),
         live: live.clone(),
         open: open.clone(),
+        door: door.clone(),
     });
     let (mut addresses, mut tasks) = (Vec::new(), Vec::new());
     let mut listeners = Vec::new();
@@ -344,7 +359,7 @@ pub async fn start(parts: Parts) -> std::io::Result<Running> {
         tasks.push(tokio::spawn(listener::accept(bastion.clone(), listener, closed.clone())));
     }
     if let Some((listener, console)) = for_monitors {
-        tasks.push(tokio::spawn(crate::metrics::serve(listener, console, stopped.clone())));
+        tasks.push(tokio::spawn(crate::metrics::serve(listener, console, Box::new(move || door.crowd()), stopped.clone())));
     }
     tasks.push(tokio::spawn(dispose(bastion.clone(), stopped.clone())));
     tasks.push(tokio::spawn(sweep(bastion, stopped)));
@@ -419,11 +434,15 @@ async fn sweep(bastion: Arc<Bastion>, mut stop: watch::Receiver<bool>) {
                 if let Err(error) = bastion.approvals.sweep(now).await {
                     tracing::error!(%error, "the sweep failed; it is tried again in a second");
                 }
+                bastion.report_at_door(bastion.door.refusals_of_the_minute(now)).await;
                 if let Err(error) = bastion.log.tick(now).await {
                     tracing::error!(error = crate::console::with_causes(&error), "no checkpoint could be signed; it is tried again in a second");
                 }
             }
-            () = stopped(&mut stop) => return,
+            () = stopped(&mut stop) => {
+                bastion.report_at_door(bastion.door.last_refusals()).await;
+                return;
+            }
         }
     }
 }

@@ -173,6 +173,10 @@ impl Bastion {
         self.serve.as_ref().expect("it serves").id()
     }
 
+    pub fn is_running(&mut self) -> bool {
+        self.serve.as_mut().is_some_and(|serve| matches!(serve.try_wait(), Ok(None)))
+    }
+
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.home.path().join("bastion.log")).unwrap_or_default()
     }
@@ -190,6 +194,27 @@ impl Bastion {
     pub fn enrols(&self, id: &str) {
         self.target.also_is(id);
         self.installation.adds(&Host { id, labels: "", port: self.target.port, host_key: self.target.host_key() });
+    }
+
+    /// An operator changes a file below the directory, and the bastion reads it again.
+    #[track_caller]
+    pub fn is_told(&self, file: &str, change: impl FnOnce(String) -> String) {
+        let path = self.root().join(file);
+        std::fs::write(&path, change(std::fs::read_to_string(&path).unwrap())).unwrap();
+        self.has_reloaded();
+    }
+
+    /// SIGHUP, and its end.
+    #[track_caller]
+    pub fn has_reloaded(&self) {
+        let before = self.log().len();
+        self.reloads();
+        until("the directory was read again", SOON, || {
+            let log = self.log();
+            let said = log.get(before..).unwrap_or_default();
+            assert!(!said.contains("not reloaded"), "{said}");
+            said.contains("reloaded, policy")
+        });
     }
 
     /// A CA key file that the bastion's sshds trust for their users.

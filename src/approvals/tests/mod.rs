@@ -22,12 +22,13 @@ use tokio::sync::watch;
 use super::*;
 use crate::access::action::Class;
 use crate::access::decision::{DecisionDocument, Level, NAMESPACE, SignedDecision};
+use crate::access::factor::Factors;
 use crate::access::family::Family;
 use crate::access::kinds::kinds;
 use crate::access::people::{People, PersonEntry};
 use crate::access::policy::{PolicySet, Vocabulary};
 use crate::access::target::{Entry, PrincipalStyle, Targets};
-use crate::access::workflow::{Stage, Workflow, Workflows};
+use crate::access::workflow::{SourceRule, Stage, Workflow, Workflows};
 use crate::access::{Grant, VerifiedKey};
 use crate::config::{Config, Limits, RecordingSettings};
 use crate::id::Person;
@@ -111,6 +112,7 @@ fn workflow(name: &str, quorum: u32, level: Level) -> Workflow {
         reason_required: false,
         rescue: false,
         reason_pattern: None,
+        source: SourceRule::Address,
     }
 }
 
@@ -168,6 +170,7 @@ impl Plan {
                 limits: self.limits.clone(),
             },
             people: People::new(self.people.clone(), &[]).unwrap(),
+            factors: Factors::default(),
             kinds: kinds(&policy, &targets),
             targets,
             policy,
@@ -225,7 +228,7 @@ impl Scene {
         let from: IpAddr = from.parse().unwrap();
         // By the usual people: what a connection knew when it was made.
         let people = People::new(Plan::usual().people, &[]).unwrap();
-        Principal::identify(&people, VerifiedKey::proven(key(n).public_key().clone()), from).unwrap()
+        Principal::identify(&people, VerifiedKey::proven(key(n).public_key().clone()), from, NOW).unwrap()
     }
 
     pub fn target(&self, id: &str) -> Arc<Target> {

@@ -1,16 +1,11 @@
--- Whom key files are addressed to: a set of keys, JSON, by its SHA-256.
-create table recipients (
-    digest blob primary key,
-    keys text not null
-);
-
--- The key file of a sealed recording, as it was made last. No row: sealed before this was kept, or plain.
-create table key_files (
-    session text primary key references sessions (id),
-    recipients blob not null references recipients (digest),
-    -- By an auditor, since: who, when, and the SHA-256 of the file.
-    rewrapped_by text,
-    rewrapped bigint,
-    sha256 blob,
-    check ((rewrapped is null) = (rewrapped_by is null) and (rewrapped is null) = (sha256 is null))
+-- Second factors: what was spent, and who is locked. The secrets are in keys/totp, never here.
+create table second_factors (
+    person text primary key,
+    -- The step of the last code that was taken (RFC 6238); no code of it or before is taken again.
+    last_step bigint not null,
+    -- Wrong or used codes since the last good one or the last lock.
+    wrong bigint not null,
+    -- Locks since the last good code: each is twice as long as the one before.
+    locks bigint not null,
+    locked_until bigint not null
 );
