@@ -7,6 +7,7 @@
 
 mod approvals;
 mod architecture;
+mod auditors;
 mod ca;
 mod clients;
 mod crash;
@@ -24,6 +25,7 @@ mod hosts;
 mod login;
 mod names;
 mod reload;
+mod rescue;
 mod sealed;
 mod service;
 mod story;

@@ -131,6 +131,7 @@ async fn start_on(dir: &Path, handed_over: Vec<std::net::TcpListener>) -> anyhow
         seal_key: SealKey::new(&keys),
         log: log.head(),
     })?;
+    recordings.keep_for_rescue(directory.reserve());
     recover(&recordings, &store).await?;
     let clock = Clock::open(store.clone(), seen().await).await?;
     let disposal = Disposal::new(store.clone(), recordings.clone(), clock.clone(), config.bastion.clone());

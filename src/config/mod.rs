@@ -105,6 +105,8 @@ pub struct RecordingSettings {
     pub durability: Durability,
     /// Free bytes below which no new session begins (FC4).
     pub free_floor: u64,
+    /// Below the floor, for workflows that rescue; where the file says so.
+    pub reserve: Option<u64>,
     pub protection: Protection,
     /// The auditors by name, with the keys that `protection` encrypts to.
     pub auditors: BTreeMap<Person, Recipient>,
@@ -174,7 +176,16 @@ impl Directory {
         let directory = read.filter(|_| errors.is_empty()).map(|read| Self { warnings: warnings.clone(), ..read });
         Inspection { errors, warnings, directory }
     }
+
+    /// Bytes of the recordings' disk that are kept for rescue: none where no workflow rescues.
+    pub fn reserve(&self) -> u64 {
+        let rescued = self.workflows.values().any(|workflow| workflow.rescue);
+        if rescued { self.config.recordings.reserve.unwrap_or(RESERVE) } else { 0 }
+    }
 }
+
+/// Kept for rescue where the file does not say how much.
+const RESERVE: u64 = 256 << 20;
 
 fn read(root: &Path, instead: Option<(&str, &str)>, found: &Findings) -> Option<Directory> {
     if !root.is_dir() {

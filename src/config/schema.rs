@@ -240,6 +240,8 @@ const DESCRIPTIONS: &[(FileKind, &str, &str)] = &[
     (FileKind::Countersign, "/recordings/key_files", "Directories of the key files, apart from the recordings they open"),
     (FileKind::Countersign, "/recordings/durability", "second: synced each second; strict: before each byte goes on"),
     (FileKind::Countersign, "/recordings/free_floor_mb", "Free space below which no new session begins"),
+    (FileKind::Countersign, "/recordings/reserve_mb", "What workflows with rescue = true may use below that"),
+    (FileKind::Countersign, "/recordings/recovery", "Who opens what a crash leaves: node, or the auditors alone"),
     (FileKind::Countersign, "/limits", "Caps at the door"),
     (FileKind::Countersign, "/metrics", "Where Prometheus reads, on loopback"),
     (FileKind::Countersign, "/limits/drain", "How long what runs may go on after SIGTERM; without it sessions end at once"),
@@ -267,6 +269,7 @@ const DESCRIPTIONS: &[(FileKind, &str, &str)] = &[
     (FileKind::Approvals, "/workflows/*/decide_within", "Nobody may decide after this long"),
     (FileKind::Approvals, "/workflows/*/offered", "The window where the requester names none"),
     (FileKind::Approvals, "/workflows/*/longest", "The longest window that can be granted"),
+    (FileKind::Approvals, "/workflows/*/rescue", "What it agrees to may begin on a disk that is nearly full, into the reserve"),
     (FileKind::Approvals, "/workflows/*/use_within", "An approved request lapses when it is not used for this long"),
     (FileKind::Approvals, "/workflows/*/linger", "How long a request stays for a retry when its client has left"),
     (FileKind::Approvals, "/workflows/*/reason_pattern", "A regular expression over the whole reason"),
@@ -344,6 +347,8 @@ egress = "192.0.2.1"
 dir = "r"
 durability = "strict"
 free_floor_mb = 64
+reserve_mb = 256
+recovery = "auditors"
 single_recipient = true
 key_files = ["k"]
 [recordings.auditors]

@@ -91,7 +91,10 @@ impl Act<'_> {
             Verb::Policy(PolicyArgs { what: PolicyWhat::Test { .. } | PolicyWhat::Explain(_) }) => Err(self.at_home(verb)),
             Verb::Drain(args) => self.drain(args).await,
             Verb::Auditors(AuditorsArgs { what: AuditorsWhat::List }) => self.auditors().await,
-            Verb::Auditors(AuditorsArgs { what: AuditorsWhat::Prove }) => Err(self.at_home(verb)),
+            Verb::Auditors(AuditorsArgs { what: AuditorsWhat::Prove | AuditorsWhat::Rewrap(_) | AuditorsWhat::Recover(_) }) => {
+                Err(self.at_home(verb))
+            }
+            Verb::Keys(what) => self.keys(what).await,
             Verb::Canary => self.canary(),
             Verb::Proven { canary_b64 } => self.proven(canary_b64).await,
             Verb::Checkpoint { from } => self.checkpoint(*from).await,

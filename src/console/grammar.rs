@@ -3,6 +3,7 @@
 //! A [`Verb`] comes from a console line, from the companion's arguments or as JSON from the wire; it
 //! is the same value each time, and `execute` is the only one who acts on it.
 
+mod auditors;
 mod policy;
 mod targets;
 mod typed;
@@ -16,9 +17,10 @@ use crate::access::request::{MAX_REASON, MAX_TARGETS};
 use crate::id::{Digest, Person, RequestId, SessionId};
 use crate::retention::hold::Pattern;
 
+pub use auditors::{AuditorsArgs, AuditorsWhat, KeysWhat, RecoverArgs, RewrapArgs};
 pub use policy::{ExplainArgs, PolicyArgs, PolicyWhat};
 pub use targets::{From, ImportArgs, PinArgs, TargetsArgs, TargetsWhat};
-pub use typed::{Destination, Moment, SessionWord, Span, Start};
+pub use typed::{Destination, Moment, SessionWord, Since, Span, Start};
 
 /// One console line.
 #[derive(Debug, Parser)]
@@ -117,6 +119,9 @@ pub enum Verb {
     /// The canary, decrypted.
     #[command(skip)]
     Proven { canary_b64: String },
+    /// Keys of recordings on their way between bastion and auditor: the companion's own `auditors`.
+    #[command(skip)]
+    Keys(KeysWhat),
     /// The last signed state of the log, and the proof that it continues an earlier one.
     #[command(skip)]
     Checkpoint { from: u64 },
@@ -135,6 +140,8 @@ pub enum Purpose {
     Replay,
     Export,
     Verify,
+    /// Its key file and manifest alone, to wrap its key anew.
+    Rewrap,
 }
 
 #[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
@@ -363,22 +370,6 @@ pub struct ReleaseArgs {
 
 #[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct AuditorsArgs {
-    #[command(subcommand)]
-    pub what: AuditorsWhat,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum AuditorsWhat {
-    /// Names, keys, and when each was last proven
-    List,
-    /// Show that my key still decrypts, with a fresh canary
-    Prove,
-}
-
-#[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct SetupArgs {
     /// config: for Include in ~/.ssh/config; known_hosts: what it points at
     #[arg(value_name = "config|known_hosts")]
@@ -556,6 +547,7 @@ impl Verb {
             Verb::Release(args) => fits("reason", &args.reason, MAX_REASON),
             Verb::Drain(args) => fits("reason", &args.reason, 200),
             Verb::Proven { canary_b64 } => fits("canary", canary_b64, 256),
+            Verb::Keys(what) => what.check(),
             Verb::Approve(args) => fits("note", &args.less.note, MAX_REASON),
             Verb::Decision(args) => fits("note", &args.less.note, MAX_REASON),
             Verb::Submit { signature, .. } => fits("signature", signature, crate::access::decision::MAX_SIGNATURE),
@@ -620,6 +612,7 @@ impl Verb {
             Verb::Auditors(_) => "auditors",
             Verb::Canary => "canary",
             Verb::Proven { .. } => "proven",
+            Verb::Keys(_) => "keys",
             Verb::Decide { .. } => "decide",
         }
     }

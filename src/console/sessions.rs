@@ -1,8 +1,8 @@
 //! Sessions: whose one may list, and whose one may replay.
 //!
 //! Everybody lists their own; to list others' or to replay any takes policy's `replay` on the target.
-//! A target that is not in the directory any more has no labels to rule on: nobody replays there until
-//! an operator lists it again.
+//! A target that is not in the directory any more has no labels to rule on: there it takes a permit that
+//! no label could take away.
 
 use std::collections::BTreeMap;
 
@@ -48,6 +48,7 @@ impl Act<'_> {
             let mut may = || *audits.entry(row.target.clone()).or_insert_with(|| self.may_on(&row.target, ConsoleAction::Replay));
             row.person == *self.who.person() || may()
         };
+        let line = |row: &SessionRow| SessionLine { waits_for_auditor: self.console.recordings.waits_for_auditor(row.id), ..line(row) };
         Ok(Reply::Sessions(rows.iter().filter(|row| lists(row)).take(SHOWN).map(line).collect()))
     }
 
@@ -55,8 +56,7 @@ impl Act<'_> {
     pub(super) async fn fetch(&self, word: &SessionWord, purpose: Purpose) -> Result<Reply, Refusal> {
         let row = self.meant(word).await?;
         let Some(sealed) = &row.sealed else {
-            let why = if row.ended.is_none() { "is still running" } else { "is being sealed; try again in a moment" };
-            return Err(self.refusal(RefusalKind::Unavailable, &row.id.to_string(), why));
+            return Err(self.not_sealed(&row));
         };
         let gone = match row.disposal {
             Disposal::Kept | Disposal::Marked { .. } => None,
@@ -73,6 +73,7 @@ impl Act<'_> {
             Purpose::Replay => "session.replay",
             Purpose::Export => "session.export",
             Purpose::Verify => "session.verify",
+            Purpose::Rewrap => "session.key",
         };
         let facts = serde_json::json!({
             "person": self.who.person(), "key": self.who.fingerprint(), "source": self.who.source(), "session": row.id,
@@ -81,6 +82,20 @@ impl Act<'_> {
         // A gate event: what cannot be written down is not shown (FC5).
         self.console.store.report(Event::new(name, facts), self.now).await.map_err(|error| self.down(&error))?;
         self.evidence(&row, sealed, gone.is_some(), purpose).await.map(|evidence| Reply::Recording(Box::new(evidence)))
+    }
+
+    fn not_sealed(&self, row: &SessionRow) -> Refusal {
+        let waits = self.console.recordings.waits_for_auditor(row.id);
+        let why = match row.ended {
+            None => "is still running",
+            Some(_) if waits => "was interrupted and waits for an auditor, whose key alone opens what was recorded; then it is sealed",
+            Some(_) => "is being sealed; try again in a moment",
+        };
+        let mut refusal = self.refusal(RefusalKind::Unavailable, &row.id.to_string(), why);
+        if waits {
+            refusal.next = vec![Next::Companion(format!("auditors recover {}", row.id))];
+        }
+        refusal
     }
 
     async fn evidence(&self, row: &SessionRow, sealed: &SealedRow, gone: bool, purpose: Purpose) -> Result<Evidence, Refusal> {
@@ -111,7 +126,7 @@ impl Act<'_> {
             session: row.id,
             manifest,
             signature: String::from_utf8_lossy(&signature).into_owned(),
-            body: (!gone).then(|| recording_line(row, sealed)),
+            body: (!gone && purpose != Purpose::Rewrap).then(|| recording_line(row, sealed)),
             key_file_b64: key_file,
             sealed: sealed_row,
             expired,
@@ -167,8 +182,11 @@ impl Act<'_> {
     }
 
     pub(super) fn may_on(&self, target: &TargetId, action: ConsoleAction) -> bool {
-        let target = self.directory.targets.find(target.as_str());
-        target.is_some_and(|target| self.directory.policy.may(self.who.person(), self.who.groups(), action, &target, self.now))
+        let (policy, person, groups) = (&self.directory.policy, self.who.person(), self.who.groups());
+        match self.directory.targets.find(target.as_str()) {
+            Some(found) => policy.may(person, groups, action, &found, self.now),
+            None => policy.may_on_former(person, groups, action, target, self.now),
+        }
     }
 
     /// On every target that there is; on none where there is none.
@@ -206,6 +224,7 @@ fn line(row: &SessionRow) -> SessionLine {
         ended: row.ended,
         outcome: row.outcome.clone(),
         sealed: row.sealed.as_ref().map(|sealed| recording_line(row, sealed)),
+        waits_for_auditor: false,
     }
 }
 

@@ -20,6 +20,7 @@ mod names;
 mod opening;
 pub mod probe;
 mod relay;
+mod room;
 pub mod sandbox;
 mod session;
 mod trust;
@@ -223,6 +224,7 @@ impl Running {
         let (now, before) = (Timestamp::now(), self.directory.borrow().digest);
         self.store.keep_policy(directory.digest, Some(before), &directory.texts, now).await?;
         self.recordings.protect(directory.config.recordings.protection.clone())?;
+        self.recordings.keep_for_rescue(directory.reserve());
         // Live sessions look by themselves (`lease`).
         self.directory.send_replace(directory);
         Ok(self.approvals.rerule(now).await.unwrap_or_else(|error| {

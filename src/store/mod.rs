@@ -12,6 +12,7 @@ pub mod disposal;
 pub mod factors;
 pub mod grants;
 pub mod health;
+pub mod key_files;
 pub mod log;
 pub mod policies;
 pub mod probes;
