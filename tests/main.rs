@@ -17,6 +17,7 @@ mod harness;
 mod held;
 mod names;
 mod reload;
+mod restore;
 mod sealed;
 mod story;
 mod target;

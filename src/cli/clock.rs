@@ -8,6 +8,11 @@ use crate::config::Directory;
 use crate::store::Store;
 use crate::time::Timestamp;
 
+/// Who works here, as the operating system calls them.
+pub fn operator() -> String {
+    std::env::var("SUDO_USER").or_else(|_| std::env::var("USER")).unwrap_or_else(|_| "root".into())
+}
+
 /// Leaves word in the state; the running bastion takes it within a second, a stopped one at its start.
 pub async fn accept(dir: &Path) -> anyhow::Result<()> {
     let Ok(directory) = Directory::load(dir) else { bail!("{} is not in order: countersign check -c {0}", dir.display()) };
@@ -16,7 +21,7 @@ pub async fn accept(dir: &Path) -> anyhow::Result<()> {
         bail!("{} is not there: has this bastion ever run?", path.display());
     }
     let store = Store::open(&path).await?;
-    let by = std::env::var("SUDO_USER").or_else(|_| std::env::var("USER")).unwrap_or_else(|_| "root".into());
+    let by = operator();
     let now = Timestamp::now();
     store.leave_clock_accept(&by, now).await.context("the state cannot be written")?;
     store.close().await;

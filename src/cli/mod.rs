@@ -5,6 +5,7 @@
 
 mod approve;
 mod audit;
+mod backup;
 pub mod bastion;
 pub mod check;
 mod clock;
@@ -75,6 +76,10 @@ enum Command {
         #[arg(short = 'c', value_name = "DIR")]
         dir: PathBuf,
     },
+    /// Back the state of this bastion up, also while it serves, encrypted
+    Backup(backup::BackupArgs),
+    /// Put a backup into a new directory, with what the log says since
+    Restore(backup::RestoreArgs),
     /// Say that the clock of this bastion is right, after it was blocked
     Clock {
         #[command(subcommand)]
@@ -140,7 +145,13 @@ fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, u8> {
                 Err(usage)
             }
         },
-        Command::Demo { .. } | Command::Init { .. } | Command::Check { .. } | Command::Clock { .. } | Command::Serve { .. } => Ok(cli),
+        Command::Demo { .. }
+        | Command::Init { .. }
+        | Command::Check { .. }
+        | Command::Backup(_)
+        | Command::Restore(_)
+        | Command::Clock { .. }
+        | Command::Serve { .. } => Ok(cli),
     }
 }
 
@@ -152,6 +163,8 @@ async fn run(cli: Cli) -> anyhow::Result<u8> {
         }
         Command::Init { dir, host, auditor } => init::run(&dir, host.as_deref(), &auditor).map(|()| 0),
         Command::Check { dir } => check::run(&dir),
+        Command::Backup(args) => backup::make(&args).await,
+        Command::Restore(args) => backup::restore(&args).await,
         Command::Clock { what: ClockWhat::Accept { dir } } => clock::accept(&dir).await.map(|()| 0),
         Command::Serve { dir } => {
             log("countersign=info");

@@ -8,6 +8,7 @@
 mod end;
 mod erase;
 mod file;
+mod found;
 mod frames;
 mod layout;
 mod play;
@@ -42,6 +43,7 @@ use crate::transcript::Outcome;
 
 pub use crate::transcript::Header;
 pub use end::Ended;
+pub use found::{Found, Idle, body_name, has_key_file};
 pub use layout::{Part, locate};
 pub use play::{Player, Schedule, Step};
 pub use protection::Protection;
