@@ -18,6 +18,7 @@ pub mod store;
 pub mod approvals;
 pub mod backup;
 pub mod console;
+pub mod metrics;
 pub mod ssh;
 
 #[doc(hidden)]

@@ -5,19 +5,25 @@
 
 pub mod action;
 pub mod canonical;
+pub mod context;
 pub mod decision;
+pub mod family;
 pub mod grant;
+pub mod kinds;
 pub mod people;
 pub mod policy;
 pub mod principal;
 pub mod request;
 pub mod ruling;
 pub mod scope;
+pub mod source;
 pub mod target;
 pub mod workflow;
 
 pub use action::{Action, Class, ConsoleAction, Want};
+pub use context::OpeningContext;
 pub use grant::Grant;
+pub use people::People;
 pub use principal::{Principal, VerifiedKey};
 pub use ruling::Ruling;
 pub use scope::Scope;

@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use russh::keys::ssh_key::{Fingerprint, HashAlg, PublicKey};
 
 use super::people::People;
+use super::source::Block;
 use crate::id::{Group, Person};
 
 /// A public key that has signed this connection's session identifier.
@@ -45,6 +46,13 @@ impl Principal {
         Some(Self { person: entry.name.clone(), groups: entry.groups.clone(), key, source: source.to_canonical() })
     }
 
+    /// The same person on the same connection, as `people` lists them by now; `None` where the key no
+    /// longer names them.
+    pub fn now(&self, people: &People) -> Option<Self> {
+        let entry = people.by_key(self.key.key()).filter(|entry| entry.name == self.person)?;
+        Some(Self { groups: entry.groups.clone(), ..self.clone() })
+    }
+
     pub fn person(&self) -> &Person {
         &self.person
     }
@@ -68,12 +76,6 @@ impl Principal {
 
     /// The source as requests name it: the address with /32, or its /64.
     pub fn source_block(&self) -> String {
-        match self.source {
-            IpAddr::V4(v4) => format!("{v4}/32"),
-            IpAddr::V6(v6) => {
-                let [a, b, c, d, ..] = v6.segments();
-                format!("{}/64", std::net::Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
-            }
-        }
+        Block::of(self.source).to_string()
     }
 }

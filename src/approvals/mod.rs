@@ -9,6 +9,7 @@ mod authority;
 mod decide;
 mod end;
 mod open;
+mod rerule;
 mod submit;
 mod view;
 mod wait;
@@ -32,6 +33,7 @@ use crate::time::Timestamp;
 pub use crate::store::grants::{GrantFilter, GrantRow, GrantState};
 pub use crate::store::requests::{RequestFilter, RequestState};
 pub use crate::store::waiters::Waiter;
+pub use rerule::{Reruled, session_fallen};
 pub use view::{GrantView, RequestView};
 pub use wait::Waiting;
 
@@ -82,6 +84,8 @@ pub struct Opening {
     /// Policy allows the command by its exact text: without approval it is bound into the certificate.
     pub by_text: bool,
     pub basis: Basis,
+    /// The policy set that ruled so.
+    pub policy: Digest,
 }
 
 #[derive(Debug, Clone)]
@@ -204,6 +208,8 @@ pub enum OpenError {
     Unusable(RequestId, &'static str),
     #[error("the key {0} is not known here any more")]
     Key(String),
+    #[error("the policy changed just now")]
+    PolicyChanged,
     #[error("the opening cannot be recorded in the state")]
     Store(#[from] StoreError),
 }

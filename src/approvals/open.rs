@@ -6,14 +6,14 @@
 
 use serde_json::{Value, json};
 
-use super::authority::{Authority, is_still_known};
+use super::authority::{Authority, is_still_known, workflows_of};
 use super::{ApprovalError, Approvals, Basis, OpenError, Opening};
 use crate::access::decision::GrantedTerms;
 use crate::access::grant::Opened;
-use crate::access::request::RequestDocument;
+use crate::access::request::{ANY_SOURCE, RequestDocument};
 use crate::access::ruling::Hold;
 use crate::access::target::Target;
-use crate::access::workflow::Progress;
+use crate::access::workflow::{Progress, SourceRule, source_rule};
 use crate::access::{Grant, Principal, Want, canonical};
 use crate::audit::Event;
 use crate::config::Directory;
@@ -81,6 +81,10 @@ impl Approvals {
         let directory = self.directory();
         if !is_still_known(&directory, &opening.principal) {
             return Err(OpenError::Key(opening.principal.fingerprint()));
+        }
+        // Z-06: what was ruled under another set is ruled again, not opened.
+        if directory.digest != opening.policy {
+            return Err(OpenError::PolicyChanged);
         }
         match opening.basis {
             Basis::Permitted => {
@@ -162,6 +166,9 @@ impl Approvals {
         if !wanted.is_asked_in(&document) {
             return Ok(Err(Fallen::Unfit("is for somebody or something else")));
         }
+        if document.source == ANY_SOURCE && source_rule(&workflows_of(directory, &document).unwrap_or_default()) != SourceRule::Any {
+            return Ok(Err(Fallen::Void("is for any address, which its workflow does not allow any more")));
+        }
         let authority = Authority::over_one(directory, &document, wanted.target, now);
         let Progress::Approved { terms, by } = authority.weigh_proven(&decisions, row.digest, &self.bastion) else {
             return Ok(Err(Fallen::Void("has approvals that no longer stand")));
@@ -196,12 +203,12 @@ struct Wanted<'a> {
 }
 
 impl Wanted<'_> {
-    /// Whether exactly this person, key and source asked for this very host and login.
+    /// Whether exactly this person and key, from there or from anywhere, asked for this very host and login.
     fn is_asked_in(&self, document: &RequestDocument) -> bool {
         let pin = self.target.pin();
         document.person == *self.who.person()
             && document.key == self.who.fingerprint()
-            && document.source == self.who.source_block()
+            && document.is_for_source(&self.who.source_block())
             && document.login == *self.login
             && document.targets.iter().any(|target| target.id == self.target.id && target.pin == pin)
     }
@@ -211,7 +218,7 @@ fn new_session(directory: &Directory, opening: Opening, request: Option<RequestI
     let schedules: Vec<ScheduleName> = opening.terms.retain.iter().cloned().collect();
     let labels: Vec<String> = opening.target.labels.iter().cloned().collect();
     let retention = directory.schedules.terms(&schedules, &labels, directory.digest).map_err(OpenError::Schedule)?;
-    let Opening { session, principal, target, address, login, want, terms, by_text, basis: _ } = opening;
+    let Opening { session, principal, target, address, login, want, terms, by_text, basis: _, policy: _ } = opening;
     let (kind, command) = (want.kind(), want.command_bytes().map(Digest::of));
     let open = json!({
         "session": session, "request": request, "person": principal.person(), "key": principal.fingerprint(),

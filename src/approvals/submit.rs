@@ -9,9 +9,9 @@ use super::wait::no_waiter_yet;
 use super::{ApprovalError, Approvals, Ask, Joined, SubmitError};
 use crate::access::action::Class;
 use crate::access::canonical;
-use crate::access::request::{self, MAX_REASON, MAX_TARGETS, Needs, RequestDocument, TargetPin};
-use crate::access::workflow::Workflow;
-use crate::access::{Principal, Scope};
+use crate::access::request::{self, ANY_SOURCE, MAX_REASON, MAX_TARGETS, Needs, RequestDocument, TargetPin};
+use crate::access::workflow::{SourceRule, Workflow, source_rule};
+use crate::access::{OpeningContext, Principal, Scope};
 use crate::audit::Event;
 use crate::config::{Directory, Limits};
 use crate::id::{Digest, Person, RequestId};
@@ -39,6 +39,7 @@ impl Approvals {
             waiter: ask.waiter,
             linger,
             due: no_waiter_yet(ask.waiter, linger, document.not_after(), now),
+            context: OpeningContext::of(who, Vec::new(), now),
         };
         let limits = directory.config.limits.clone();
         self.store.write(move |tx| Box::pin(join_or_insert(tx, document, new, limits, now))).await
@@ -83,7 +84,12 @@ impl Approvals {
         directory: &Directory,
         now: Timestamp,
     ) -> Result<RequestDocument, SubmitError> {
-        let (person, key, source) = request::asked_by(who);
+        let (person, key, address) = request::asked_by(who);
+        // The bytes say what is asked, so that the approver signs it and no address is compared later.
+        let source = match source_rule(workflows) {
+            SourceRule::Address => address,
+            SourceRule::Any => ANY_SOURCE.to_owned(),
+        };
         let exact = ask.scope.0.iter().all(|class| matches!(class, Class::Exec(_)));
         let mut needs: Vec<Needs> = ask
             .holds
@@ -130,7 +136,7 @@ const GONE: &str = "its workflow is not in approvals.toml any more; connect agai
 async fn join_or_insert(
     tx: &mut Tx,
     mut document: RequestDocument,
-    new: NewRequest,
+    mut new: NewRequest,
     limits: Limits,
     now: Timestamp,
 ) -> Result<(RequestId, Joined), SubmitError> {
@@ -159,6 +165,7 @@ async fn join_or_insert(
         return Err(SubmitError::TooMany(everybodys));
     }
     document.request = fresh_id(tx).await?;
+    new.context.opened = tx.opened_of(&document.person, &document.targets).await?;
     let digest = Digest::of(&document.bytes());
     let facts = serde_json::json!({
         "digest": digest, "state": new.state.word(), "key": document.key, "source": document.source,

@@ -8,11 +8,6 @@ use crate::config::Directory;
 use crate::store::Store;
 use crate::time::Timestamp;
 
-/// Who works here, as the operating system calls them.
-pub fn operator() -> String {
-    std::env::var("SUDO_USER").or_else(|_| std::env::var("USER")).unwrap_or_else(|_| "root".into())
-}
-
 /// Leaves word in the state; the running bastion takes it within a second, a stopped one at its start.
 pub async fn accept(dir: &Path) -> anyhow::Result<()> {
     let Ok(directory) = Directory::load(dir) else { bail!("{} is not in order: countersign check -c {0}", dir.display()) };
@@ -27,4 +22,9 @@ pub async fn accept(dir: &Path) -> anyhow::Result<()> {
     store.close().await;
     eprintln!("countersign: accepted: it is {now} here");
     Ok(())
+}
+
+/// Who sits at this machine, as far as it knows.
+pub fn operator() -> String {
+    std::env::var("SUDO_USER").or_else(|_| std::env::var("USER")).unwrap_or_else(|_| "root".into())
 }

@@ -7,7 +7,8 @@ use anyhow::{Context, bail};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use crate::approvals::Approvals;
+use super::supervised;
+use crate::approvals::{Approvals, Reruled};
 use crate::audit::checkpoint::LogKey;
 use crate::authority::{Keys, SealKey};
 use crate::config::Directory;
@@ -22,24 +23,49 @@ use crate::time::{Timestamp, seen};
 /// Non-terminal bytes of one stream that are kept in full.
 const BULK_CAP: u64 = 10 * 1024 * 1024;
 
-/// Serves until SIGTERM or SIGINT; SIGHUP reads the directory again.
+/// Serves until SIGTERM, which drains, SIGINT, which does not, or an announced restart; SIGHUP reads the
+/// directory again, also while it drains: a revocation does not wait for that.
 pub async fn run(dir: PathBuf) -> anyhow::Result<u8> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
-    let running = start(&dir).await?;
+    supervised::keep_memory_private();
+    let running = start_on(&dir, supervised::handed_over()?).await?;
     for address in &running.addresses {
         eprintln!("countersign: listening on {address}");
     }
-    loop {
+    let listening: Vec<String> = running.addresses.iter().map(ToString::to_string).collect();
+    supervised::ready(&format!("listening on {}", listening.join(", ")));
+    let watchdog = tokio::spawn(supervised::watch(running.store().clone()));
+    let drains = loop {
         tokio::select! {
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
-            _ = hangup.recv() => reload(&dir, &running).await,
+            _ = terminate.recv() => break true,
+            _ = interrupt.recv() => break false,
+            () = running.due() => break false,
+            _ = hangup.recv() => {
+                supervised::reloading();
+                reload(&dir, &running).await;
+                supervised::ready("serving");
+            }
+        }
+    };
+    if drains {
+        eprintln!("countersign: draining, {} sessions run; a second SIGTERM ends them now", running.open());
+        let drained = running.drain();
+        tokio::pin!(drained);
+        loop {
+            tokio::select! {
+                () = &mut drained => break,
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+                _ = hangup.recv() => reload(&dir, &running).await,
+            }
         }
     }
     eprintln!("countersign: stopping");
+    supervised::stopping();
     running.stop().await;
+    watchdog.abort();
     Ok(0)
 }
 
@@ -49,14 +75,23 @@ async fn reload(dir: &Path, running: &Running) {
         Ok(directory) => {
             let digest = directory.digest;
             match running.reload(Arc::new(directory)).await {
-                Ok(()) => eprintln!("countersign: reloaded, policy {digest}"),
-                Err(error) => eprintln!("countersign: not reloaded, the old policies stay: {}", crate::console::with_causes(&error)),
+                Ok(Reruled { requests: 0, grants: 0 }) => eprintln!("countersign: reloaded, policy {digest}"),
+                Ok(Reruled { requests, grants }) => {
+                    eprintln!("countersign: reloaded, policy {digest}; void now: pending requests {requests}, grants {grants}");
+                }
+                Err(error) => {
+                    let why = crate::console::with_causes(&error);
+                    eprintln!("countersign: not reloaded, the old policies stay: {why}");
+                    running.not_reloaded(&why, 1).await;
+                }
             }
         }
         Err(problems) => {
             for problem in &problems {
                 eprintln!("countersign: {problem}");
             }
+            let first = problems.first().map(ToString::to_string).unwrap_or_default();
+            running.not_reloaded(&first, problems.len()).await;
             eprintln!("countersign: not reloaded, the old policies stay; look with: countersign check -c {}", dir.display());
         }
     }
@@ -64,6 +99,11 @@ async fn reload(dir: &Path, running: &Running) {
 
 /// Loads the directory, opens the state, seals what the last boot left behind, then listens.
 pub async fn start(dir: &Path) -> anyhow::Result<Running> {
+    start_on(dir, Vec::new()).await
+}
+
+/// The same on sockets that somebody else has bound, if there are any.
+async fn start_on(dir: &Path, handed_over: Vec<std::net::TcpListener>) -> anyhow::Result<Running> {
     let directory = match Directory::load(dir) {
         Ok(directory) => Arc::new(directory),
         Err(problems) => {
@@ -76,7 +116,7 @@ pub async fn start(dir: &Path) -> anyhow::Result<Running> {
     let now = Timestamp::now();
     std::fs::create_dir_all(&config.state).with_context(|| format!("{} cannot be made", config.state.display()))?;
     let store = Store::open(&config.state.join("countersign.db")).await?;
-    store.keep_policy(directory.digest, &directory.texts, now).await?;
+    store.keep_policy(directory.digest, None, &directory.texts, now).await?;
     Recordings::make_dir(&config.recordings.dir)?;
     let log_key = LogKey::new(format!("countersign/{}", config.bastion), &*keys.log_seed()?)?;
     let log = Log::open(store.clone(), log_key, config.recordings.dir.join("log.checkpoint")).await?;
@@ -97,8 +137,9 @@ pub async fn start(dir: &Path) -> anyhow::Result<Running> {
     let directory = watch::Sender::new(directory);
     let approvals = Approvals::new(store.clone(), config.bastion.clone(), clock.clone(), directory.subscribe());
     approvals.forget_waiters(now).await?;
-    let running =
-        ssh::start(Parts { directory, keys, store, approvals, recordings, log, clock, disposal }).await.context("cannot listen")?;
+    let running = ssh::start(Parts { directory, keys, store, approvals, recordings, log, clock, disposal, handed_over })
+        .await
+        .context("cannot listen")?;
     let lines: String = running.addresses.iter().map(|address| format!("{address}\n")).collect();
     let listening = config.state.join("listening");
     std::fs::write(&listening, lines).with_context(|| format!("{} cannot be written", listening.display()))?;

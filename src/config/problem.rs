@@ -4,6 +4,8 @@ use std::cell::RefCell;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use super::schema::Probe;
+
 /// One thing wrong in one place: `file:line:column: what; fix`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Problem {
@@ -37,25 +39,37 @@ impl fmt::Display for Problem {
 pub(super) struct Source {
     pub path: PathBuf,
     pub text: String,
+    /// Where each line begins.
+    lines: Vec<usize>,
 }
 
 impl Source {
+    pub fn new(path: PathBuf, text: String) -> Self {
+        let lines = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
+        Self { path, text, lines }
+    }
+
+    /// The line of a byte offset, from 1.
+    pub fn line(&self, offset: usize) -> usize {
+        self.lines.partition_point(|start| *start <= offset)
+    }
+
     /// A problem at a byte offset of the text.
     pub fn problem(&self, offset: usize, what: impl fmt::Display, fix: impl fmt::Display) -> Problem {
-        let (line, column) = place(&self.text, offset);
+        let (line, column) = self.place(offset);
         Problem { line, column, ..Problem::whole(&self.path, what, fix) }
     }
-}
 
-/// Line and column, both from 1, the column in characters.
-fn place(text: &str, offset: usize) -> (usize, usize) {
-    let mut at = offset.min(text.len());
-    while !text.is_char_boundary(at) {
-        at -= 1;
+    /// Line and column, both from 1, the column in characters.
+    fn place(&self, offset: usize) -> (usize, usize) {
+        let mut at = offset.min(self.text.len());
+        while !self.text.is_char_boundary(at) {
+            at -= 1;
+        }
+        let line = self.line(at);
+        let start = self.lines.get(line - 1).copied().unwrap_or_default();
+        (line, self.text.get(start..at).unwrap_or_default().chars().count() + 1)
     }
-    let before = text.get(..at).unwrap_or_default();
-    let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-    (before.matches('\n').count() + 1, before.get(line_start..).unwrap_or_default().chars().count() + 1)
 }
 
 /// Collects while files are read; reading goes on after a mistake.
@@ -63,6 +77,8 @@ fn place(text: &str, offset: usize) -> (usize, usize) {
 pub(super) struct Findings {
     errors: RefCell<Vec<Problem>>,
     warnings: RefCell<Vec<Problem>>,
+    /// Notes what readers ask for, where it is that which is wanted.
+    pub probe: Option<Probe>,
 }
 
 impl Findings {
@@ -72,6 +88,20 @@ impl Findings {
 
     pub fn warning(&self, problem: Problem) {
         self.warnings.borrow_mut().push(problem);
+    }
+
+    /// For a reader that is only to say what it would read.
+    pub fn probing(probe: Probe) -> Self {
+        Self { probe: Some(probe), ..Self::default() }
+    }
+
+    /// How many errors there are so far.
+    pub fn errors(&self) -> usize {
+        self.errors.borrow().len()
+    }
+
+    pub fn errors_since(&self, before: usize) -> Vec<Problem> {
+        self.errors.borrow().iter().skip(before).cloned().collect()
     }
 
     /// Errors and warnings, each sorted by place.
@@ -99,7 +129,7 @@ mod tests {
 
     #[test]
     fn columns_count_characters_and_lines_count_from_one() {
-        let source = Source { path: "x.toml".into(), text: "a\nküche = 1\n".into() };
+        let source = Source::new("x.toml".into(), "a\nküche = 1\n".into());
         assert_eq!(source.problem("a\nküche ".len(), "bad", "do").to_string(), "x.toml:2:7: bad; do");
         assert_eq!(source.problem(999, "bad", "do").to_string(), "x.toml:3:1: bad; do");
         assert_eq!(source.problem(4, "inside a character", "do").to_string(), "x.toml:2:2: inside a character; do");

@@ -88,6 +88,8 @@ const BROKEN: &[(&str, &str, &str, &str)] = &[
     ("countersign.toml", "[recordings]", "color = 1\n[recordings]", "countersign.toml:3:1: the file has no key \"color\"; known are bastion, egress, host, limits, listen, recordings, state"),
     ("countersign.toml", "[recordings]", "listen = [\"*:22\"]\n[recordings]", "countersign.toml:3:11: \"*:22\": invalid socket address syntax; correct it in listen"),
     ("countersign.toml", "[recordings]", "[limits]\npending = 0\n[recordings]", "countersign.toml:4:11: pending = 0 is out of range; use 1 to 100000"),
+    ("countersign.toml", "[recordings]", "[limits]\nshared_sources = [\"203.0.113.7/24\"]\n[recordings]", "countersign.toml:4:19: \"203.0.113.7/24\": it has bits beyond its length; write 203.0.113.0/24; correct it in shared_sources"),
+    ("countersign.toml", "[recordings]", "[limits]\nshared_sources = [\"2001:db8::/65\"]\n[recordings]", "countersign.toml:4:19: \"2001:db8::/65\": a source here is at most /64 long: that is what counts as one; correct it in shared_sources"),
     ("countersign.toml", "[recordings]", "[limits]\nlogin_grace = 30\n[recordings]", "countersign.toml:4:15: login_grace is an integer, not a string; write login_grace = \"…\""),
     ("countersign.toml", "[recordings]", "[recordings", "countersign.toml:3:12: unclosed table, expected `]`; write it as TOML: key = \"value\""),
 
@@ -105,7 +107,6 @@ const BROKEN: &[(&str, &str, &str, &str)] = &[
     ("policies/targets.toml", "[targets.web-1]", "[targets.alice]", "policies/targets.toml:1:10: alice is a target's name and a person's; rename one: a bare user name is either the console or a target"),
     ("policies/targets.toml", "logins", "aliases = [\"www\", \"bob\"]\nlogins", "policies/targets.toml:4:19: bob is a target's name and a person's; rename one: a bare user name is either the console or a target"),
     ("policies/targets.toml", "[targets.web-1]", "[targets.req-1]", "policies/targets.toml:1:10: \"req-1\" is reserved: ssh req-ID@bastion opens a request; choose another name"),
-    ("policies/targets.toml", "[targets.web-1]", "[targets.\"*.staging\"]", "policies/targets.toml:1:10: \"*.staging\" is not a target's name: use a-z 0-9 . _ - : and begin with a letter or digit; list the targets one by one: patterns are not supported yet"),
     ("policies/targets.toml", "logins", "aliases = [\"web-1\"]\nlogins", "policies/targets.toml:4:12: web-1 is already a name of web-1; a name is one target's: remove it from one of them"),
     ("policies/targets.toml", "address = \"10.0.0.5\"\n", "", "policies/targets.toml:1:10: [targets.web-1] has no address; add address = \"10.0.0.5:22\""),
     ("policies/targets.toml", "10.0.0.5", "127.1", "policies/targets.toml:2:11: \"127.1\" is not an address; write host, host:port, 10.0.0.5:22 or [2001:db8::5]:22"),
@@ -185,6 +186,7 @@ fn what_loads_but_is_probably_not_meant_is_warned_of() {
     let odd = [
         ("policies/targets.toml", "host_keys", "principal = \"login\"\nhost_keys", "policies/targets.toml:5:13: certificates for web-1 fit every host that accepts plain logins; give the host an AuthorizedPrincipalsFile and remove this line"),
         ("policies/approvals.toml", "[\"leads\"]", "[\"leads\", \"heads\"]", "policies/approvals.toml:2:23: nobody is in the group heads; add it to somebody's groups in people.toml"),
+        ("policies/approvals.toml", "quorum = 1", "source = \"any\"", "policies/approvals.toml:3:10: a grant of lead opens from any address, not only from the one that asked; keep it for people behind a carrier's NAT, whose address changes with each connection"),
         ("policies/access.cedar", "Group::\"sre\"", "Group::\"sres\"", "policies/access.cedar:1:33: nobody is in the group \"sres\"; add it to somebody's groups in people.toml, or correct it"),
         ("policies/access.cedar", "Label::\"prod\"", "Label::\"prd\"", "policies/access.cedar:2:83: no target has the label \"prd\"; add it to a target's labels in targets.toml, or correct it"),
         ("policies/access.cedar", "resource);", "resource == Target::\"web-2\");", "policies/access.cedar:1:88: there is no target \"web-2\"; use the name in [targets.NAME], not an alias"),
@@ -319,7 +321,7 @@ fn a_case_that_fails_says_where_and_by_what() {
         (case("expect = \"permit\"\nwho = 1"), "7:1: [case] has no key \"who\"; known are action, at, by, command, expect, first_time, inner_auth, login, mfa, person, source, target"),
         (case("").replace("web-1", "web-9"), "3:10: there is no target \"web-9\"; use one of targets.toml"),
         (case("").replace("alice", "zoe"), "2:10: there is no person zoe; use one of people.toml"),
-        (case("").replace("shell", "shel"), "5:10: \"shel\" is not an action; use shell, exec, sftp, sftp-read, sftp-write, approve, replay, watch, kill, hold, review, audit"),
+        (case("").replace("shell", "shel"), "5:10: \"shel\" is not an action; use shell, exec, sftp, sftp-read, sftp-write, approve, replay, watch, kill, hold, review, audit, drain"),
         (case(""), "1:1: [case] has no expect; add expect = \"permit\""),
     ];
     for (text, line) in table {
@@ -328,6 +330,96 @@ fn a_case_that_fails_says_where_and_by_what() {
         let said = lines(dir.path(), &cases::run(&directory));
         assert!(said.contains(&format!("policies/cases/x.toml:{line}")), "{text}\nwanted {line}\nsaid {said:#?}");
     }
+}
+
+/// security.md F-01, F-03, F-04 beside [`BROKEN`]: the file, what to replace by what, the place and a part
+/// of what is said.
+#[rustfmt::skip]
+const FAULTY: &[(&str, &str, &str, &str, &str)] = &[
+    ("countersign.toml", "mode = \"plain\"", "mode = \"plain\"\nmode = \"plain\"", "countersign.toml:5:1", "duplicate key"),
+    ("countersign.toml", "[recordings]", "listen = []\n[recordings]", "countersign.toml:3:10", "listens nowhere"),
+    ("countersign.toml", "mode = \"plain\"", "mode = \"plain\"\nkey_files = []", "countersign.toml:5:13", "key files would go nowhere"),
+    ("countersign.toml", "mode = \"plain\"", "mode = \"plain\"\nfree_floor_mb = -1", "countersign.toml:5:17", "out of range"),
+    ("countersign.toml", "mode = \"plain\"", "[recordings.auditors]\ncarol = \"age1../../x\"", "countersign.toml:5:9", "nothing can be encrypted"),
+    ("countersign.toml", "mode = \"plain\"", "[recordings.auditors]\ncarol = \"age1yubikey1qwt50d05nh5vutpdzmlg5wn80xq5negm4uj9ghv0snvdd3yysf5yw3rhl3t\"", "countersign.toml:5:9", "nothing can be encrypted"),
+    ("countersign.toml", "[recordings]", "[limits]\nlogin_grace = \"1h\"\n[recordings]", "countersign.toml:4:15", "login_grace = 1h is out of range; use 1s to 10m"),
+    ("countersign.toml", "[recordings]", "[limits]\ndrain = \"2 days\"\n[recordings]", "countersign.toml:4:9", "drain = 2days is out of range; use 1s to 1d"),
+    ("countersign.toml", "[recordings]", "[limits]\nlogin_tries = 4294967296\n[recordings]", "countersign.toml:4:15", "out of range"),
+    ("policies/approvals.toml", "quorum = 1", "decide_within = \"0s\"", "policies/approvals.toml:3:17", "out of range"),
+    ("policies/approvals.toml", "quorum = 1", "decide_within = \"-5m\"", "policies/approvals.toml:3:17", "is not a duration"),
+    ("policies/approvals.toml", "quorum = 1", "decide_within = \"10ms\"", "policies/approvals.toml:3:17", "decide_within = 10ms is out of range; use 1s to 30d"),
+    ("policies/approvals.toml", "quorum = 1", "longest = \"9y\"", "policies/approvals.toml:3:11", "out of range"),
+    ("policies/approvals.toml", "quorum = 1", "longest = \"999999999999999y\"", "policies/approvals.toml:3:11", "is not a duration"),
+    ("policies/approvals.toml", "[\"leads\"]", "[]", "policies/approvals.toml:1:12", "names nobody"),
+    ("policies/retention.toml", "\"30d\"", "\"-30d\"", "policies/retention.toml:3:16", "-30d"),
+    ("policies/retention.toml", "[schedules.short]", "grace = \"1y\"\n[schedules.short]", "policies/retention.toml:1:9", "longer than"),
+    ("policies/access.cedar", "action in Action::\"session\", resource)", "action in Action::\"session\", resource) when { context.source.isInRange(ip(\"192.0.2.7/24\")) }", "policies/access.cedar:1:", "\"192.0.2.7/24 names a host"),
+    ("policies/targets.toml", "host_keys", "host_ca = [\"-----BEGIN OPENSSH PRIVATE KEY-----\"]\nhost_keys", "policies/targets.toml:5:12", "this is a private key; remove it, make a new pair"),
+];
+
+#[test]
+fn faults_never_start_on_defaults() {
+    let mut unsaid = String::new();
+    for (file, good, bad, place, part) in FAULTY {
+        let (errors, _) = inspect(file, |text| {
+            assert!(text.contains(good), "{file} has no {good}");
+            text.replacen(good, bad, 1)
+        });
+        let part = part.trim_start_matches('"');
+        if !errors.iter().any(|line| line.starts_with(place) && line.contains(part)) {
+            unsaid.push_str(&format!("{file}: {bad:?}\nwanted {place}: … {part}\nsaid   {errors:#?}\n"));
+        }
+    }
+    assert!(unsaid.is_empty(), "{unsaid}");
+}
+
+#[test]
+fn a_person_with_an_empty_list_of_keys_is_a_slip() {
+    let (errors, _) = inspect("policies/people.toml", |text| text.replace(&format!("[\"{BOB}\"]"), "[]"));
+    assert_eq!(
+        errors,
+        ["policies/people.toml:6:8: the list of bob's keys is empty; add a public key, or remove the line until there is one"]
+    );
+}
+
+#[test]
+fn links_and_what_everybody_may_write_are_refused() {
+    let said = |change: &dyn Fn(&Path)| {
+        let dir = write(&good());
+        fs::create_dir(dir.path().join("keys")).unwrap();
+        change(dir.path());
+        let problems = Directory::load(dir.path()).unwrap_err();
+        lines(dir.path(), &problems).iter().map(|line| line.replace(&dir.path().display().to_string(), "DIR")).collect::<Vec<_>>()
+    };
+    for name in ["policies/people.toml", "countersign.toml", "keys/user_ca"] {
+        let linked = said(&|dir| {
+            let (from, elsewhere) = (dir.join(name), dir.join("elsewhere"));
+            if from.exists() {
+                fs::rename(&from, &elsewhere).unwrap()
+            } else {
+                fs::write(&elsewhere, "secret").unwrap()
+            }
+            std::os::unix::fs::symlink(&elsewhere, &from).unwrap();
+        });
+        let line = format!("{name}: this is a symbolic link; put the file itself here: what a link points to may change unseen");
+        assert_eq!(linked, [line.as_str()]);
+    }
+    for (name, shown) in [("", "DIR"), ("policies", "policies"), ("keys", "keys"), ("countersign.toml", "countersign.toml")] {
+        let open = said(&|dir| fs::set_permissions(dir.join(name), fs::Permissions::from_mode(0o777)).unwrap());
+        assert!(open.iter().any(|line| line.starts_with(&format!("{shown}: everybody can write this (mode 0777)"))), "{name}: {open:?}");
+    }
+}
+
+/// `users.md` 16: those who may not approve there do not count.
+#[test]
+fn a_quorum_counts_only_those_who_may_approve() {
+    let mut files = good();
+    files[1].1 = files[1].1.replace("[\"sre\"]", "[\"sre\", \"others\"]");
+    files[4].1 = "[workflows.lead]\napprovers = [\"leads\", \"others\"]\nquorum = 1\n".into();
+    files[3].1 = files[3].1.replace("principal in Group::\"leads\"", "principal in Group::\"others\"");
+    let dir = write(&files);
+    let said = lines(dir.path(), &Directory::load(dir.path()).unwrap_err());
+    assert!(said.iter().any(|line| line.contains("alice may ask for deploy@web-1") && line.contains("that leaves nobody")), "{said:?}");
 }
 
 proptest! {
@@ -348,4 +440,88 @@ proptest! {
             prop_assert!(problems.iter().all(|p| !p.what.is_empty() && !p.fix.is_empty() && !p.to_string().contains(char::is_control)));
         }
     }
+}
+
+const CA: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIIq0TSXsWhOsA8CR/HEtpGd+rriAQozYqrjl8/AwtuN+";
+
+/// The good directory with more files below `policies/targets.d/`.
+fn with_more(more: &[(&str, &str)]) -> TempDir {
+    let dir = write(&good());
+    fs::create_dir(dir.path().join("policies/targets.d")).unwrap();
+    for (name, text) in more {
+        fs::write(dir.path().join("policies/targets.d").join(name), text.replace("HOST", HOST).replace("CA_KEY", CA)).unwrap();
+    }
+    dir
+}
+
+fn family(name: &str, more: &str) -> String {
+    format!("[targets.\"{name}\"]\n{more}\nlogins = [\"deploy\"]\nhost_ca = [\"CA_KEY\"]\n")
+}
+
+#[test]
+fn targets_may_lie_in_several_files_and_every_place_is_told() {
+    let web = "# web\n\n[targets.web-2]\naddress = \"10.0.0.6\"\nlogins = [\"deploy\"]\nhost_keys = [\"HOST\"]\n";
+    let dir = with_more(&[("web.toml", web), ("b.toml", &family("*.staging", "labels = [\"env=staging\"]"))]);
+    let inspection = Directory::inspect(dir.path());
+    assert_eq!((lines(dir.path(), &inspection.errors), lines(dir.path(), &inspection.warnings)), (vec![], vec![]));
+    let directory = inspection.directory.unwrap();
+    assert_eq!(directory.targets.find("web-2").unwrap().entry.to_string(), "targets.d/web.toml:6");
+    assert_eq!(directory.targets.find("web-1").unwrap().entry.to_string(), "targets.toml:5");
+    let member = directory.targets.find("x.staging").unwrap();
+    assert_eq!((member.entry.to_string().as_str(), member.host.as_str()), ("targets.d/b.toml:4", "x.staging"));
+    assert!(directory.texts.contains_key("targets.d/web.toml"), "an auditor reads them by the policy's digest");
+
+    fs::write(dir.path().join("policies/targets.d/web.toml"), web.replace("HOST", HOST) + "# one more line\n").unwrap();
+    assert_ne!(Directory::load(dir.path()).unwrap().digest, directory.digest);
+}
+
+#[test]
+fn a_name_is_one_targets_in_all_files() {
+    let again = "[targets.web-1]\naddress = \"10.0.0.6\"\nlogins = [\"deploy\"]\nhost_keys = [\"HOST\"]\n";
+    let dir = with_more(&[("a.toml", again), ("broken.toml", "[targets.x\n"), ("notes.txt", "")]);
+    let inspection = Directory::inspect(dir.path());
+    assert_eq!(
+        lines(dir.path(), &inspection.errors),
+        [
+            "policies/targets.d/a.toml:1:10: web-1 is already a name of web-1 (targets.toml:5); a name is one target's: remove it from one of them",
+            "policies/targets.d/broken.toml:1:11: unclosed table, expected `]`; write it as TOML: key = \"value\"",
+        ]
+    );
+    assert_eq!(lines(dir.path(), &inspection.warnings), ["policies/targets.d/notes.txt: this file is not read; read are targets.d/*.toml"]);
+}
+
+#[test]
+fn a_pattern_that_could_be_misread_is_an_error() {
+    let fix = "write address = \"{name}\" or address = \"{name}.internal:22\"";
+    for (text, line) in [
+        (family("*", ""), "1:10: \"*\" is not a pattern: it would stand for nearly every name; write what these names share: a bastion must not be able to pose as every host".to_owned()),
+        (family("10.0.0.*", ""), "1:10: \"10.0.0.*\" is not a pattern: the names that it stands for are addresses; list addresses one by one: patterns are for names".into()),
+        (family("a*b*", ""), "1:10: \"a*b*\" is not a pattern: it needs exactly one *; write [targets.\"*.staging\"] or [targets.\"web-*\"]".into()),
+        (family("*.x1", "address = \"10.0.0.5\""), format!("2:11: \"10.0.0.5\" does not say once where the name goes; {fix}")),
+        (family("*.x1", "address = \"{name}.{name}\""), format!("2:11: \"{{name}}.{{name}}\" does not say once where the name goes; {fix}")),
+        (family("*.x1", "address = \"{name}@evil\""), format!("2:11: \"{{name}}@evil\" is not an address; {fix}")),
+        (family("*.x1", "address = \"{name}.0\""), format!("2:11: \"{{name}}.0\" is not an address; {fix}")),
+        (family("*.x1", "aliases = [\"y\"]"), "2:11: the pattern *.x1 has aliases; an alias would be every member's: list that target by itself".into()),
+        (family("*.x1", "host_keys = [\"HOST\"]"), "2:13: the pattern *.x1 has host_keys; one pinned key cannot be many hosts': use host_ca, or list the targets one by one".into()),
+        (family("*.x1", "").replace("host_ca", "#"), "1:10: the pattern *.x1 has no host_ca: nothing proves a member to be itself; add host_ca = [\"ssh-ed25519 …\"], the CA that signs the certificates of these hosts".into()),
+        (family("al*e", ""), "1:10: the pattern al*e also fits the person alice; narrow the pattern: a bare user name is either the console or a target".into()),
+        (family("a*.x1", "") + &family("*b.x1", ""), "1:10: some names fit a*.x1 and *b.x1 (targets.d/a.toml:8), and neither is the more specific; narrow one of them, so that every name has one pattern".into()),
+    ] {
+        let dir = with_more(&[("a.toml", &text)]);
+        let errors = lines(dir.path(), &Directory::inspect(dir.path()).errors);
+        assert_eq!(errors, [format!("policies/targets.d/a.toml:{line}")], "{text}");
+    }
+    let nested = family("*.x1", "") + &family("web-*.x1", "address = \"{name}.internal:2222\"");
+    let directory = Directory::load(with_more(&[("a.toml", &nested)]).path()).unwrap();
+    let member = directory.targets.find("web-1.x1").unwrap();
+    assert_eq!((member.host.as_str(), member.port), ("web-1.x1.internal", 2222));
+}
+
+#[test]
+fn a_directory_is_read_as_it_would_be() {
+    let dir = with_more(&[]);
+    let text = family("*.x1", "").replace("CA_KEY", CA);
+    let would = Directory::inspect_with(dir.path(), Some(("targets.d/new.toml", &text)));
+    assert!(would.directory.unwrap().targets.find("a.x1").is_some());
+    assert!(Directory::load(dir.path()).unwrap().targets.find("a.x1").is_none());
 }

@@ -11,7 +11,7 @@ use super::card::with_causes;
 use super::decide::{Decider, document, terms};
 use super::grammar::{
     ApproveArgs, AuditArgs, AuditWhat, AuditorsArgs, AuditorsWhat, DecisionArgs, MineArgs, PolicyArgs, PolicyWhat, Purpose, RequestArgs,
-    RequestsArgs, RetentionArgs, Verb,
+    RequestsArgs, RetentionArgs, TargetsArgs, Verb,
 };
 use super::nearby::nearby;
 use super::reply::{Asked, Card, Decided, Issued, KeyLine, Listed, Next, OpenGrant, Refusal, RefusalKind, Reply, Whoami};
@@ -80,13 +80,16 @@ impl Act<'_> {
                 self.done(*request, self.console.approvals.revoke(*request, self.who, reason, self.now).await)?;
                 Ok(Reply::Revoked(*request))
             }
-            Verb::Targets => self.targets().await,
+            Verb::Targets(TargetsArgs { what: None }) => self.targets().await,
+            Verb::Targets(TargetsArgs { what: Some(_) }) => Err(self.where_the_files_are()),
             Verb::Sessions(args) => self.sessions(args).await,
             Verb::Replay(args) => self.fetch(&args.session, Purpose::Replay).await,
             Verb::Hold(args) => self.hold(args).await,
             Verb::Release(args) => self.release(args).await,
             Verb::Retention(RetentionArgs { what }) => self.retention(what).await,
             Verb::Policy(PolicyArgs { what: PolicyWhat::Show { digest } }) => self.policy(digest).await,
+            Verb::Policy(PolicyArgs { what: PolicyWhat::Test { .. } | PolicyWhat::Explain(_) }) => Err(self.at_home(verb)),
+            Verb::Drain(args) => self.drain(args).await,
             Verb::Auditors(AuditorsArgs { what: AuditorsWhat::List }) => self.auditors().await,
             Verb::Auditors(AuditorsArgs { what: AuditorsWhat::Prove }) => Err(self.at_home(verb)),
             Verb::Canary => self.canary(),
@@ -106,6 +109,7 @@ impl Act<'_> {
             Verb::Submit { request, signature } => self.submit(*request, signature).await,
             Verb::Decide { document_b64, signature } => self.decide(document_b64, signature).await,
             Verb::Whoami => Ok(Reply::Whoami(self.whoami())),
+            Verb::Status => self.status().await,
             Verb::Help => Ok(Reply::Help(grammar::help())),
         }
     }
@@ -123,7 +127,7 @@ impl Act<'_> {
         let ahead = match ruled.map_err(|error| self.down(&error))? {
             Ok(ahead) => ahead,
             Err(Nothing::Free) => return Ok(Reply::Free(args.targets.iter().map(ToString::to_string).collect())),
-            Err(Nothing::NotYours(named)) => return Err(self.not_yours(&named.to_string(), &named.target)),
+            Err(Nothing::NotYours(named)) => return Err(self.not_yours(&named.to_string(), &named.target).await),
             Err(Nothing::Logins(one, other)) => {
                 let why = format!("has {one} as its login, another target {other}; name one: LOGIN@TARGET");
                 return Err(self.refusal(RefusalKind::Usage, "a target", &why));
@@ -341,8 +345,8 @@ impl Act<'_> {
     }
 
     /// `deploy@web1 is unknown or not yours. Yours nearby: web-1`
-    fn not_yours(&self, named: &str, target: &str) -> Refusal {
-        let near = nearby(&self.directory, self.who, target);
+    async fn not_yours(&self, named: &str, target: &str) -> Refusal {
+        let near = nearby(self.directory.clone(), self.who.clone(), target).await;
         let why = match near.as_slice() {
             [] => "is unknown or not yours".to_owned(),
             near => format!("is unknown or not yours. Yours nearby: {}", super::card::join(near)),

@@ -3,6 +3,8 @@
 //! A [`Verb`] comes from a console line, from the companion's arguments or as JSON from the wire; it
 //! is the same value each time, and `execute` is the only one who acts on it.
 
+mod policy;
+mod targets;
 mod typed;
 
 use clap::{Args, Parser, Subcommand};
@@ -14,6 +16,8 @@ use crate::access::request::{MAX_REASON, MAX_TARGETS};
 use crate::id::{Digest, Person, RequestId, SessionId};
 use crate::retention::hold::Pattern;
 
+pub use policy::{ExplainArgs, PolicyArgs, PolicyWhat};
+pub use targets::{From, ImportArgs, PinArgs, TargetsArgs, TargetsWhat};
 pub use typed::{Destination, Moment, SessionWord, Span, Start};
 
 /// One console line.
@@ -60,7 +64,7 @@ pub enum Verb {
         reason: String,
     },
     /// What I may ask for
-    Targets,
+    Targets(TargetsArgs),
     /// What was recorded
     Sessions(SessionsArgs),
     /// Play a recording
@@ -79,8 +83,10 @@ pub enum Verb {
     Retention(RetentionArgs),
     /// Who reads recordings, and whether they still can
     Auditors(AuditorsArgs),
-    /// What a digest of policies stands for
+    /// What a digest of policies stands for; what policies of a directory say
     Policy(PolicyArgs),
+    /// Tell everybody when this bastion restarts; it stops by itself then
+    Drain(DrainArgs),
     /// Give the reason that a request waits for
     Reason {
         request: RequestId,
@@ -99,6 +105,8 @@ pub enum Verb {
     },
     /// Who I am here, and my keys
     Whoami,
+    /// How the bastion is; fails where somebody has to do something
+    Status,
     /// These lines
     Help,
     /// A canary for the auditor who is here.
@@ -369,23 +377,6 @@ pub enum AuditorsWhat {
 
 #[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct PolicyArgs {
-    #[command(subcommand)]
-    pub what: PolicyWhat,
-}
-
-#[derive(Debug, Clone, PartialEq, Subcommand, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum PolicyWhat {
-    /// The files, as they were loaded
-    Show {
-        /// The digest, or its beginning
-        digest: String,
-    },
-}
-
-#[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct RetentionArgs {
     #[command(subcommand)]
     pub what: RetentionWhat,
@@ -460,6 +451,22 @@ pub struct AuditVerifyArgs {
     pub checkpoint: Option<std::path::PathBuf>,
 }
 
+#[derive(Debug, Clone, Default, PartialEq, Args, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DrainArgs {
+    /// When sessions end (22:10, UTC, or RFC 3339)
+    #[arg(long, value_name = "22:10", required_unless_present = "cancel", conflicts_with = "cancel")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at: Option<Start>,
+    /// Why; everybody reads it
+    #[arg(long, default_value = "")]
+    pub reason: String,
+    /// It does not restart after all
+    #[arg(long)]
+    #[serde(skip)]
+    pub cancel: bool,
+}
+
 fn as_it_was() -> f64 {
     1.0
 }
@@ -529,6 +536,7 @@ impl Verb {
                 fits("reason", &args.reason, MAX_REASON)
             }
             Verb::Release(args) => fits("reason", &args.reason, MAX_REASON),
+            Verb::Drain(args) => fits("reason", &args.reason, 200),
             Verb::Proven { canary_b64 } => fits("canary", canary_b64, 256),
             Verb::Approve(args) => fits("note", &args.less.note, MAX_REASON),
             Verb::Decision(args) => fits("note", &args.less.note, MAX_REASON),
@@ -542,7 +550,7 @@ impl Verb {
             | Verb::Show { .. }
             | Verb::Withdraw { .. }
             | Verb::Grants(_)
-            | Verb::Targets
+            | Verb::Targets(_)
             | Verb::Sessions(_)
             | Verb::Fetch { .. }
             | Verb::Checkpoint { .. }
@@ -554,6 +562,7 @@ impl Verb {
             | Verb::Auditors(_)
             | Verb::Canary
             | Verb::Whoami
+            | Verb::Status
             | Verb::Help => Ok(()),
         }
     }
@@ -569,13 +578,14 @@ impl Verb {
             Verb::Withdraw { .. } => "withdraw",
             Verb::Grants(_) => "grants",
             Verb::Revoke { .. } => "revoke",
-            Verb::Targets => "targets",
+            Verb::Targets(_) => "targets",
             Verb::Sessions(_) => "sessions",
             Verb::Replay(_) => "replay",
             Verb::Reason { .. } => "reason",
             Verb::Decision(_) => "decision",
             Verb::Submit { .. } => "submit",
             Verb::Whoami => "whoami",
+            Verb::Status => "status",
             Verb::Help => "help",
             Verb::Fetch { .. } => "fetch",
             Verb::Checkpoint { .. } => "checkpoint",
@@ -586,6 +596,7 @@ impl Verb {
             Verb::Release(_) => "release",
             Verb::Retention(_) => "retention",
             Verb::Policy(_) => "policy",
+            Verb::Drain(_) => "drain",
             Verb::Auditors(_) => "auditors",
             Verb::Canary => "canary",
             Verb::Proven { .. } => "proven",

@@ -8,6 +8,7 @@ mod ask;
 mod auditors;
 mod card;
 pub mod decide;
+mod drain;
 mod execute;
 pub mod grammar;
 mod log;
@@ -19,6 +20,7 @@ mod retention;
 mod run;
 mod serve;
 mod sessions;
+pub mod status;
 mod streams;
 mod targets;
 pub mod text;
@@ -42,6 +44,7 @@ use crate::store::Store;
 use crate::store::log::Log;
 
 pub use card::with_causes;
+pub use drain::Phase;
 pub use nearby::{is_own, nearby};
 pub use play::{PlayError, Played, play};
 pub use render::{Look, visible};
@@ -60,6 +63,8 @@ pub struct Console {
     pub directory: watch::Receiver<Arc<Directory>>,
     /// Decisions printed for `ssh-keygen`, until their signature comes.
     waiting: decide::Waiting,
+    /// How far the node is on its way out.
+    pub phase: watch::Sender<Phase>,
     /// Canaries on their way to auditors and back.
     canaries: auditors::Canaries,
 }
@@ -90,6 +95,7 @@ impl Console {
             disposal,
             directory,
             waiting: decide::Waiting::default(),
+            phase: watch::Sender::new(Phase::default()),
             canaries: auditors::Canaries::default(),
         }
     }

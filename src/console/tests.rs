@@ -78,7 +78,7 @@ async fn a_slip_is_answered_from_ones_own_targets_only() {
     assert!(!scene.says("alice", "request deploy@pay1 --reason x").await.err.contains("pay-1"));
     let who = scene.who("alice");
     let directory = scene.console.directory.borrow().clone();
-    assert!(super::nearby(&directory, &who, &"x".repeat(100_000)).is_empty());
+    assert!(super::nearby(directory, who, &"x".repeat(100_000)).await.is_empty());
 }
 
 #[tokio::test]

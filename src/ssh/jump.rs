@@ -9,11 +9,11 @@ use russh::server::{ChannelOpenHandle, Msg, run_stream};
 use russh::{ChannelOpenFailure, ChannelWriteHalf};
 use tokio::sync::watch;
 
+use super::door::Stage;
 use super::flow::{Cut, End, Inbox, Pressure, Throttled, Tunnel};
 use super::front::{Front, Role};
 use super::{Bastion, listener};
-use crate::access::{Principal, Target};
-use crate::config::Directory;
+use crate::access::Principal;
 use crate::time::Timestamp;
 
 /// Accepts the channel only for a target on which this person may ask for something now; every refusal
@@ -29,7 +29,11 @@ pub async fn serve(
 ) {
     let now = Timestamp::now();
     let directory = bastion.directory();
-    let target = named(&directory, &host, port).filter(|target| bastion.may_ask(&principal, target, now)).cloned();
+    // Nothing is resolved here: whether a name exists anywhere is nobody's to learn. What is not listed is
+    // ruled on like something that is, so that neither answer comes much sooner.
+    let listed = directory.targets.at(&host, port);
+    let asked = listed.clone().or_else(|| directory.kinds.first().map(|kind| kind.like.clone()));
+    let target = listed.filter(|_| asked.is_some_and(|asked| bastion.may_ask(&principal, &asked, now)));
     let certificate = target.as_ref().map(|target| bastion.host_certificates.for_target(target, now));
     let (Some(target), Some(Ok(certificate))) = (target, certificate) else {
         bastion.report_refusal(principal, format!("jump to {host:.128}:{port}"), "no such target for this person");
@@ -40,28 +44,14 @@ pub async fn serve(
     reply.accept().await;
     let pressure = Arc::new(Pressure::default());
     let cut = Cut::default();
+    let (stage, reached) = watch::channel(Stage::Silent);
     let stream = Throttled::paced(Tunnel::new(inbox.clone(), Box::pin(write.make_writer())), pressure.clone(), &cut);
+    let stream = stream.until_logged_in(reached.clone());
     let config = listener::server_config(&directory.config, bastion.host_certificates.host_key().clone(), vec![certificate]);
-    let (authenticated, logged_in) = watch::channel(false);
     let role = Role::Inner { target, person: principal.person().clone() };
-    let front = Front::new(bastion.clone(), role, source, pressure, authenticated);
-    listener::converse(run_stream(Arc::new(config), stream, front), directory.config.limits.login_grace, logged_in, &cut).await;
+    let front = Front::new(bastion.clone(), role, source, pressure, stage);
+    listener::converse(run_stream(Arc::new(config), stream, front), &directory.config.limits, reached, &cut).await;
+    inbox.finish(End::Closed);
     let _ = write.eof().await;
     let _ = write.close().await;
-}
-
-/// Finds the target that a client calls HOST:PORT: by id or alias at 22 or its own port; by address only
-/// where exactly one target has it.
-fn named<'d>(directory: &'d Directory, host: &str, port: u32) -> Option<&'d Arc<Target>> {
-    let own = |target: &&Arc<Target>| port == u32::from(target.port);
-    if let Some(target) = directory.targets.find(host) {
-        return Some(target).filter(|target| port == 22 || own(target));
-    }
-    let at: Vec<_> = directory.targets.iter().filter(|target| target.host.eq_ignore_ascii_case(host)).collect();
-    let mut exactly = at.iter().copied().filter(own);
-    match (exactly.next(), exactly.next(), at.as_slice()) {
-        (Some(one), None, _) => Some(one),
-        (None, None, [one]) if port == 22 => Some(one),
-        _ => None,
-    }
 }

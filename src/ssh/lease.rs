@@ -1,6 +1,7 @@
-//! How long a running session may go on: to the grant's end on a clock that nobody can set back, and
-//! no longer than the grant is not revoked.
+//! How long a running session may go on: to the grant's end on a clock that nobody can set back, no
+//! longer than the grant is not revoked, and no longer than policy lets the person in.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::broadcast::error::RecvError;
@@ -8,8 +9,10 @@ use tokio::sync::{broadcast, watch};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::Bastion;
-use crate::access::Grant;
-use crate::approvals::Approvals;
+use crate::access::{Grant, OpeningContext};
+use crate::approvals::{self, Approvals};
+use crate::config::Directory;
+use crate::console::Phase;
 use crate::id::RequestId;
 use crate::time::{Timestamp, boottime, short};
 use crate::transcript::Outcome;
@@ -28,12 +31,26 @@ const STALENESS: Duration = Duration::from_secs(60);
 pub enum Notice {
     /// The window closes in about this long.
     EndsIn(Duration),
+    /// Something that everybody is told.
+    Said(String),
     Over(Outcome),
 }
+
+/// What policy knew when it let the session open, and what tells of a reload since.
+#[derive(Debug)]
+pub struct Standing {
+    pub changes: watch::Receiver<Arc<Directory>>,
+    pub context: OpeningContext,
+}
+
+/// Who ended a session that policy does not allow any more; no person has a space in their name.
+const POLICY: &str = "the policy";
 
 enum Woken {
     Clock,
     Look,
+    Policy,
+    Phase,
     Stop,
 }
 
@@ -46,10 +63,14 @@ pub struct Lease {
     warnings: Vec<Duration>,
     hints: broadcast::Receiver<RequestId>,
     stop: watch::Receiver<bool>,
+    phase: watch::Receiver<Phase>,
+    announced: bool,
     second: tokio::time::Interval,
     look: tokio::time::Interval,
     known_good: Duration,
     words: Words,
+    grant: Grant,
+    standing: Standing,
 }
 
 /// What the person reads of it.
@@ -62,7 +83,7 @@ struct Words {
 }
 
 impl Lease {
-    pub fn of(grant: &Grant, bastion: &Bastion) -> Self {
+    pub fn of(grant: &Grant, bastion: &Bastion, standing: Standing) -> Self {
         let approvers: Vec<String> = grant.approvers.iter().map(ToString::to_string).collect();
         let ended = match grant.request {
             Some(id) => format!("{id} ended ({}, by {})", short(grant.granted_for), approvers.join(", ")),
@@ -70,6 +91,9 @@ impl Lease {
         };
         let words = Words { ended, again: format!("ssh {}={}@{}", grant.login, grant.target.id, bastion.directory().config.host) };
         let left = grant.ends_at.map(|ends| ends.since(Timestamp::now()));
+        let mut phase = bastion.phase.clone();
+        // An announcement from before is news to who comes now.
+        phase.mark_changed();
         let mut second = interval(Duration::from_secs(1));
         second.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self {
@@ -79,10 +103,14 @@ impl Lease {
             warnings: WARNINGS.into_iter().filter(|warning| left.is_some_and(|left| left > *warning)).collect(),
             hints: bastion.approvals.hints(),
             stop: bastion.stop.clone(),
+            phase,
+            announced: false,
             second,
             look: interval(LOOK),
             known_good: boottime(),
             words,
+            grant: grant.clone(),
+            standing,
         }
     }
 
@@ -92,17 +120,18 @@ impl Lease {
         let goes_on = format!("What runs in tmux goes on, unrecorded until you return: {again}");
         match outcome {
             Outcome::Expired => format!("{ended}. {goes_on}"),
+            Outcome::Revoked { by, why } if by == POLICY => format!("ended: the policy changed ({})", crate::console::visible(why)),
             Outcome::Revoked { by, why } if why.is_empty() => format!("revoked by {by}. {goes_on}"),
             Outcome::Revoked { by, why } => format!("revoked by {by}: {}. {goes_on}", crate::console::visible(why)),
             Outcome::Killed { by, why } => format!("ended by {by}: {}", crate::console::visible(why)),
-            _ => format!("the bastion is stopping; in a moment: {again}"),
+            _ => format!("the bastion is stopping{}; in a moment: {again}", self.comes_back(Timestamp::now())),
         }
     }
 
     /// Waits for the next notice; may be dropped and called again at any time.
     pub async fn next(&mut self) -> Notice {
         loop {
-            let Self { second, hints, look, stop, .. } = self;
+            let Self { second, hints, look, stop, standing, phase, .. } = self;
             let woken = tokio::select! {
                 _ = second.tick(), if self.ends.is_some() => Woken::Clock,
                 hint = hints.recv(), if self.request.is_some() => match hint {
@@ -111,17 +140,64 @@ impl Lease {
                     Err(RecvError::Closed) => Woken::Stop,
                 },
                 _ = look.tick(), if self.request.is_some() => Woken::Look,
+                changed = standing.changes.changed() => if changed.is_ok() { Woken::Policy } else { Woken::Stop },
+                Ok(()) = phase.changed() => Woken::Phase,
                 () = super::stopped(stop) => Woken::Stop,
             };
             let notice = match woken {
                 Woken::Clock => self.clock(boottime()),
                 Woken::Look => self.look().await,
+                Woken::Policy => self.policy(),
+                Woken::Phase => self.phase(Timestamp::now()),
                 Woken::Stop => Some(Notice::Over(Outcome::Shutdown)),
             };
             if let Some(notice) = notice {
                 return notice;
             }
         }
+    }
+
+    /// `users.md` 24: nobody who is told has to guess what it costs them.
+    fn phase(&mut self, now: Timestamp) -> Option<Notice> {
+        let phase = self.phase.borrow_and_update().clone();
+        match phase.words(now) {
+            // At once: the goodbye says it.
+            Some(_) if phase.ends_at().is_some_and(|at| at <= now) => None,
+            Some(announced) => {
+                self.announced = true;
+                Some(Notice::Said(format!("{announced}{}", self.comes_back(now))))
+            }
+            None if std::mem::take(&mut self.announced) => Some(Notice::Said("bastion goes on".into())),
+            None => None,
+        }
+    }
+
+    /// `; K7Q3FM stays valid to 23:05Z, the same command brings you back`
+    fn comes_back(&self, now: Timestamp) -> String {
+        let restart = self.phase.borrow().ends_at().unwrap_or(now);
+        match (self.request, self.grant.ends_at) {
+            (Some(id), Some(ends)) if ends > restart => {
+                format!("; {id} stays valid to {}, the same command brings you back", ends.clock())
+            }
+            (Some(_), _) => String::new(),
+            (None, _) => "; the same command brings you back".into(),
+        }
+    }
+
+    /// Waits for the end, for somebody who has no time for warnings.
+    pub async fn over(&mut self) -> Outcome {
+        loop {
+            if let Notice::Over(outcome) = self.next().await {
+                return outcome;
+            }
+        }
+    }
+
+    /// A new hold does not end a session, a no does (**D policy change**).
+    fn policy(&mut self) -> Option<Notice> {
+        let directory = self.standing.changes.borrow_and_update().clone();
+        let why = approvals::session_fallen(&directory, &self.grant, &self.standing.context)?;
+        Some(Notice::Over(Outcome::Revoked { by: POLICY.into(), why }))
     }
 
     fn clock(&mut self, now: Duration) -> Option<Notice> {

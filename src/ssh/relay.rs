@@ -131,7 +131,11 @@ pub async fn run(client: &ClientChannel, upstream: &Upstream, tape: &Tape, mut l
             }
             () = &mut last_input, if client_left => return left(client),
             notice = lease.next() => match notice {
-                Notice::EndsIn(left) => warn(client, tape, &screen, left).await,
+                Notice::EndsIn(left) => {
+                    let ends = at(Timestamp::now().plus(left), Timestamp::now());
+                    notify(client, tape, &screen, format!("{} left · ends {ends} · what runs in tmux goes on", about(left))).await;
+                }
+                Notice::Said(text) => notify(client, tape, &screen, text).await,
                 Notice::Over(outcome) => return over(outcome, &lease, &screen),
             },
         }
@@ -145,9 +149,8 @@ fn left(client: &ClientChannel) -> Relayed {
     }
 }
 
-async fn warn(client: &ClientChannel, tape: &Tape, screen: &AlternateScreen, left: Duration) {
-    let ends = at(Timestamp::now().plus(left), Timestamp::now());
-    let text = format!("{} left · ends {ends} · what runs in tmux goes on", about(left));
+/// Says something on the way: only where there is a terminal, elsewhere a protocol owns the stream.
+async fn notify(client: &ClientChannel, tape: &Tape, screen: &AlternateScreen, text: String) {
     let marked = tape.record(vec![Event::Marker { text: text.clone() }]).await;
     if marked.is_err() || !screen.is_known() {
         return;

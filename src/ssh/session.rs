@@ -4,19 +4,20 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use super::Bastion;
+use super::ask::{self, Asking};
 use super::channel::{ClientChannel, Status};
 use super::front::Role;
 use super::hold::{self, Held};
-use super::lease::Lease;
+use super::lease::{Lease, Standing};
 use super::names::{self, Wanted};
 use super::opening::Opening;
 use super::relay::{self, Input, Relayed};
 use super::upstream::{self, ConnectError, PtyGranted};
-use super::{Bastion, ask};
 use crate::access::{Grant, Principal, Target};
 use crate::approvals;
 use crate::authority::Needs;
-use crate::console::with_causes;
+use crate::console::{Phase, with_causes};
 use crate::id::{Login, SessionId};
 use crate::recording::{Header, Recorder, Tape};
 use crate::time::{Timestamp, short};
@@ -28,7 +29,7 @@ pub async fn run(bastion: Arc<Bastion>, principal: Principal, user: String, role
     let _alive = bastion.live.enter();
     let Some(mut opening) = Opening::read(&client.inbox).await else { return client.close().await };
     client.has_terminal(opening.pty.is_some());
-    let stop = match destination(&bastion, &principal, &user, &role) {
+    let stop = match destination(&bastion, &principal, &user, &role).await {
         Ok(Destination::Console) => return super::console::run(&bastion, &principal, &opening, client).await,
         Ok(Destination::Target(target, login)) => session(&bastion, &principal, target, login, &mut opening, &client).await.err(),
         Err(stop) => Some(stop),
@@ -61,7 +62,7 @@ enum Destination {
 
 /// Finds where this channel goes. A target that is unknown and one that this person may not ask for are
 /// told apart by nobody.
-fn destination(bastion: &Bastion, principal: &Principal, user: &str, role: &Role) -> Result<Destination, Stop> {
+async fn destination(bastion: &Bastion, principal: &Principal, user: &str, role: &Role) -> Result<Destination, Stop> {
     let directory = bastion.directory();
     let person = principal.person();
     let console = ask::console(&directory, principal);
@@ -70,14 +71,14 @@ fn destination(bastion: &Bastion, principal: &Principal, user: &str, role: &Role
         Role::Inner { target, .. } => {
             let login = user.parse::<Login>().map_err(|e| malformed(e.to_string()))?;
             // As the directory has it now; the jump may be older.
-            let target = directory.targets.find(target.id.as_str()).cloned();
+            let target = directory.targets.find(target.id.as_str());
             let name = target.as_ref().map_or_else(String::new, |target| target.id.to_string());
             (name, Some(login), target)
         }
         Role::Outer => match names::wanted(user, person).map_err(|e| malformed(e.to_string()))? {
             Wanted::Console => return Ok(Destination::Console),
             Wanted::Target { login, name } => {
-                let target = directory.targets.find(&name).cloned();
+                let target = directory.targets.find(&name);
                 (name, login, target)
             }
         },
@@ -87,7 +88,7 @@ fn destination(bastion: &Bastion, principal: &Principal, user: &str, role: &Role
     let found = target.zip(account).filter(|(target, _)| bastion.may_ask(principal, target, Timestamp::now()));
     let Some((target, login)) = found else {
         bastion.report_refusal(principal.clone(), wanted.clone(), "no such target for this person");
-        return Err(ask::unknown(&directory, principal, &wanted, &name, &console));
+        return Err(ask::unknown(directory, principal, &wanted, &name, &console).await);
     };
     Ok(Destination::Target(target, login))
 }
@@ -102,18 +103,18 @@ async fn session(
 ) -> Result<(), Stop> {
     let want =
         opening.want().ok_or_else(|| Stop::new("refused: this subsystem is unknown here; shell, exec and sftp pass", Status::Refused))?;
-    let ruled = ask::rule(bastion, principal, &target, &login, &want).await?;
-    let by_text = ruled.by_text;
-    if by_text && opening.pty.is_some() {
-        let text = "refused: a command that is allowed by its exact text gets no terminal; run it without -t";
-        return Err(Stop::new(text, Status::Refused));
+    if matches!(&*bastion.phase.borrow(), Phase::Draining { .. }) {
+        return Err(hold::going());
     }
-    let Held { basis, terms } = hold::until_approved(bastion, principal, &target, &login, &want, ruled.asked, opening, client).await?;
+    let mut asking = Asking::new(bastion, principal, target, login, want);
+    let Held { basis, terms, by_text, context, policy } = hold::until_approved(&mut asking, opening, client).await?;
+    let Asking { principal, target, login, want, changes, .. } = asking;
+    let standing = Standing { changes, context };
 
     let now = Timestamp::now();
     let opening_of = approvals::Opening {
         session: SessionId::new(now),
-        principal: principal.clone(),
+        principal,
         address: upstream::resolve(&target).await.map_err(unreachable)?,
         target,
         login,
@@ -121,11 +122,13 @@ async fn session(
         terms,
         by_text,
         basis,
+        policy,
     };
     if client.inbox.ended().is_some() {
         return Err(Stop { text: None, status: Status::Undecided });
     }
     let (grant, evidence) = bastion.approvals.open(opening_of, now).await.map_err(ask::not_opened)?;
+    let _open = bastion.open.enter();
     let recorder = match bastion.recordings.begin(header(&grant, opening)).await {
         Ok(recorder) => recorder,
         Err(error) => {
@@ -140,21 +143,33 @@ async fn session(
     if opening.is_a_person() {
         client.say(&admitted(&grant)).await;
     }
-    let relayed = established(bastion, &grant, &evidence, &recorder.tape(), opening, client).await;
+    let lease = Lease::of(&grant, bastion, standing);
+    let relayed = established(bastion, &grant, &evidence, &recorder.tape(), lease, opening, client).await;
     finish(bastion, &grant, recorder, relayed, client).await;
     Ok(())
 }
 
 /// From the dialled connection to the end of what runs on it.
-async fn established(bastion: &Bastion, grant: &Grant, evidence: &[u8], tape: &Tape, opening: &Opening, client: &ClientChannel) -> Relayed {
+async fn established(
+    bastion: &Bastion,
+    grant: &Grant,
+    evidence: &[u8],
+    tape: &Tape,
+    mut lease: Lease,
+    opening: &Opening,
+    client: &ClientChannel,
+) -> Relayed {
     let connected = tokio::select! {
         connected = connect(bastion, grant, evidence, tape, opening, client) => connected,
         // Nobody is there any more: what they wanted does not start.
         _ = client.inbox.gone() => return Relayed::of(Outcome::ClientLeft),
+        outcome = lease.over() => {
+            let text = lease.farewell(&outcome);
+            return Relayed::stopped(outcome, text, Status::Ended);
+        }
     };
     match connected {
         Ok(upstream) => {
-            let lease = Lease::of(grant, bastion);
             let input = if grant.exact && !grant.stdin { Input::Closed } else { Input::Open };
             let relayed = relay::run(client, &upstream, tape, lease, opening.pty.is_some(), input).await;
             upstream.close().await;

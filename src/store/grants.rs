@@ -14,6 +14,7 @@ use super::{Snapshot, StoreError, Tx};
 use crate::access::Grant;
 use crate::access::decision::GrantedTerms;
 use crate::access::grant::Opened;
+use crate::access::request::ANY_SOURCE;
 use crate::audit::Event;
 use crate::id::{Digest, Login, Person, RequestId, TargetId, WorkflowName};
 use crate::time::{Timestamp, micros_of};
@@ -25,7 +26,7 @@ pub enum GrantState {
     Open,
     /// Ended by a person, with every session on it.
     Revoked,
-    /// Worth nothing any more: denied after all, or an approver's authority is gone. Never a live one.
+    /// Worth nothing any more: denied after all, forbidden by a new policy, or its people are gone.
     Void,
     /// Never used in time.
     Lapsed,
@@ -161,6 +162,19 @@ impl Tx {
         self.changed(request, changed, event, now).await
     }
 
+    /// Voids an open grant because of a new policy; where `unused` is said, only if nobody has used it.
+    pub(crate) async fn void_grant(
+        &mut self,
+        request: RequestId,
+        unused: bool,
+        why: &str,
+        event: Event,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let changed = self.end_open(request, GrantState::Void, None, why, now, unused).await?;
+        self.changed(request, changed, event, now).await
+    }
+
     /// Takes back an open grant that nobody has used; false if somebody has. Its audit row is that of
     /// the decision that takes it back.
     pub(crate) async fn void_unused(&mut self, request: RequestId, by: &Person, why: &str, now: Timestamp) -> Result<bool, StoreError> {
@@ -289,7 +303,7 @@ impl Snapshot {
         rows.iter().map(read).collect()
     }
 
-    /// Open grants of this person, key, source and login over this very target: first those whose
+    /// Open grants of this person, key and login, of this source or of any, over this very target: first those whose
     /// window runs, then the fresh ones, those for one session last.
     pub(crate) async fn grants_reaching(
         &mut self,
@@ -298,7 +312,7 @@ impl Snapshot {
         login: &Login,
     ) -> Result<Vec<GrantRow>, StoreError> {
         let rows = select!(
-            "where state = 'open' and person = $1 and key = $2 and source = $3 and login = $4
+            "where state = 'open' and person = $1 and key = $2 and source in ($3, $7) and login = $4
              and exists (select 1 from request_targets as t where t.request = grants.request and t.target = $5 and t.pin = $6)
              order by case when uses_left is not null then 2 when first_used is null then 1 else 0 end, ends_at desc, given_at"
         )
@@ -308,6 +322,7 @@ impl Snapshot {
         .bind(login.as_str().to_owned())
         .bind(target.as_str().to_owned())
         .bind(pin.0.to_vec())
+        .bind(ANY_SOURCE)
         .fetch_all(&mut *self.tx)
         .await?;
         rows.iter().map(read).collect()

@@ -11,6 +11,7 @@ mod columns;
 pub mod decisions;
 pub mod disposal;
 pub mod grants;
+pub mod health;
 pub mod log;
 pub mod policies;
 pub mod proofs;
@@ -52,6 +53,8 @@ pub struct Store {
     writer: mpsc::Sender<Command>,
     readers: SqlitePool,
     wake: wake::Wake,
+    /// Rows of the audit log when it was opened.
+    rows_at_start: u64,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -106,8 +109,28 @@ impl Store {
             .map_err(open_error)?;
         let (writer, queue) = mpsc::channel(QUEUE);
         let wake = wake::Wake::new();
+        let rows: i64 = sqlx::query_scalar("select coalesce(max(seq), 0) from audit").fetch_one(&readers).await?;
         tokio::spawn(Writer::new(writing, connection, wake.clone()).run(queue));
-        Ok(Self { writer, readers, wake })
+        Ok(Self { writer, readers, wake, rows_at_start: u64::try_from(rows).unwrap_or(0) })
+    }
+
+    /// Whether [`Store::open`] would refuse this database, from its file alone: nothing is opened or made.
+    /// One that is not there yet is fine.
+    pub fn inspect(path: &Path) -> Result<(), StoreError> {
+        use std::io::Read;
+        let open_error = |source: std::io::Error| StoreError::Open { path: path.to_owned(), source: source.into() };
+        let mut file = match std::fs::File::open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(open_error(error)),
+        };
+        let mode = file.metadata().map_err(open_error)?.permissions().mode() & 0o777;
+        if mode & 0o077 != 0 {
+            return Err(StoreError::Mode { path: path.to_owned(), mode });
+        }
+        let mut header = Vec::new();
+        file.by_ref().take(schema::HEADER).read_to_end(&mut header).map_err(open_error)?;
+        schema::judge(&header)
     }
 
     /// Finishes what is queued and closes; every later call fails with [`StoreError::Stopped`] or a

@@ -5,7 +5,7 @@ use sqlx::{AssertSqlSafe, SqliteConnection};
 
 use super::StoreError;
 
-const VERSIONS: [&str; 1] = [include_str!("schema/0001.sql")];
+const VERSIONS: [&str; 2] = [include_str!("schema/0001.sql"), include_str!("schema/0002.sql")];
 
 /// `user_version` before the first of them; below it, but not nothing, is a form that was never released.
 const BASE: usize = 1;
@@ -16,6 +16,22 @@ pub(super) const KNOWN: i64 = (BASE + VERSIONS.len()) as i64;
 /// The version that a database is of.
 pub(super) async fn found(connection: &mut SqliteConnection) -> Result<i64, StoreError> {
     Ok(sqlx::query_scalar("pragma user_version").fetch_one(connection).await?)
+}
+
+/// The part of the file that [`judge`] reads.
+pub(super) const HEADER: u64 = 100;
+
+/// Whether a database with this header is one that [`migrate`] takes (SQLite's file format, 1.3: the user
+/// version is a big-endian number at offset 60).
+pub(super) fn judge(header: &[u8]) -> Result<(), StoreError> {
+    let Some(found) = header.get(60..64).and_then(|bytes| bytes.try_into().ok()).map(u32::from_be_bytes) else { return Ok(()) };
+    let known = BASE + VERSIONS.len();
+    match usize::try_from(found).unwrap_or(usize::MAX) {
+        0 => Ok(()),
+        done if done <= BASE => Err(StoreError::Unreleased),
+        done if done > known => Err(StoreError::Newer { found: found.into(), known }),
+        _ => Ok(()),
+    }
 }
 
 /// Brings the database to this binary's version.

@@ -9,7 +9,7 @@ use miette::Diagnostic;
 
 use super::annotations::{self, Annotations, Wrong};
 use super::question::{SCHEMA, TYPES};
-use super::{Mention, Mentioned, PolicyProblem, PolicySet, Vocabulary, command, text};
+use super::{Mention, Mentioned, PolicyProblem, PolicySet, Vocabulary, command, network, text};
 use crate::access::action::ConsoleAction;
 
 /// The longest policy text that is read.
@@ -92,6 +92,11 @@ impl Reading<'_> {
                     let fix = "compare the whole command: context.command == \"…\" or [\"…\", \"…\"].contains(context.command)";
                     self.problem(at, format!("{operator:?} on context.command: shell text cannot be judged by its parts"), fix);
                 }
+                for network::HostBits { given, meant } in network::host_bits(&json) {
+                    let at = text::find(self.source, place, &[&format!("{given:?}")]).unwrap_or(place.start);
+                    let what = format!("{given} names a host and a network at once");
+                    self.problem(at, what, &format!("write ip({meant:?}), or the address alone"));
+                }
             }
             Err(error) => self.problem(place.start, one_line(&error.to_string()), "write the policy more plainly"),
         }
@@ -135,11 +140,12 @@ impl Reading<'_> {
         };
         match (set(base), set(holds)) {
             (Ok(base), Ok(holds)) => {
-                let mentions = self.policies.values().flat_map(|read| self.mentions(read)).collect();
+                let mentions: Vec<Mention> = self.policies.values().flat_map(|read| self.mentions(read)).collect();
+                let named = mentions.iter().filter(|mention| mention.of == Mentioned::Target).map(|mention| mention.id.clone()).collect();
                 let json = self.policies.values().filter_map(|read| read.policy.to_json().ok());
                 let commands = json.flat_map(|json| command::compared(&json)).collect();
                 let by_id = self.policies.into_iter().map(|(id, read)| (id, read.annotations)).collect();
-                Ok(PolicySet { base, holds, by_id, mentions, warnings, commands })
+                Ok(PolicySet { base, holds, by_id, mentions, named, warnings, commands })
             }
             (Err(what), _) | (_, Err(what)) => {
                 Err(vec![PolicyProblem { offset: 0, what, fix: "give every policy an @id of its own".into() }])

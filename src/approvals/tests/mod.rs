@@ -3,7 +3,9 @@
 mod decide;
 mod end;
 mod fail;
+mod family;
 mod open;
+mod rerule;
 mod submit;
 mod view;
 mod wait;
@@ -20,10 +22,12 @@ use tokio::sync::watch;
 use super::*;
 use crate::access::action::Class;
 use crate::access::decision::{DecisionDocument, Level, NAMESPACE, SignedDecision};
+use crate::access::family::Family;
+use crate::access::kinds::kinds;
 use crate::access::people::{People, PersonEntry};
 use crate::access::policy::{PolicySet, Vocabulary};
-use crate::access::target::{PrincipalStyle, Targets};
-use crate::access::workflow::{Stage, Workflow, Workflows};
+use crate::access::target::{Entry, PrincipalStyle, Targets};
+use crate::access::workflow::{SourceRule, Stage, Workflow, Workflows};
 use crate::access::{Grant, VerifiedKey};
 use crate::config::{Config, Limits, RecordingSettings};
 use crate::id::Person;
@@ -47,8 +51,10 @@ const POLICY: &str = r#"
 pub struct Plan {
     pub people: Vec<PersonEntry>,
     pub targets: Vec<Target>,
+    pub families: Vec<Family>,
     pub workflows: Workflows,
     pub limits: Limits,
+    pub policy: String,
 }
 
 pub struct Scene {
@@ -88,6 +94,7 @@ fn target(id: &str, labels: &[&str]) -> Target {
         host_keys: vec![key(100).public_key().clone()],
         host_cas: vec![],
         principal: PrincipalStyle::LoginAtTarget,
+        entry: Entry::default(),
     }
 }
 
@@ -103,6 +110,7 @@ fn workflow(name: &str, quorum: u32, level: Level) -> Workflow {
         linger: 5 * MINUTE,
         reason_required: false,
         reason_pattern: None,
+        source: SourceRule::Address,
     }
 }
 
@@ -127,14 +135,19 @@ impl Plan {
         Self {
             people: people.into(),
             targets: vec![target("web-1", &["env=prod"]), target("web-2", &["env=prod"]), target("pay-1", &["pci"])],
+            families: vec![],
             workflows: workflows.into_iter().map(|workflow| (workflow.name.clone(), workflow)).collect(),
             limits: Limits::default(),
+            policy: POLICY.into(),
         }
     }
 
     fn directory(&self) -> Directory {
         let period = |text: &str| text.parse().unwrap();
         let year = Schedule { name: "year".parse().unwrap(), keep_at_least: period("90d"), delete_after: period("1y") };
+        let targets = Targets::new(self.targets.clone(), self.families.clone()).unwrap();
+        let known = Vocabulary { workflows: self.workflows.keys().cloned().collect(), ..Vocabulary::default() };
+        let policy = PolicySet::parse(&self.policy, &known).unwrap();
         Directory {
             root: "/".into(),
             config: Config {
@@ -150,11 +163,13 @@ impl Plan {
                     auditors: BTreeMap::new(),
                 },
                 egress: None,
+                metrics: None,
                 limits: self.limits.clone(),
             },
             people: People::new(self.people.clone(), &[]).unwrap(),
-            targets: Targets::new(self.targets.clone()).unwrap(),
-            policy: PolicySet::parse(POLICY, &Vocabulary::default()).unwrap(),
+            kinds: kinds(&policy, &targets),
+            targets,
+            policy,
             workflows: self.workflows.clone(),
             schedules: Schedules { default: Some(year.name.clone()), by_name: [(year.name.clone(), year)].into(), ..Schedules::default() },
             digest: Digest([9; 32]),
@@ -311,6 +326,7 @@ impl Scene {
             terms: Terms::default(),
             by_text: false,
             basis,
+            policy: Digest([9; 32]),
         }
     }
 
