@@ -224,15 +224,15 @@ fn a_lost_state_comes_back_without_what_was_used_revoked_or_disposed_of() {
 
     // Rolled back once more without a word: no recovery that was heard of before explains it.
     scene.bastion.stops();
-    let restored = scene.elsewhere.join("restored.db");
-    std::fs::copy(scene.root().join("var/state/countersign.db"), &restored).unwrap();
+    let restored = database(&scene.bastion.state());
     let copy = scene.root().join("var/recordings/log.checkpoint");
     let old_copy = std::fs::read(&copy).unwrap();
     scene.bastion.serve();
     recorded(&scene.bastion, "echo more");
     scene.bastion.says("carol", &["whoami"]).well();
     scene.bastion.stops();
-    put_back(&restored, &scene.root().join("var/state/countersign.db"));
+    database(&scene.bastion.state()).iter().skip(1).for_each(|(path, _)| std::fs::remove_file(path).unwrap());
+    restored.iter().for_each(|(path, bytes)| std::fs::write(path, bytes).unwrap());
     assert!(scene.bastion.try_serve_under(&[]).is_err());
     assert!(scene.bastion.log().contains("countersign restore BACKUP --log EXPORT"), "{}", scene.bastion.log());
     std::fs::write(&copy, old_copy).unwrap();
@@ -241,11 +241,10 @@ fn a_lost_state_comes_back_without_what_was_used_revoked_or_disposed_of() {
     assert!(seen.status != 0 && seen.err.contains("no log.recovered says why"), "{seen:?}");
 }
 
-fn put_back(from: &Path, to: &Path) {
-    for extension in ["db-wal", "db-shm"] {
-        let _ = std::fs::remove_file(to.with_extension(extension));
-    }
-    std::fs::copy(from, to).unwrap();
+/// The files of a database that nobody has open, the database itself first.
+fn database(state: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let files = ["countersign.db", "countersign.db-wal"].map(|name| state.join(name));
+    files.into_iter().filter_map(|path| std::fs::read(&path).ok().map(|bytes| (path, bytes))).collect()
 }
 
 #[test]

@@ -53,6 +53,7 @@ pub async fn make(dir: &Path, file: &Path, to: &[Recipient], by: &str, now: Time
     let snapshot = Store::open(&copied).await?;
     let point = snapshot.whole_log(&[]).await;
     snapshot.close().await;
+    backup::settle(&copied).await?;
     let (log, _) = point.map_err(BackupError::Database)?;
 
     let mut files = vec![put(SETTINGS, 0o644, read(&dir.join(SETTINGS))?)];

@@ -98,7 +98,7 @@ fn is_name(name: &str) -> bool {
     let path = Path::new(name);
     let plain = path.components().all(|part| matches!(part, Component::Normal(part) if !part.as_encoded_bytes().starts_with(b".")));
     let below = ["keys", "policies"].into_iter().any(|dir| path.strip_prefix(dir).is_ok_and(|rest| rest != Path::new("")));
-    plain && below && !name.contains(['\0', '\\']) && !name.contains("//") && !name.ends_with('/')
+    plain && below && !name.contains(['\0', '\\']) && !name.contains("//") && !name.contains("/./") && !name.ends_with('/')
 }
 
 #[cfg(test)]

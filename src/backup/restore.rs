@@ -18,6 +18,7 @@ use crate::id::{Person, SessionId};
 use crate::recording::verify::signed_manifest;
 use crate::recording::{Found, Idle, Protection, body_name, has_key_file};
 use crate::retention::hold::{Conditions, Hold, HoldId, Predicate};
+use crate::store::backup;
 use crate::store::log::{Log, read_copy};
 use crate::store::restore::{Adoption, OnDisk, Voided};
 use crate::store::{Disposal, SealedRow, Store};
@@ -119,6 +120,7 @@ pub async fn restore(order: &Order<'_>, now: Timestamp) -> Result<Restored, Back
     let seal_key = SealVerifier::new(&manifest.bastion, &SealKey::new(&keys).public())?;
     let recordings = adopt(&store, &idle, &seal_key, &places.key_files, at).await?;
     sign(store, log_key, &verifier, &room.path().join(NEW_CHECKPOINT)).await?;
+    backup::settle(&room.path().join(DATABASE)).await?;
     places.put(room.path(), at)?;
     let Manifest { bastion, made_us: made, .. } = manifest;
     Ok(Restored { bastion, made, applied: applied.rows, unsigned: applied.unsigned, missing, voided, held, recordings })

@@ -37,6 +37,14 @@ pub async fn copy(path: &Path, into: &Path) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// Brings a closed database into its one file: what stands in its write-ahead log would be lost with a move.
+pub async fn settle(path: &Path) -> Result<(), StoreError> {
+    let mut connection = connect(path).await?;
+    sqlx::query("pragma wal_checkpoint(truncate)").fetch_all(&mut connection).await?;
+    connection.close().await?;
+    Ok(())
+}
+
 async fn connect(path: &Path) -> Result<SqliteConnection, StoreError> {
     let options = SqliteConnectOptions::new().filename(path).create_if_missing(false).busy_timeout(BUSY).disable_statement_logging();
     options.connect().await.map_err(|source| StoreError::Open { path: path.to_owned(), source: source.into() })

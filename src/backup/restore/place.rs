@@ -63,6 +63,10 @@ impl Places {
     /// Puts everything in its place: the database first, the settings last.
     pub fn put(&self, room: &Path, at: Timestamp) -> Result<(), BackupError> {
         self.is_free()?;
+        let journal = room.join("countersign.db-wal");
+        if journal.metadata().is_ok_and(|left| left.len() > 0) {
+            return Err(BackupError::Unfinished(journal));
+        }
         let failed = |path: &Path, source| BackupError::Write { path: path.to_owned(), source };
         DirBuilder::new().recursive(true).mode(0o700).create(&self.state).map_err(|source| failed(&self.state, source))?;
         put(&room.join(DATABASE), &self.state.join(DATABASE))?;
