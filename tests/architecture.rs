@@ -20,6 +20,7 @@ const WALLS: [(&str, &[&str]); 14] = [
     ("clap", &["cli/", "console/grammar"]),
     ("russh", &["ssh/"]),
     ("russh::keys", &["ssh/", "access/", "approvals/", "authority/", "cli/", "config/"]),
+    ("totp_rs", &["access/factor"]),
     ("zeekstd", &["recording/"]),
     ("age", &["transcript/envelope", "recording/seal", "recording/unseal"]),
     ("pty_process", &["ssh/sandbox"]),
@@ -32,7 +33,12 @@ const WALLS: [(&str, &[&str]); 14] = [
 ];
 
 /// A permission is made in one place (house style 7).
-const MADE_IN: [(&str, &str); 2] = [("Grant::opened(", "store/grants.rs"), ("VerifiedKey::proven(", "ssh/login.rs")];
+const MADE_IN: [(&str, &str); 4] = [
+    ("Grant::opened(", "store/grants.rs"),
+    ("VerifiedKey::proven(", "ssh/login.rs"),
+    ("VerifiedKey::certified(", "ssh/login.rs"),
+    ("SecondFactor::proven(", "store/factors.rs"),
+];
 
 /// Modules that guard something: each opens by saying what is always true.
 const GUARDS: [&str; 7] = ["access/", "audit/", "authority/", "recording/", "ssh/", "store/", "transcript/"];

@@ -22,6 +22,7 @@ pub mod sign;
 mod supervised;
 mod targets;
 mod terminal;
+mod totp;
 mod trust;
 mod verify;
 
@@ -102,6 +103,11 @@ enum Command {
         #[arg(long, value_name = "text|json", default_value = "text", env = "COUNTERSIGN_LOG_FORMAT")]
         log: LogFormat,
     },
+    /// Give persons a second factor, or take it away
+    Totp {
+        #[command(subcommand)]
+        what: totp::Totp,
+    },
     #[command(flatten)]
     Verb(Verb),
 }
@@ -172,7 +178,8 @@ fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, u8> {
         | Command::Backup(_)
         | Command::Restore(_)
         | Command::Clock { .. }
-        | Command::Serve { .. } => Ok(cli),
+        | Command::Serve { .. }
+        | Command::Totp { .. } => Ok(cli),
     }
 }
 
@@ -192,6 +199,7 @@ async fn run(cli: Cli) -> anyhow::Result<u8> {
             log("countersign=info", format);
             serve::run(dir).await
         }
+        Command::Totp { what } => totp::run(what).map(|()| 0),
         Command::Verb(Verb::Policy(PolicyArgs { what: PolicyWhat::Test { dir } })) => policy::test(&dir, cli.json),
         Command::Verb(Verb::Policy(PolicyArgs { what: PolicyWhat::Explain(args) })) => policy::explain(&args, cli.json),
         Command::Verb(Verb::Help) => {

@@ -125,7 +125,7 @@ mod tests {
     }
 
     fn asks(dir: &Path, line: &str) -> (u8, String) {
-        let words = line.split(' ').map(|word| word.replace('_', " ")).map(String::from);
+        let words = line.split(' ').map(|word| word.replace('_', " "));
         let mut all: Vec<String> = ["policy", "explain"].map(String::from).into();
         all.extend(words);
         all.extend(["-c".to_owned(), dir.display().to_string()]);
@@ -145,9 +145,9 @@ mod tests {
             text,
             "alice → deploy@web-1 · shell · 2026-01-05T12:00:00Z from 192.0.2.1
 
-  held         permitted by sre-deploy (access.cedar:18), and somebody has to agree first
+  held         permitted by sre-deploy (access.cedar:17), and somebody has to agree first
 
-  hold         prod-needs-a-lead (access.cedar:60): production: one lead must agree
+  hold         prod-needs-a-lead (access.cedar:57): production: one lead must agree
   workflow     sre-lead: 1 of sre-leads, signature key, within 15m
   asked        bob, carol
 

@@ -10,6 +10,7 @@ pub mod clock;
 mod columns;
 pub mod decisions;
 pub mod disposal;
+pub mod factors;
 pub mod grants;
 pub mod health;
 pub mod log;
