@@ -16,6 +16,7 @@ pub mod recording;
 pub mod store;
 
 pub mod approvals;
+pub mod backup;
 pub mod console;
 pub mod metrics;
 pub mod ssh;

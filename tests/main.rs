@@ -26,6 +26,7 @@ mod login;
 mod names;
 mod reload;
 mod rescue;
+mod restore;
 mod sealed;
 mod service;
 mod story;

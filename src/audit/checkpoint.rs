@@ -1,7 +1,7 @@
 //! The signed size and root of a log: a C2SP checkpoint inside of a C2SP signed note.
 //!
 //! A note reads as text, so that people can mail it and keep it: origin, size and root on a line each,
-//! an empty line, then signatures. Always true: a [`Checkpoint`] that came out of [`LogVerifier::verify`]
+//! where the log was ever restored a fourth that says when last, an empty line, then signatures. Always true: a [`Checkpoint`] that came out of [`LogVerifier::verify`]
 //! was signed by that key under its own name, in the only spelling there is. What is not known is refused.
 //!
 //! Sources: C2SP `signed-note` and `tlog-checkpoint`, v1.0.
@@ -14,6 +14,7 @@ use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
 use sha2::{Digest as _, Sha256};
 
 use crate::id::Digest;
+use crate::time::Timestamp;
 
 /// A note with one signature has about 250 bytes; witnesses add about 150 each.
 pub const MAX_NOTE: usize = 4096;
@@ -28,20 +29,32 @@ pub struct Checkpoint {
     pub origin: String,
     pub size: u64,
     pub root: Digest,
+    /// When the log was restored for the last time: the `at_us` of its last `log.recovered`. An extension
+    /// line, so that who keeps the note knows which going-back it has already come after.
+    pub recovered: Option<Timestamp>,
 }
 
+/// What the extension line begins with.
+const RECOVERED: &str = "recovered ";
+
 impl Checkpoint {
-    /// The three lines that are signed, the last newline included.
+    /// The lines that are signed, the last newline included.
     fn text(&self) -> String {
-        format!("{}\n{}\n{}\n", self.origin, self.size, BASE64.encode(&self.root.0))
+        let recovered = self.recovered.map(|at| format!("{RECOVERED}{}\n", at.micros())).unwrap_or_default();
+        format!("{}\n{}\n{}\n{recovered}", self.origin, self.size, BASE64.encode(&self.root.0))
     }
 
     fn read(text: &str) -> Option<Self> {
         let (origin, rest) = text.split_once('\n')?;
         let (size, root) = rest.split_once('\n')?;
-        let root = BASE64.decode(root.strip_suffix('\n')?.as_bytes()).ok()?;
-        let checkpoint = Self { origin: origin.to_owned(), size: size.parse().ok()?, root: Digest(root.try_into().ok()?) };
-        // Refuses `+5`, `05`, a fourth line: whatever has a second spelling.
+        let (root, extension) = root.split_once('\n')?;
+        let root = BASE64.decode(root.as_bytes()).ok()?;
+        let recovered = match extension {
+            "" => None,
+            line => Some(Timestamp::from_micros(line.strip_prefix(RECOVERED)?.strip_suffix('\n')?.parse().ok()?)),
+        };
+        let checkpoint = Self { origin: origin.to_owned(), size: size.parse().ok()?, root: Digest(root.try_into().ok()?), recovered };
+        // Refuses `+5`, `05`, a line too many: whatever has a second spelling.
         (checkpoint.text() == text).then_some(checkpoint)
     }
 }
@@ -66,7 +79,7 @@ impl LogKey {
 
     /// Returns the checkpoint of this key's log at a size and root, ready to be signed.
     pub fn checkpoint(&self, size: u64, root: Digest) -> Checkpoint {
-        Checkpoint { origin: self.name.clone(), size, root }
+        Checkpoint { origin: self.name.clone(), size, root, recovered: None }
     }
 
     /// Returns the whole note. One that names another origin than this key is refused by every reader.
@@ -258,6 +271,14 @@ mod tests {
     }
 
     #[test]
+    fn a_log_that_was_restored_says_so_in_every_note() {
+        let after = Checkpoint { recovered: Some(Timestamp::from_micros(1_768_388_061_000_000)), ..key(1).checkpoint(43, Digest([7; 32])) };
+        let note = key(1).sign(&after);
+        assert!(note.contains("\nrecovered 1768388061000000\n\n"), "{note}");
+        assert_eq!(key(1).verifier().verify(&note), Ok(after));
+    }
+
+    #[test]
     fn the_key_hash_is_that_of_the_specification() {
         // The public key of the seed of RFC 8032, section 7.1, test 1; the hash made with sha256sum.
         let seed = HEXLOWER.decode(b"9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60").unwrap();
@@ -322,7 +343,14 @@ mod tests {
         for size in ["+1", "01", "-1", "1 ", "0x1", "18446744073709551616", "١"] {
             assert_eq!(signed(&format!("{NAME}\n{size}\n{root}\n")), Err(BadNote::Text), "{size:?}");
         }
-        for root in ["Bw==", &root[..43], &BASE64.encode(&[7; 33]), &format!("{root}\nextension")] {
+        for root in [
+            "Bw==",
+            &root[..43],
+            &BASE64.encode(&[7; 33]),
+            &format!("{root}\nextension"),
+            &format!("{root}\nrecovered 05"),
+            &format!("{root}\nrecovered 5\nrecovered 6"),
+        ] {
             assert_eq!(signed(&format!("{NAME}\n1\n{root}\n")), Err(BadNote::Text), "{root:?}");
         }
         assert_eq!(signed(&format!("countersign/b-other\n1\n{root}\n")), Err(BadNote::Origin));

@@ -4,7 +4,8 @@
 //! after the row that a checkpoint ends with, `{"checkpoint":"<note>"}`. Always true: memory does not grow
 //! with the file, and nothing after the first flaw counts. What this cannot see by itself: rows cut off
 //! behind a checkpoint, and a log made anew with another key. Against these the auditor brings a checkpoint
-//! kept from before and the key; [`Summary`] says what was not brought.
+//! kept from before and the key; [`Summary`] says what was not brought. A log that went back and says so
+//! (`log.recovered`) is whole, and the summary says what is missing; one that goes back without a word is not.
 
 mod flaw;
 
@@ -13,10 +14,12 @@ use std::io::{BufRead, Read as _};
 use serde::{Deserialize, Serialize};
 
 use super::checkpoint::{BadNote, Checkpoint, LogVerifier};
+use super::recovery::Recovery;
 use super::row::{BadRow, MAX_BYTES, NO_ROW, Row};
 use super::tree::{self, Frontier};
 use crate::access::canonical;
 use crate::id::Digest;
+use crate::time::Timestamp;
 
 pub use flaw::Flaw;
 
@@ -81,7 +84,21 @@ pub struct Summary {
     pub checkpoint: Option<(Checkpoint, String)>,
     /// Whether the auditor brought the key. If not, whoever made the file chose it.
     pub key_was_given: bool,
+    /// Each time that the log was restored, in order.
+    pub recovered: Vec<Recovery>,
+    /// The size of the checkpoint that is known, where one of them explains that the log does not come to it.
+    pub went_back_from: Option<u64>,
 }
+
+impl Summary {
+    /// A line for each time that the log was restored.
+    pub fn recoveries(&self) -> impl Iterator<Item = String> + '_ {
+        self.recovered.iter().map(|recovery| recovery.words(self.went_back_from.unwrap_or(0)))
+    }
+}
+
+/// More often no log is restored.
+const MAX_RECOVERIES: usize = 256;
 
 /// The verification of one file, fed line by line.
 #[derive(Debug)]
@@ -94,6 +111,7 @@ pub struct Audit {
     /// The leaf of the last row.
     last: Digest,
     signed: Option<(Checkpoint, String)>,
+    recovered: Vec<Recovery>,
     over: bool,
 }
 
@@ -101,7 +119,7 @@ impl Audit {
     /// `trusted` is the log's key if the auditor has it from elsewhere, `known` a checkpoint of this log
     /// that was verified before: the file must come to it.
     pub fn new(trusted: Option<LogVerifier>, known: Option<Checkpoint>) -> Self {
-        Self { trusted, known, key: None, tree: Frontier::default(), last: NO_ROW, signed: None, over: false }
+        Self { trusted, known, key: None, tree: Frontier::default(), last: NO_ROW, signed: None, recovered: Vec::new(), over: false }
     }
 
     /// Reads the next line, without its newline. After a flaw there is nothing more to be had, so that
@@ -124,7 +142,7 @@ impl Audit {
         step
     }
 
-    /// Ends the file, which must have come as far as the checkpoint that is known.
+    /// Ends the file, which must have come as far as the checkpoint that is known, or say why it went back.
     pub fn finish(self) -> Result<Summary, Flaw> {
         if self.over {
             return Err(Flaw::Over);
@@ -133,11 +151,40 @@ impl Audit {
             return Err(Flaw::Empty);
         }
         let rows = self.tree.size();
-        if let Some(known) = self.known.filter(|known| known.size > rows) {
-            return Err(Flaw::Cut { known: known.size, here: rows });
+        let mut went_back_from = None;
+        if let Some(known) = &self.known {
+            if self.explains(known) {
+                went_back_from = Some(known.size);
+            } else if known.size > rows {
+                return Err(Flaw::Cut { known: known.size, here: rows });
+            }
         }
         let signed = self.signed.as_ref().map_or(0, |(checkpoint, _)| checkpoint.size);
-        Ok(Summary { rows, signed, checkpoint: self.signed, key_was_given: self.trusted.is_some() })
+        let key_was_given = self.trusted.is_some();
+        Ok(Summary { rows, signed, checkpoint: self.signed, key_was_given, recovered: self.recovered, went_back_from })
+    }
+
+    /// Whether a recovery that the auditor's checkpoint did not know of took its rows away.
+    fn explains(&self, known: &Checkpoint) -> bool {
+        self.recovered.iter().any(|recovery| recovery.explains(known))
+    }
+
+    /// Reads a `log.recovered`, which speaks of exactly the rows before it.
+    fn recovery(&mut self, row: &Row) -> Result<(), Flaw> {
+        let flaw = |source| Flaw::Recovery { row: row.seq, source };
+        if let Some(recovery) = Recovery::read(row).map_err(flaw)? {
+            let before = self.recovered.last().map(|last| last.at);
+            if recovery.facts.new_root != self.tree.root() || before >= Some(recovery.at) || self.recovered.len() >= MAX_RECOVERIES {
+                return Err(Flaw::NotRecovered { row: row.seq });
+            }
+            self.recovered.push(recovery);
+        }
+        Ok(())
+    }
+
+    /// When the rows so far were restored for the last time.
+    fn last_recovered(&self) -> Option<Timestamp> {
+        self.recovered.last().map(|recovery| recovery.at)
     }
 
     fn next(&self) -> u64 {
@@ -180,6 +227,7 @@ impl Audit {
         if row.prev != self.last {
             return Err(if before == 0 { Flaw::NotFirst } else { Flaw::Changed { row: before } });
         }
+        self.recovery(&row)?;
         self.last = tree::leaf(bytes);
         self.tree.push(self.last);
         self.against_known()?;
@@ -206,6 +254,9 @@ impl Audit {
             // What was signed already stood against these very rows; an empty log has one root only.
             return Err(if from > after { Flaw::TwoRoots { rows: after } } else { Flaw::NotSigned { from, to: after } });
         }
+        if checkpoint.recovered != self.last_recovered() {
+            return Err(Flaw::Forgetful { rows: after });
+        }
         self.signed = Some((checkpoint.clone(), note));
         Ok(Step::Checkpoint(checkpoint))
     }
@@ -214,7 +265,7 @@ impl Audit {
     fn against_known(&self) -> Result<(), Flaw> {
         let rows = self.tree.size();
         match &self.known {
-            Some(known) if known.size == rows && known.root != self.tree.root() => Err(Flaw::Forked { rows }),
+            Some(known) if known.size == rows && known.root != self.tree.root() && !self.explains(known) => Err(Flaw::Forked { rows }),
             Some(_) | None => Ok(()),
         }
     }

@@ -1,7 +1,8 @@
 //! What happened, one row each, in the transaction of the change (**D order**). The rows are appended
 //! in `store/audit.rs`; this module owns what makes them a log that nobody can quietly rewrite: the bytes
 //! of a row and its link to the row before ([`row`]), the Merkle tree over the rows ([`tree`]), the signed
-//! size and root ([`checkpoint`]), and the exported file with its verification offline ([`export`]).
+//! size and root ([`checkpoint`]), the exported file with its verification offline ([`export`]), and the row that
+//! says that a log went on from an older state ([`recovery`]).
 //! Always true: a row's bytes are written once, and what is hashed, exported and proven is those bytes.
 //! All of it is pure; the log of a running node is `store/log.rs`. Root on a live node can still lie about
 //! rows after the last checkpoint that is held outside.
@@ -11,6 +12,7 @@
 
 pub mod checkpoint;
 pub mod export;
+pub mod recovery;
 pub mod row;
 pub mod tree;
 

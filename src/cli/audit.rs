@@ -106,6 +106,9 @@ fn in_words(summary: &Summary) -> String {
     if let Some((checkpoint, _)) = &summary.checkpoint {
         text.push_str(&format!("countersign: checkpoint: {} rows, root {}\n", checkpoint.size, checkpoint.root));
     }
+    for recovery in summary.recoveries() {
+        text.push_str(&format!("countersign: {}\n", visible(&recovery)));
+    }
     if !summary.key_was_given {
         text.push_str("countersign: the key is the file's own word: give --log-key to know whose log this is\n");
     }
@@ -116,7 +119,12 @@ fn in_words(summary: &Summary) -> String {
 }
 
 fn in_json(summary: &Summary) -> String {
-    let Summary { rows, signed, checkpoint, key_was_given } = summary;
+    let Summary { rows, signed, checkpoint, key_was_given, recovered, went_back_from } = summary;
     let root = checkpoint.as_ref().map(|(checkpoint, _)| checkpoint.root);
-    json!({ "good": true, "rows": rows, "signed": signed, "root": root, "key_was_given": key_was_given }).to_string() + "\n"
+    let recovered: Vec<_> = recovered.iter().map(|one| json!({ "at": one.at, "facts": one.facts })).collect();
+    let told = json!({
+        "good": true, "rows": rows, "signed": signed, "root": root, "key_was_given": key_was_given,
+        "recovered": recovered, "went_back_from": went_back_from,
+    });
+    told.to_string() + "\n"
 }

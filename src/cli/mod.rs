@@ -5,6 +5,7 @@
 
 mod approve;
 mod audit;
+mod backup;
 pub mod bastion;
 mod ca;
 pub mod check;
@@ -88,6 +89,10 @@ enum Command {
         #[arg(long, value_name = "FILE", conflicts_with = "dir")]
         schema: Option<FileKind>,
     },
+    /// Back the state of this bastion up, also while it serves, encrypted
+    Backup(backup::BackupArgs),
+    /// Put a backup into a new directory, with what the log says since
+    Restore(backup::RestoreArgs),
     /// Say that the clock of this bastion is right, after it was blocked
     Clock {
         #[command(subcommand)]
@@ -178,6 +183,8 @@ fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, u8> {
         Command::Demo { .. }
         | Command::Init { .. }
         | Command::Check { .. }
+        | Command::Backup(_)
+        | Command::Restore(_)
         | Command::Clock { .. }
         | Command::Ca { .. }
         | Command::Serve { .. }
@@ -194,6 +201,8 @@ async fn run(cli: Cli) -> anyhow::Result<u8> {
         Command::Init { dir, host, auditor } => init::run(&dir, host.as_deref(), &auditor).map(|()| 0),
         Command::Check { schema: Some(of), .. } => check::schema(of),
         Command::Check { dir, .. } => check::run(&dir.unwrap_or_default(), cli.json),
+        Command::Backup(args) => backup::make(&args).await,
+        Command::Restore(args) => backup::restore(&args).await,
         Command::Clock { what: ClockWhat::Accept { dir } } => clock::accept(&dir).await.map(|()| 0),
         Command::Ca { what } => ca::run(what, cli.json).await,
         Command::Serve { dir, log: format } => {

@@ -12,13 +12,15 @@ use crate::approvals::{Approvals, Reruled};
 use crate::audit::checkpoint::LogKey;
 use crate::authority::{Keys, SealKey};
 use crate::config::Directory;
-use crate::recording::{Recordings, Settings};
+use crate::recording::{Part, Recordings, Settings};
 use crate::retention::disposal::Disposal;
 use crate::ssh::{self, Parts, Running};
 use crate::store::Store;
 use crate::store::clock::Clock;
 use crate::store::log::Log;
+use crate::store::restore::OnDisk;
 use crate::time::{Timestamp, seen};
+use crate::transcript::manifest::Manifest;
 
 /// Non-terminal bytes of one stream that are kept in full.
 const BULK_CAP: u64 = 10 * 1024 * 1024;
@@ -153,6 +155,12 @@ async fn recover(recordings: &Recordings, store: &Store) -> anyhow::Result<()> {
     for recovered in recordings.recover(&|session| sealed.contains(&session)).await? {
         let now = Timestamp::now();
         tracing::warn!(session = %recovered.session, outcome = %recovered.outcome, "sealed a recording of the last boot");
+        if store.session(recovered.session).await?.is_none() {
+            // Recorded after the backup that this state was restored from.
+            let manifest = recordings.part(recovered.session, Part::Manifest).context("a manifest that was just made")?;
+            let (manifest, digest, sealed) = (Manifest::read(&manifest)?, recovered.manifest, recovered.row());
+            store.adopt(OnDisk { manifest, digest, sealed, certificate: None }, now).await?;
+        }
         store.session_ended(recovered.session, &recovered.outcome.to_string(), now).await?;
         store.session_sealed(recovered.session, recovered.row(), now).await?;
         recordings.unlink_spool(recovered.session)?;

@@ -2,7 +2,8 @@
 //!
 //! The first contact is trusted, as with `known_hosts`, and said. From then on another key, or a log that
 //! does not continue the one that is remembered, stops whatever was to be done: a bastion that forgets
-//! cannot be asked anything. Kept below `$XDG_STATE_HOME/countersign/bastions/`.
+//! cannot be asked anything. One that was restored says so in its log (`audit/recovery.rs`): that is shown,
+//! and accepted, once. Kept below `$XDG_STATE_HOME/countersign/bastions/`.
 
 use std::path::{Path, PathBuf};
 
@@ -12,9 +13,12 @@ use tokio::io::{AsyncBufRead, AsyncWrite};
 
 use super::bastion::Bastion;
 use crate::audit::checkpoint::{Checkpoint, LogVerifier};
-use crate::audit::tree::verify_consistency;
+use crate::audit::recovery::Recovery;
+use crate::audit::row::Row;
+use crate::audit::tree::{leaf, verify_consistency, verify_inclusion};
 use crate::authority::SealVerifier;
 use crate::console::grammar::Verb;
+use crate::console::render::visible;
 use crate::console::reply::{CheckpointLine, Reply};
 
 /// What is known of one bastion.
@@ -41,8 +45,8 @@ pub enum Distrust {
     #[error("{bastion} shows another {what} than before: {shown}, not {known}. If it was changed on purpose, remove {}", file.display())]
     Key { bastion: String, what: &'static str, shown: String, known: String, file: PathBuf },
     #[error(
-        "the log of {bastion} went back: it has {found} rows, this machine has seen {known}. If an old state was put back, an operator says so, and what is remembered goes: rm {0}; \
-         else rows that were seen are gone. What was seen last: {0}", file.display()
+        "the log of {bastion} went back: it has {found} rows, this machine has seen {known}, and no log.recovered says why. Rows that were seen are gone: tell an auditor. \
+         An operator who put an old state back does it with countersign restore instead. What was seen last: {}", file.display()
     )]
     WentBack { bastion: String, found: u64, known: u64, file: PathBuf },
     #[error("the log of {bastion} is not the one that this machine has seen: its first {known} rows were changed. What was seen last: {}", file.display())]
@@ -97,18 +101,42 @@ where
     let from = before.checkpoint.size;
     let second = ask(bastion, from).await?;
     let now = known(&second.bastion, &second.seal_key, &second.log_key, &second.note)?;
-    if now.checkpoint.size < from {
-        bail!(Distrust::WentBack { bastion: second.bastion, found: now.checkpoint.size, known: from, file });
-    }
     let (old, new) = ((from, before.checkpoint.root), (now.checkpoint.size, now.checkpoint.root));
     let continues = from == 0 || second.proof.as_ref().is_some_and(|proof| verify_consistency(old, new, proof));
-    if !continues || second.seal_key != first.seal_key || second.log_key != first.log_key {
+    if second.seal_key != first.seal_key || second.log_key != first.log_key {
         bail!(Distrust::Forked { bastion: second.bastion, known: from, file });
     }
-    if now.checkpoint.size > from {
-        remember(&file, &second)?;
+    if continues {
+        if now.checkpoint.size > from {
+            remember(&file, &second)?;
+        }
+        return Ok(now);
     }
-    Ok(now)
+    match explained(&second, &before.checkpoint, &now.checkpoint) {
+        Some(recovery) => {
+            // What is remembered from now on names this recovery, so that it explains nothing twice.
+            remember(&file, &second)?;
+            eprintln!("countersign: {}", visible(&recovery.words(from)));
+            Ok(now)
+        }
+        None if now.checkpoint.size < from => {
+            bail!(Distrust::WentBack { bastion: second.bastion, found: now.checkpoint.size, known: from, file })
+        }
+        None => bail!(Distrust::Forked { bastion: second.bastion, known: from, file }),
+    }
+}
+
+/// The recovery that this machine has not heard of yet and that explains why the log is not the one that it
+/// remembers: of several the one that took the most.
+fn explained(line: &CheckpointLine, before: &Checkpoint, now: &Checkpoint) -> Option<Recovery> {
+    let proven = line.recovered.iter().filter_map(|one| {
+        let row = Row::read(one.line.as_bytes()).ok()?;
+        let within = verify_inclusion(row.seq.checked_sub(1)?, leaf(one.line.as_bytes()), (now.size, now.root), &one.proof);
+        Recovery::read(&row).ok().flatten().filter(|_| within)
+    });
+    // A checkpoint that does not name it would let it explain the next going-back as well.
+    let news = proven.filter(|recovery| recovery.explains(before) && now.recovered >= Some(recovery.at));
+    news.min_by_key(|recovery| recovery.facts.new_size)
 }
 
 /// The seal key that this machine remembers of a bastion.
@@ -169,9 +197,13 @@ fn remember(file: &Path, line: &CheckpointLine) -> anyhow::Result<()> {
 mod tests {
     use super::*;
     use crate::audit::checkpoint::LogKey;
-    use crate::audit::tree::{Tree, leaf};
+    use crate::audit::recovery::{self, Facts};
+    use crate::audit::row::{NO_ROW, V1};
+    use crate::audit::tree::Tree;
+    use crate::console::reply::RecoveredRow;
     use crate::console::wire::{Said, say};
     use crate::id::Digest;
+    use crate::time::Timestamp;
 
     const SEAL: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBIbC8mXUGNEzmCwHbGkw2gPPXU2+nyTLAuhLwgWrLGJ";
 
@@ -190,7 +222,31 @@ mod tests {
             proof: tree.consistency(from, &rows.iter().map(|row| leaf(row.as_bytes())).collect::<Vec<Digest>>()),
             log_key: key.verifier().to_string(),
             seal_key: SEAL.into(),
+            recovered: vec![],
         }
+    }
+
+    /// A log that was restored to its first rows, and went on with `more`.
+    fn restored(left: &[&str], (old, at): (u64, i64), more: &[&str]) -> CheckpointLine {
+        let key = LogKey::new("countersign/b-1".into(), &[3; 32]).unwrap();
+        let before = tree(left);
+        let facts = Facts {
+            old_size: old,
+            old_root: Digest([9; 32]),
+            new_size: before.size(),
+            new_root: before.root(),
+            by: "root".into(),
+            reason: "disk failure".into(),
+            backup_us: Timestamp::from_micros(1),
+        };
+        let at = Timestamp::from_micros(at);
+        let row = Row { v: V1, seq: before.size() + 1, at, name: recovery::NAME.into(), facts: serde_json::json!(facts), prev: NO_ROW };
+        let row = String::from_utf8(row.encode()).unwrap();
+        let rows: Vec<&str> = left.iter().copied().chain([row.as_str()]).chain(more.iter().copied()).collect();
+        let all = tree(&rows);
+        let proof = all.inclusion(left.len() as u64, &[]).unwrap();
+        let note = key.sign(&Checkpoint { recovered: Some(at), ..key.checkpoint(all.size(), all.root()) });
+        CheckpointLine { note, proof: None, recovered: vec![RecoveredRow { line: row.clone(), proof }], ..line(&rows, 0) }
     }
 
     async fn greets(dir: &Path, answers: &[CheckpointLine]) -> anyhow::Result<Known> {
@@ -215,6 +271,38 @@ mod tests {
         let changed = ["a", "B", "c", "d", "e", "f"];
         let forked = greets(dir.path(), &[line(&changed, 0), line(&changed, 5)]).await.unwrap_err().to_string();
         assert!(forked.contains("its first 5 rows were changed"), "{forked}");
+    }
+
+    #[tokio::test]
+    async fn a_log_that_says_why_it_went_back_is_accepted_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = line(&["a"], 0);
+        greets(dir.path(), &[line(&["a", "b", "c", "d"], 0)]).await.unwrap();
+        let back = restored(&["a", "b"], (4, 50), &[]);
+        assert_eq!(greets(dir.path(), &[first.clone(), back.clone()]).await.unwrap().checkpoint.size, 3);
+
+        // Root rolls the log back to right behind that row: it has been heard of, and explains nothing more.
+        let (further, again) = (restored(&["a", "b"], (4, 50), &["x", "y"]), restored(&["a", "b"], (4, 50), &["z"]));
+        remember(&dir.path().join("b-1.toml"), &further).unwrap();
+        let refused = greets(dir.path(), &[first.clone(), again]).await.unwrap_err().to_string();
+        assert!(refused.contains("went back"), "{refused}");
+        // A second recovery, later than the first, is news again; one that is not proven is nothing.
+        let second = restored(&["a"], (5, 60), &[]);
+        let unproven = CheckpointLine { recovered: back.recovered.clone(), ..second.clone() };
+        assert!(greets(dir.path(), &[first.clone(), unproven]).await.is_err());
+        let mut forgetful = second.clone();
+        forgetful.note = line(&["a", &second.recovered[0].line], 0).note;
+        assert!(greets(dir.path(), &[first.clone(), forgetful]).await.is_err());
+        assert_eq!(greets(dir.path(), &[first.clone(), second]).await.unwrap().checkpoint.size, 2);
+    }
+
+    #[tokio::test]
+    async fn a_recovery_explains_only_rows_that_it_took() {
+        let dir = tempfile::tempdir().unwrap();
+        greets(dir.path(), &[line(&["a", "B"], 0)]).await.unwrap();
+        let back = restored(&["a", "b"], (4, 50), &["x"]);
+        let forked = greets(dir.path(), &[line(&["a"], 0), back]).await.unwrap_err().to_string();
+        assert!(forked.contains("its first 2 rows were changed"), "{forked}");
     }
 
     #[tokio::test]

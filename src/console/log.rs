@@ -4,7 +4,7 @@
 
 use super::execute::Act;
 use super::grammar::{AuditLogArgs, Verb};
-use super::reply::{AuditLine, CheckpointLine, Next, PolicyText, Refusal, RefusalKind, Reply};
+use super::reply::{AuditLine, CheckpointLine, Next, PolicyText, RecoveredRow, Refusal, RefusalKind, Reply};
 use crate::access::ConsoleAction;
 use crate::audit::Event;
 use crate::store::AuditFilter;
@@ -22,6 +22,7 @@ impl Act<'_> {
             proof: continuation.proof,
             log_key: self.console.log.verifier().to_string(),
             seal_key: self.console.recordings.seal_key(),
+            recovered: continuation.recovered.into_iter().map(|(line, proof)| RecoveredRow { line, proof }).collect(),
         })))
     }
 

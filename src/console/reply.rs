@@ -267,6 +267,18 @@ pub struct CheckpointLine {
     pub log_key: String,
     /// The key that manifests are signed with, as in `authorized_keys`.
     pub seal_key: String,
+    /// The rows that say that the log was restored to fewer rows than were asked for, oldest first.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub recovered: Vec<RecoveredRow>,
+}
+
+/// A `log.recovered`, and that it is in the tree of the checkpoint beside it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RecoveredRow {
+    /// As it is hashed.
+    pub line: String,
+    /// RFC 6962 inclusion proof.
+    pub proof: Vec<Digest>,
 }
 
 /// Somebody whom recordings are encrypted to.

@@ -8,6 +8,7 @@
 mod end;
 mod erase;
 mod file;
+mod found;
 mod frames;
 mod layout;
 mod locked;
@@ -46,6 +47,7 @@ use crate::transcript::Outcome;
 
 pub use crate::transcript::Header;
 pub use end::Ended;
+pub use found::{Found, Idle, body_name, has_key_file};
 pub use layout::{Part, locate};
 pub use locked::Unlocked;
 pub use play::{Player, Schedule, Step};

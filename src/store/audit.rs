@@ -111,6 +111,13 @@ impl Store {
         rows.iter().map(|row| Ok((count(row, "seq")?, row.try_get("line")?))).collect()
     }
 
+    /// The bytes of every row of one name. It reads the whole log.
+    pub(super) async fn audit_named(&self, name: &str) -> Result<Vec<(u64, String)>, StoreError> {
+        let sql = "select seq, line from audit where name = $1 order by seq";
+        let rows = sqlx::query(sql).bind(name.to_owned()).fetch_all(&self.readers).await?;
+        rows.iter().map(|row| Ok((count(row, "seq")?, row.try_get("line")?))).collect()
+    }
+
     /// Leaf hashes by sequence number, from `from` on.
     pub async fn audit_leaves(&self, from: u64, limit: u32) -> Result<Vec<(u64, Digest)>, StoreError> {
         let rows = sqlx::query("select seq, leaf from audit where seq >= $1 order by seq limit $2")

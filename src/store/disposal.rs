@@ -56,6 +56,65 @@ impl Tx {
         row.as_ref().map(read).transpose()
     }
 
+    pub(super) async fn dispose(
+        &mut self,
+        id: SessionId,
+        manifest: Digest,
+        certificate: &[u8],
+        now: Timestamp,
+    ) -> Result<Step, StoreError> {
+        let sql = "update sessions set disposed = $2 where id = $1 and erasing is not null and disposed is null";
+        let changed = sqlx::query(sql).bind(id.to_string()).bind(now.micros()).execute(&mut self.connection).await?;
+        if changed.rows_affected() == 0 {
+            return Ok(Step::NotNow);
+        }
+        let certificate: serde_json::Value =
+            serde_json::from_slice(certificate).map_err(|error| super::columns::misread("certificate", error))?;
+        let facts = json!({ "session": id, "manifest": manifest, "certificate": certificate });
+        let seq = self.append(Event::new("session.dispose", facts), now).await?;
+        sqlx::query("update sessions set disposed_seq = $2 where id = $1")
+            .bind(id.to_string())
+            .bind(i64::try_from(seq).unwrap_or(i64::MAX))
+            .execute(&mut self.connection)
+            .await?;
+        Ok(Step::Done)
+    }
+
+    pub(super) async fn insert_hold(&mut self, hold: &Hold) -> Result<(), StoreError> {
+        sqlx::query("insert into holds (id, document, placed, released) values ($1, $2, $3, $4)")
+            .bind(hold.id.to_string())
+            .bind(super::columns::to_json(hold))
+            .bind(hold.placed.micros())
+            .bind(hold.released.as_ref().map(|release| release.at.micros()))
+            .execute(&mut self.connection)
+            .await?;
+        Ok(())
+    }
+
+    pub(super) async fn place_hold(&mut self, hold: &Hold, now: Timestamp) -> Result<(), StoreError> {
+        self.insert_hold(hold).await?;
+        self.append(Event::new("hold.place", json!({ "hold": hold, "by": hold.by })), now).await.map(drop)
+    }
+
+    /// Writes a release into an open hold; false if there is none.
+    pub(super) async fn end_hold(&mut self, id: HoldId, release: Release) -> Result<bool, StoreError> {
+        let row = sqlx::query("select document from holds where id = $1 and released is null")
+            .bind(id.to_string())
+            .fetch_optional(&mut self.connection)
+            .await?;
+        let Some(row) = row else { return Ok(false) };
+        let mut hold: Hold = super::columns::json(&row, "document")?;
+        let at = release.at.micros();
+        hold.released = Some(release);
+        sqlx::query("update holds set released = $2, document = $3 where id = $1")
+            .bind(id.to_string())
+            .bind(at)
+            .bind(super::columns::to_json(&hold))
+            .execute(&mut self.connection)
+            .await?;
+        Ok(true)
+    }
+
     async fn is_held(&mut self, id: SessionId, holds: &[Hold]) -> Result<bool, StoreError> {
         if holds.is_empty() {
             return Ok(false);
@@ -97,25 +156,6 @@ impl Tx {
             return Ok(Step::NotNow);
         }
         self.append(Event::new("session.erase", json!({ "session": id })), now).await?;
-        Ok(Step::Done)
-    }
-
-    async fn disposed(&mut self, gone: Gone, now: Timestamp) -> Result<Step, StoreError> {
-        let Gone { session: id, manifest, certificate } = gone;
-        let sql = "update sessions set disposed = $2 where id = $1 and erasing is not null and disposed is null";
-        let changed = sqlx::query(sql).bind(id.to_string()).bind(now.micros()).execute(&mut self.connection).await?;
-        if changed.rows_affected() == 0 {
-            return Ok(Step::NotNow);
-        }
-        let certificate: serde_json::Value =
-            serde_json::from_slice(&certificate).map_err(|error| super::columns::misread("certificate", error))?;
-        let facts = json!({ "session": id, "manifest": manifest, "certificate": certificate });
-        let seq = self.append(Event::new("session.dispose", facts), now).await?;
-        sqlx::query("update sessions set disposed_seq = $2 where id = $1")
-            .bind(id.to_string())
-            .bind(i64::try_from(seq).unwrap_or(i64::MAX))
-            .execute(&mut self.connection)
-            .await?;
         Ok(Step::Done)
     }
 }
@@ -224,7 +264,7 @@ impl Store {
             Box::pin(async move {
                 let mut steps = Vec::with_capacity(gone.len());
                 for one in gone {
-                    steps.push(tx.disposed(one, now).await?);
+                    steps.push(tx.dispose(one.session, one.manifest, &one.certificate, now).await?);
                 }
                 Ok(steps)
             })
@@ -234,38 +274,17 @@ impl Store {
 
     /// Places a hold; from the commit on nothing that it covers is erased.
     pub async fn place_hold(&self, hold: Hold, now: Timestamp) -> Result<(), StoreError> {
-        self.write(move |tx| {
-            Box::pin(async move {
-                sqlx::query("insert into holds (id, document, placed) values ($1, $2, $3)")
-                    .bind(hold.id.to_string())
-                    .bind(super::columns::to_json(&hold))
-                    .bind(hold.placed.micros())
-                    .execute(&mut tx.connection)
-                    .await?;
-                tx.append(Event::new("hold.place", json!({ "hold": hold, "by": hold.by })), now).await.map(drop)
-            })
-        })
-        .await
+        self.write(move |tx| Box::pin(async move { tx.place_hold(&hold, now).await })).await
     }
 
     /// Ends a hold; false if there is none that still holds.
     pub async fn release_hold(&self, id: HoldId, release: Release, now: Timestamp) -> Result<bool, StoreError> {
         self.write(move |tx| {
             Box::pin(async move {
-                let row = sqlx::query("select document from holds where id = $1 and released is null")
-                    .bind(id.to_string())
-                    .fetch_optional(&mut tx.connection)
-                    .await?;
-                let Some(row) = row else { return Ok(false) };
-                let mut hold: Hold = super::columns::json(&row, "document")?;
                 let facts = json!({ "hold": id, "by": release.by, "reason": release.reason });
-                hold.released = Some(release);
-                sqlx::query("update holds set released = $2, document = $3 where id = $1")
-                    .bind(id.to_string())
-                    .bind(now.micros())
-                    .bind(super::columns::to_json(&hold))
-                    .execute(&mut tx.connection)
-                    .await?;
+                if !tx.end_hold(id, release).await? {
+                    return Ok(false);
+                }
                 tx.append(Event::new("hold.release", facts), now).await?;
                 Ok(true)
             })

@@ -15,6 +15,8 @@ use tokio::sync::{Mutex, watch};
 use super::audit::CheckpointRow;
 use super::{Store, StoreError};
 use crate::audit::checkpoint::{BadNote, Checkpoint, LogKey, LogVerifier};
+use crate::audit::recovery::{self, Recovery};
+use crate::audit::row::Row;
 use crate::audit::tree::{GROUP, Tree, group_of};
 use crate::audit::{LogPoint, export};
 use crate::id::Digest;
@@ -39,8 +41,18 @@ struct Inner {
     key: LogKey,
     /// Where the copy of the last checkpoint is kept, on the recordings' file system.
     copy: PathBuf,
+    /// Each time that this log was restored; only a stopped bastion is.
+    recovered: Vec<Recovered>,
     state: Mutex<State>,
     head: watch::Sender<LogPoint>,
+}
+
+/// A `log.recovered`, and its bytes.
+#[derive(Debug)]
+struct Recovered {
+    recovery: Recovery,
+    seq: u64,
+    line: String,
 }
 
 #[derive(Debug)]
@@ -58,7 +70,8 @@ pub enum LogError {
     Gap { after: u64, found: u64 },
     #[error(
         "the audit log has {found} rows, and {path} says that there were {known}: the database is older than the recordings. \
-         Put the newer one back; or, if that is lost and everybody knows it: mv {path} {path}.lost"
+         Put the newer one back; if that is lost: countersign restore BACKUP --log EXPORT -c NEW-DIR --reason '…' \
+         (makes a BACKUP of what is here: countersign backup BACKUP --to KEY -c DIR)"
     )]
     Older { path: PathBuf, found: u64, known: u64 },
     #[error("the first {size} rows of the audit log are not those that {path} was signed for: rows were changed; compare with an export")]
@@ -85,7 +98,12 @@ pub struct Continuation {
     pub note: String,
     /// RFC 6962 consistency proof from the size that was asked for; `None` if this log does not have it.
     pub proof: Option<Vec<Digest>>,
+    /// The rows that say that this log went back to fewer rows than were asked for, with inclusion proofs.
+    pub recovered: Vec<(String, Vec<Digest>)>,
 }
+
+/// The newest recoveries that anybody is told of.
+const RECOVERIES: usize = 16;
 
 impl Log {
     /// Reads every leaf, and compares with the last checkpoints, in the database and outside.
@@ -116,7 +134,9 @@ impl Log {
         }
         let signed = inside.map_or(0, |row| row.size);
         let head = watch::Sender::new(LogPoint { size: 0, root: Tree::new().root() });
-        let log = Self { inner: Arc::new(Inner { store, key, copy, state: Mutex::new(State { tree, signed, at: boottime() }), head }) };
+        let recovered = recoveries(&store).await?;
+        let state = Mutex::new(State { tree, signed, at: boottime() });
+        let log = Self { inner: Arc::new(Inner { store, key, copy, recovered, state, head }) };
         log.checkpoint(Timestamp::now()).await?;
         Ok(log)
     }
@@ -143,7 +163,7 @@ impl Log {
 
     /// Signs all rows that are committed now; returns the note.
     pub async fn checkpoint(&self, now: Timestamp) -> Result<CheckpointRow, LogError> {
-        let Inner { store, key, copy, state, head } = &*self.inner;
+        let Inner { store, key, copy, recovered, state, head } = &*self.inner;
         let mut state = state.lock().await;
         loop {
             let leaves = store.audit_leaves(state.tree.size() + 1, READ).await?;
@@ -164,7 +184,8 @@ impl Log {
             head.send_replace(LogPoint { size, root });
             return Ok(last);
         }
-        let row = CheckpointRow { size, root, note: key.sign(&key.checkpoint(size, root)) };
+        let last = recovered.last().map(|last| last.recovery.at);
+        let row = CheckpointRow { size, root, note: key.sign(&Checkpoint { recovered: last, ..key.checkpoint(size, root) }) };
         store.keep_checkpoint(row.clone(), now).await?;
         (state.signed, state.at) = (size, boottime());
         head.send_replace(LogPoint { size, root });
@@ -183,11 +204,18 @@ impl Log {
         if last.size != state.tree.size() {
             return Err(LogError::Moving);
         }
+        let mut recovered = Vec::new();
+        let told = self.inner.recovered.iter().filter(|one| one.recovery.facts.new_size < from).rev().take(RECOVERIES);
+        for one in told.collect::<Vec<_>>().into_iter().rev() {
+            let index = one.seq.saturating_sub(1);
+            let group = self.group(index).await?;
+            recovered.extend(state.tree.inclusion(index, &group).map(|proof| (one.line.clone(), proof)));
+        }
         if from == 0 || from > state.tree.size() {
-            return Ok(Continuation { note: last.note, proof: None });
+            return Ok(Continuation { note: last.note, proof: None, recovered });
         }
         let group = self.group(from).await?;
-        Ok(Continuation { note: last.note, proof: state.tree.consistency(from, &group) })
+        Ok(Continuation { note: last.note, proof: state.tree.consistency(from, &group), recovered })
     }
 
     /// Proves that row `seq` is in the log of the last checkpoint.
@@ -271,12 +299,23 @@ impl Export {
     }
 }
 
+async fn recoveries(store: &Store) -> Result<Vec<Recovered>, LogError> {
+    let mut found = Vec::new();
+    for (seq, line) in store.audit_named(recovery::NAME).await? {
+        // What cannot be read excuses nothing; `audit verify` names it.
+        let read = Row::read(line.as_bytes()).ok().and_then(|row| Recovery::read(&row).ok().flatten());
+        found.extend(read.map(|recovery| Recovered { recovery, seq, line }));
+    }
+    Ok(found)
+}
+
 fn with_causes(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(error.source(), |cause| cause.source());
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
-fn read_copy(path: &Path, verifier: &LogVerifier) -> Result<Option<Checkpoint>, LogError> {
+/// The checkpoint that lies outside the database, if there is one.
+pub fn read_copy(path: &Path, verifier: &LogVerifier) -> Result<Option<Checkpoint>, LogError> {
     match std::fs::read_to_string(path) {
         Ok(note) => verifier.verify(&note).map(Some).map_err(|source| LogError::Copy { path: path.to_owned(), source }),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),

@@ -5,6 +5,7 @@
 //! a normal answer. A change that cannot be committed has not happened, and its caller is told so.
 
 pub mod audit;
+pub mod backup;
 pub mod clock;
 mod columns;
 pub mod decisions;
@@ -18,6 +19,7 @@ pub mod policies;
 pub mod probes;
 pub mod proofs;
 pub mod requests;
+pub mod restore;
 mod schema;
 pub mod sessions;
 pub mod waiters;
@@ -70,6 +72,8 @@ pub enum StoreError {
     Mode { path: PathBuf, mode: u32 },
     #[error("the database is of version {found}, this binary knows {known}: use the newer binary, or restore the backup made before it")]
     Newer { found: i64, known: usize },
+    #[error("the database is of version {found}, this binary knows {known}: use the binary that serves it")]
+    OtherVersion { found: i64, known: i64 },
     #[error("the database was made by a version before the first release: move it away and start anew")]
     Unreleased,
     #[error("the database refused")]

@@ -16,6 +16,14 @@ const VERSIONS: [&str; 5] = [
 /// `user_version` before the first of them; below it, but not nothing, is a form that was never released.
 const BASE: usize = 1;
 
+/// The version that this binary writes.
+pub(super) const KNOWN: i64 = (BASE + VERSIONS.len()) as i64;
+
+/// The version that a database is of.
+pub(super) async fn found(connection: &mut SqliteConnection) -> Result<i64, StoreError> {
+    Ok(sqlx::query_scalar("pragma user_version").fetch_one(connection).await?)
+}
+
 /// The part of the file that [`judge`] reads.
 pub(super) const HEADER: u64 = 100;
 
@@ -34,7 +42,7 @@ pub(super) fn judge(header: &[u8]) -> Result<(), StoreError> {
 
 /// Brings the database to this binary's version.
 pub(super) async fn migrate(connection: &mut SqliteConnection) -> Result<(), StoreError> {
-    let found: i64 = sqlx::query_scalar("pragma user_version").fetch_one(&mut *connection).await?;
+    let found = found(connection).await?;
     let known = BASE + VERSIONS.len();
     let done = match usize::try_from(found).ok().filter(|done| *done <= known) {
         Some(0) => 0,

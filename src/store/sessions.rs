@@ -128,7 +128,7 @@ impl Tx {
         Ok(())
     }
 
-    async fn seal_session(&mut self, id: SessionId, sealed: &SealedRow, now: Timestamp) -> Result<(), StoreError> {
+    pub(super) async fn seal_session(&mut self, id: SessionId, sealed: &SealedRow, now: Timestamp) -> Result<(), StoreError> {
         let SealedRow { file, sha256, bytes, manifest, due, seq: _, recipients } = sealed;
         let changed = sqlx::query(
             "update sessions set file = $2, sha256 = $3, bytes = $4, manifest = $5, schedule = $6, keep_until = $7, due = $8

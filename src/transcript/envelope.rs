@@ -157,16 +157,34 @@ pub fn encrypting<W: Write>(to: &Recipient, out: W) -> std::io::Result<age::stre
     age::Encryptor::with_recipients(std::iter::once(to.age())).map_err(std::io::Error::other)?.wrap_output(out)
 }
 
+/// The same to several, as for a backup.
+pub fn encrypting_to<'a, W: Write>(to: impl Iterator<Item = &'a Recipient>, out: W) -> std::io::Result<age::stream::StreamWriter<W>> {
+    age::Encryptor::with_recipients(to.map(Recipient::age)).map_err(std::io::Error::other)?.wrap_output(out)
+}
+
 /// The longest header of a body: one recipient takes some 200 bytes.
 const MAX_HEADER: usize = 4096;
 
 /// Decrypts a stream that [`encrypting`] made; it can be sought in.
 pub fn decrypting<R: Read + Seek>(from: R, with: &Identity) -> Result<age::stream::StreamReader<BufReader<R>>, OpenError> {
+    decrypting_within(from, with, MAX_HEADER)
+}
+
+/// Decrypts a stream that [`encrypting_to`] made for some sixty recipients at most.
+pub fn decrypting_of_several<R: Read + Seek>(from: R, with: &Identity) -> Result<age::stream::StreamReader<BufReader<R>>, OpenError> {
+    decrypting_within(from, with, MAX_ENVELOPE)
+}
+
+fn decrypting_within<R: Read + Seek>(
+    from: R,
+    with: &Identity,
+    longest_header: usize,
+) -> Result<age::stream::StreamReader<BufReader<R>>, OpenError> {
     let mut from = BufReader::with_capacity(2 * 64 * 1024, from);
     let io = |e: std::io::Error| OpenError::Bad(e.to_string());
     // The header is looked for in a bounded part, since age would read it whatever its length.
     let mut head = Vec::new();
-    from.by_ref().take(MAX_HEADER as u64).read_to_end(&mut head).map_err(io)?;
+    from.by_ref().take(longest_header as u64).read_to_end(&mut head).map_err(io)?;
     if !head.windows(5).any(|window| window == b"\n--- ") {
         return Err(OpenError::Bad("it has no age header".into()));
     }

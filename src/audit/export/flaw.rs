@@ -4,6 +4,7 @@
 //! blames no more than that: two rows that do not fit cannot say which of them was edited.
 
 use crate::access::canonical::NotCanonical;
+use crate::audit::recovery::BadRecovery;
 use crate::audit::row::BadRow;
 
 /// Says why a file is not the log that it claims to be, or not all of it.
@@ -42,6 +43,14 @@ pub enum Flaw {
     Changed { row: u64 },
     #[error("row 1 is not the first of a log: it says that it was written after another row")]
     NotFirst,
+    #[error("row {row} says that the log was restored, and cannot be read")]
+    Recovery {
+        row: u64,
+        #[source]
+        source: BadRecovery,
+    },
+    #[error("row {row} says that the log was restored to other rows than those before it")]
+    NotRecovered { row: u64 },
 
     // Checkpoints.
     #[error("the line after row {after} begins like a checkpoint and is none")]
@@ -62,6 +71,8 @@ pub enum Flaw {
     NotSigned { from: u64, to: u64 },
     #[error("two roots are signed for the first {rows} rows: the log itself forked")]
     TwoRoots { rows: u64 },
+    #[error("the checkpoint of {rows} rows does not say when the log was last restored, or says it wrongly")]
+    Forgetful { rows: u64 },
 
     // Against the checkpoint that the auditor kept.
     #[error("the log was cut: a checkpoint of {known} rows is known, here are {here}")]

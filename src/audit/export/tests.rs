@@ -3,6 +3,7 @@ use serde_json::json;
 
 use super::*;
 use crate::audit::checkpoint::LogKey;
+use crate::audit::recovery::{self, Facts};
 use crate::audit::row::V1;
 use crate::audit::tree::Tree;
 use crate::time::Timestamp;
@@ -63,7 +64,10 @@ fn a_good_log_verifies_with_and_without_what_is_known() {
     let mut rows = 0;
     let summary = audit(&*lines.join(&b'\n'), None, Some(known(23, "anna")), |row| rows += u64::from(row.seq == rows + 1)).unwrap();
     assert_eq!((summary.rows, rows, summary.key_was_given), (25, 25, false));
-    assert_eq!(verify(&lines[..1], None).unwrap(), Summary { rows: 0, signed: 0, checkpoint: None, key_was_given: true });
+    assert_eq!(
+        verify(&lines[..1], None).unwrap(),
+        Summary { rows: 0, signed: 0, checkpoint: None, key_was_given: true, recovered: vec![], went_back_from: None }
+    );
 }
 
 #[test]
@@ -121,6 +125,74 @@ fn a_checkpoint_that_does_not_fit_is_refused() {
     let mut two = good.clone();
     two.insert(12, checkpoint_line(&key().sign(&key().checkpoint(10, root))));
     assert_eq!(says(&two, None), "two roots are signed for the first 10 rows: the log itself forked");
+}
+
+/// A log that was restored to its first `left` rows of `old`, and went on for `more` of another kind.
+fn restored(left: u64, old: u64, more: u64) -> Vec<Vec<u8>> {
+    let mut lines = log(left, left, "anna");
+    let (mut tree, mut prev) = (Tree::new(), NO_ROW);
+    for line in lines.iter().filter(|line| line.starts_with(b"{\"at_us\"")) {
+        prev = tree::leaf(line);
+        tree.push(prev);
+    }
+    let facts = Facts {
+        old_size: old,
+        old_root: if old == left { tree.root() } else { Digest([9; 32]) },
+        new_size: left,
+        new_root: tree.root(),
+        by: "root".into(),
+        reason: "disk failure".into(),
+        backup_us: Timestamp::from_micros(1),
+    };
+    let at = Timestamp::from_micros(1_768_388_061_000_000);
+    for seq in left + 1..=left + 1 + more {
+        let (name, facts) = if seq == left + 1 { (recovery::NAME, json!(facts)) } else { ("session.open", json!({ "person": "bert" })) };
+        let row = Row { v: V1, seq, at, name: name.into(), facts, prev };
+        prev = row.leaf();
+        tree.push(prev);
+        lines.push(row.encode());
+    }
+    let last = Checkpoint { recovered: Some(at), ..key().checkpoint(tree.size(), tree.root()) };
+    lines.push(checkpoint_line(&key().sign(&last)));
+    lines
+}
+
+#[test]
+fn a_log_that_says_why_it_went_back_is_whole_and_says_what_is_missing() {
+    let lines = restored(20, 30, 5);
+    let told = |kept: Option<Checkpoint>| verify(&lines, kept).unwrap().recoveries().collect::<Vec<_>>();
+    let words = [r#"the log went back 10 entries: restored 14 Jan ("disk failure"). Missing: 21-30."#];
+    assert_eq!(told(None), words);
+    assert_eq!(told(Some(known(20, "anna"))), words, "these rows are all still there");
+    assert_eq!(told(Some(known(23, "anna"))), words);
+    let longer = r#"the log went back 30 entries: restored 14 Jan ("disk failure"). Missing: 21-50."#;
+    assert_eq!(told(Some(known(50, "anna"))), [longer], "who kept more misses more");
+    let whole = verify(&restored(20, 20, 5), Some(known(20, "anna"))).unwrap();
+    assert_eq!(whole.went_back_from, None);
+}
+
+#[test]
+fn a_recovery_excuses_no_other_tampering() {
+    let lines = restored(20, 30, 5);
+    // Rows from before it, and a checkpoint that was signed after it.
+    assert!(says(&lines, Some(known(20, "bert"))).contains("forked"));
+    let after = verify(&restored(20, 30, 9), None).unwrap().checkpoint.unwrap().0;
+    assert!(says(&lines, Some(after)).contains("the log was cut"));
+    // One that speaks of other rows than it stands behind, or that the checkpoint behind it does not name.
+    let row = lines.iter().position(|line| line.windows(13).any(|part| part == b"log.recovered")).unwrap();
+    let changed = |from: &str, to: &str| {
+        let mut lines = lines.clone();
+        lines[row] = String::from_utf8(lines[row].clone()).unwrap().replacen(from, to, 1).into_bytes();
+        verify(&lines, None).unwrap_err()
+    };
+    assert!(matches!(changed("\"new_size\":20", "\"new_size\":19"), Flaw::Recovery { row: 21, .. }));
+    assert!(matches!(changed("\"by\"", "\"bi\""), Flaw::Recovery { row: 21, .. }));
+    let root = known(20, "anna").root.to_string();
+    assert!(matches!(changed(&root, &Digest([8; 32]).to_string()), Flaw::NotRecovered { row: 21 }));
+    let mut forgetful = lines.clone();
+    let last = verify(&lines, None).unwrap().checkpoint.unwrap().0;
+    *forgetful.last_mut().unwrap() = checkpoint_line(&key().sign(&Checkpoint { recovered: None, ..last }));
+    assert!(matches!(verify(&forgetful, None), Err(Flaw::Forgetful { rows: 26 })));
 }
 
 #[test]
