@@ -15,6 +15,7 @@ mod flow;
 mod fuzz;
 mod harness;
 mod held;
+mod live;
 mod names;
 mod reload;
 mod sealed;

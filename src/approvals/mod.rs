@@ -8,6 +8,7 @@
 mod authority;
 mod decide;
 mod end;
+mod kill;
 mod open;
 mod submit;
 mod view;
@@ -32,6 +33,7 @@ use crate::time::Timestamp;
 pub use crate::store::grants::{GrantFilter, GrantRow, GrantState};
 pub use crate::store::requests::{RequestFilter, RequestState};
 pub use crate::store::waiters::Waiter;
+pub use kill::KillError;
 pub use view::{GrantView, RequestView};
 pub use wait::Waiting;
 

@@ -9,7 +9,7 @@ use super::approve::{self, Hands, Order};
 use super::bastion::{Bastion, Heard, Settings, ThroughSsh, WireError};
 use super::fetch::Own;
 use super::trust::Known;
-use super::{audit, export, replay, say, trust, verify};
+use super::{audit, export, replay, say, trust, verify, watch};
 use crate::access::decision::Verdict;
 use crate::console::Look;
 use crate::console::grammar::{AuditArgs, AuditWhat, AuditorsArgs, AuditorsWhat, Less, Verb};
@@ -80,6 +80,7 @@ impl Companion {
                 self.decide(bastion, &Order { request, verdict: Verdict::Deny, code: None, less }).await
             }
             Verb::Replay(args) => replay::run(bastion, args, known, &self.own(), self.look, self.json).await,
+            Verb::Watch { session } => watch::run(bastion, &session, self.look, self.json).await,
             Verb::Submit { request, .. } => {
                 let signature =
                     std::io::read_to_string(std::io::stdin().lock()).context("the signature on standard input cannot be read")?;

@@ -18,6 +18,7 @@ pub mod sign;
 mod terminal;
 mod trust;
 mod verify;
+mod watch;
 
 use std::ffi::OsString;
 use std::io::Write;

@@ -66,7 +66,15 @@ pub struct Config {
     pub recordings: RecordingSettings,
     /// Address that targets see, where it is not the socket's own.
     pub egress: Option<IpAddr>,
+    pub console: ConsoleSettings,
     pub limits: Limits,
+}
+
+/// `[console]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConsoleSettings {
+    /// Whoever is watched reads by whom, in their terminal.
+    pub tell_watched: bool,
 }
 
 /// `[recordings]`.

@@ -9,10 +9,16 @@ use toml::Spanned;
 
 use super::fields::{Fields, File};
 use super::targets::parse_host;
-use super::{Config, Limits, RecordingSettings};
+use super::{Config, ConsoleSettings, Limits, RecordingSettings};
 use crate::id::Person;
 use crate::recording::{Durability, Protection};
 use crate::transcript::envelope::Recipient;
+
+impl Default for ConsoleSettings {
+    fn default() -> Self {
+        Self { tell_watched: true }
+    }
+}
 
 impl Default for Limits {
     fn default() -> Self {
@@ -48,9 +54,10 @@ pub(super) fn read(file: File<'_>, root: &Path) -> Option<Config> {
         let state = path(file, &mut fields, "state", "state", root);
         let egress = fields.word("egress").map(Spanned::into_inner);
         let recordings = recordings(file, &mut fields, root);
+        let console = fields.table("console").map_or_else(ConsoleSettings::default, console);
         let limits = fields.table("limits").map_or_else(Limits::default, limits);
         fields.finish();
-        Some(Config { bastion: bastion?, host: host?, listen, state, recordings: recordings?, egress, limits })
+        Some(Config { bastion: bastion?, host: host?, listen, state, recordings: recordings?, egress, console, limits })
     })
 }
 
@@ -165,6 +172,12 @@ fn path(file: File<'_>, fields: &mut Fields<'_>, key: &'static str, default: &st
         file.error(text.span().start, format!("{key} is not a path"), format!("write {key} = {default:?}"));
     }
     root.join(text.get_ref())
+}
+
+fn console(mut fields: Fields<'_>) -> ConsoleSettings {
+    let tell_watched = fields.boolean("tell_watched").unwrap_or(ConsoleSettings::default().tell_watched);
+    fields.finish();
+    ConsoleSettings { tell_watched }
 }
 
 fn limits(mut fields: Fields<'_>) -> Limits {

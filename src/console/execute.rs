@@ -45,13 +45,8 @@ impl Console {
     pub async fn execute(&self, who: &Principal, verb: &Verb, now: Timestamp) -> Result<Reply, Refusal> {
         let act = self.act(who, now);
         let result = act.run(verb).await;
-        if let Err(refusal) = &result
-            && refusal.kind == RefusalKind::Refused
-        {
-            let event = Event::refused(who.person(), who.source(), &format!("{} {}", verb.name(), refusal.what), &refusal.why);
-            if let Err(error) = self.store.report(event, now).await {
-                tracing::error!(person = %who.person(), verb = verb.name(), error = with_causes(&error), "a refusal could not be written down");
-            }
+        if let Err(refusal) = &result {
+            act.write_down(verb, refusal).await;
         }
         result
     }
@@ -62,6 +57,17 @@ impl Console {
 }
 
 impl Act<'_> {
+    /// A refusal is a report event.
+    pub(super) async fn write_down(&self, verb: &Verb, refusal: &Refusal) {
+        if refusal.kind != RefusalKind::Refused {
+            return;
+        }
+        let event = Event::refused(self.who.person(), self.who.source(), &format!("{} {}", verb.name(), refusal.what), &refusal.why);
+        if let Err(error) = self.console.store.report(event, self.now).await {
+            tracing::error!(person = %self.who.person(), verb = verb.name(), error = with_causes(&error), "a refusal could not be written down");
+        }
+    }
+
     async fn run(&self, verb: &Verb) -> Result<Reply, Refusal> {
         match verb {
             Verb::Request(args) => self.request(args).await,
@@ -83,6 +89,8 @@ impl Act<'_> {
             Verb::Targets => self.targets().await,
             Verb::Sessions(args) => self.sessions(args).await,
             Verb::Replay(args) => self.fetch(&args.session, Purpose::Replay).await,
+            Verb::Watch { session } => self.watch(session).await.map(|(line, _)| Reply::Watch(Box::new(line))),
+            Verb::Kill { session, reason } => self.kill(session, reason).await,
             Verb::Hold(args) => self.hold(args).await,
             Verb::Release(args) => self.release(args).await,
             Verb::Retention(RetentionArgs { what }) => self.retention(what).await,

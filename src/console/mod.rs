@@ -10,6 +10,7 @@ mod card;
 pub mod decide;
 mod execute;
 pub mod grammar;
+mod live;
 mod log;
 mod nearby;
 mod play;
@@ -22,6 +23,7 @@ mod sessions;
 mod streams;
 mod targets;
 pub mod text;
+mod viewer;
 pub mod wire;
 mod words;
 
@@ -47,6 +49,7 @@ pub use play::{PlayError, Played, play};
 pub use render::{Look, visible};
 pub use run::status;
 pub use streams::{Keys, Text};
+pub use viewer::Viewer;
 pub use words::gather;
 
 /// The console of one node. Cheap to clone.

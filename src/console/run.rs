@@ -5,12 +5,14 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::card::with_causes;
-use super::grammar::{self, NotAVerb, ReplayArgs, RequestsArgs, Verb};
+use super::grammar::{self, NotAVerb, ReplayArgs, RequestsArgs, SessionWord, Verb};
+use super::live;
 use super::play::{PlayError, play};
 use super::render::{Look, json, prefixed, visible};
 use super::reply::{Asked, Card, Next, Refusal, RefusalKind, Reply, State};
 use super::streams::{Keys, Text};
 use super::text::{self, Reader, Voice};
+use super::viewer::{PACE, Viewer};
 use super::{Console, Terminal};
 use crate::access::Principal;
 use crate::access::decision::MAX_SIGNATURE;
@@ -93,6 +95,7 @@ where
             Some(Verb::Requests(args)) if args.watch => self.watch(&args, terminal.is_some()).await,
             Some(Verb::Submit { request, .. }) => self.submit(request).await,
             Some(Verb::Replay(args)) => self.replay(args, terminal).await,
+            Some(Verb::Watch { session }) => self.look_on(&session, terminal).await,
             Some(verb) => {
                 let waits = matches!(&verb, Verb::Request(args) if args.wait);
                 match self.console.execute(self.who, &verb, Timestamp::now()).await {
@@ -239,6 +242,45 @@ where
     O: AsyncWrite + Unpin + Send,
     E: AsyncWrite + Unpin + Send,
 {
+    /// Shows a running session until it ends, or its watcher leaves. Writing waits for the watcher's
+    /// client, and what is skipped meanwhile is said.
+    async fn look_on(&mut self, session: &SessionWord, terminal: Option<Terminal>) -> std::io::Result<u32> {
+        let (watched, mut watcher) = match self.console.watch(self.who, session, Timestamp::now()).await {
+            Ok(watching) => watching,
+            Err(refusal) => return self.refuse(&refusal).await,
+        };
+        let size = terminal.map(|terminal| (terminal.cols.max(1), terminal.rows.max(2))).filter(|_| !self.json);
+        let mut viewer = Viewer::new(&watched, size);
+        if self.json {
+            self.answer(&Reply::Watch(Box::new(watched.clone()))).await?;
+        } else {
+            self.err.say(&Viewer::opening(&watched)).await?;
+        }
+        let no_longer = self.console.may_no_longer_watch(self.who, &watched.target);
+        tokio::pin!(no_longer);
+        loop {
+            let sights = tokio::select! {
+                sights = watcher.next() => sights,
+                () = self.keys.interrupted() => {
+                    self.out.say(&viewer.leave()).await?;
+                    return Ok(0);
+                }
+                refusal = &mut no_longer => {
+                    self.out.say(&viewer.leave()).await?;
+                    return self.refuse(&refusal).await;
+                }
+            };
+            let Some(sights) = sights else { return Ok(0) };
+            let seen = live::seen(sights);
+            if self.json {
+                self.answer(&Reply::Seen(seen)).await?;
+            } else {
+                self.out.say(&viewer.show(&seen)).await?;
+            }
+            tokio::time::sleep(PACE).await;
+        }
+    }
+
     async fn replay(&mut self, args: ReplayArgs, terminal: Option<Terminal>) -> std::io::Result<u32> {
         let verb = Verb::Replay(args.clone());
         let evidence = match self.console.execute(self.who, &verb, Timestamp::now()).await {

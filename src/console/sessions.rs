@@ -1,16 +1,17 @@
 //! Sessions: whose one may list, and whose one may replay.
 //!
 //! Everybody lists their own; to list others' or to replay any takes policy's `replay` on the target.
+//! What runs is listed for who may watch or end it, too.
 //! A target that is not in the directory any more has no labels to rule on: nobody replays there until
 //! an operator lists it again.
 
 use super::execute::Act;
 use super::grammar::{Purpose, SessionWord, SessionsArgs};
-use super::reply::{Evidence, Expired, LogRow, Next, RecordingLine, Refusal, RefusalKind, Reply, SessionLine};
+use super::reply::{Evidence, Expired, LiveLine, LogRow, Next, RecordingLine, Refusal, RefusalKind, Reply, SessionLine};
 use crate::access::ConsoleAction;
 use crate::audit::Event;
 use crate::id::TargetId;
-use crate::recording::Part;
+use crate::recording::{Activity, Part};
 use crate::store::{Disposal, Found, SealedRow, SessionFilter, SessionRow};
 
 /// Sessions read for a listing, newest first.
@@ -38,7 +39,7 @@ impl Act<'_> {
             limit: READ,
         };
         let rows = self.console.store.sessions(&filter).await.map_err(|error| self.down(&error))?;
-        Ok(Reply::Sessions(rows.iter().filter(|row| self.lists(row)).take(SHOWN).map(line).collect()))
+        Ok(Reply::Sessions(rows.iter().filter(|row| self.lists(row)).take(SHOWN).map(|row| self.line(row)).collect()))
     }
 
     /// Finds the recording that is meant, and writes down that it is about to be seen.
@@ -46,7 +47,10 @@ impl Act<'_> {
         let row = self.meant(word).await?;
         let Some(sealed) = &row.sealed else {
             let why = if row.ended.is_none() { "is still running" } else { "is being sealed; try again in a moment" };
-            return Err(self.refusal(RefusalKind::Unavailable, &row.id.to_string(), why));
+            let mut refusal = self.refusal(RefusalKind::Unavailable, &row.id.to_string(), why);
+            let verb = if row.ended.is_none() { "watch" } else { "replay" };
+            refusal.next = vec![Next::Verb(format!("{verb} {}", row.id))];
+            return Err(refusal);
         };
         let gone = match row.disposal {
             Disposal::Kept | Disposal::Marked { .. } => None,
@@ -149,14 +153,22 @@ impl Act<'_> {
         mine.pop().ok_or_else(|| self.no_session(&word.to_string(), "is unknown or not yours"))
     }
 
-    fn no_session(&self, what: &str, why: &str) -> Refusal {
+    pub(super) fn no_session(&self, what: &str, why: &str) -> Refusal {
         let mut refusal = self.refusal(RefusalKind::Refused, what, why);
         refusal.next = vec![Next::Verb("sessions".into())];
         refusal
     }
 
     fn lists(&self, row: &SessionRow) -> bool {
-        row.person == *self.who.person() || self.audits(&row.target)
+        let runs = row.ended.is_none();
+        row.person == *self.who.person()
+            || self.audits(&row.target)
+            || runs && [ConsoleAction::Watch, ConsoleAction::Kill].into_iter().any(|action| self.may_on(&row.target, action))
+    }
+
+    fn line(&self, row: &SessionRow) -> SessionLine {
+        let live = row.ended.is_none().then(|| self.console.recordings.activity(row.id)).flatten();
+        SessionLine { live: live.map(live_line), ..line(row) }
     }
 
     fn audits(&self, target: &TargetId) -> bool {
@@ -174,6 +186,11 @@ impl Act<'_> {
     }
 }
 
+fn live_line(activity: Activity) -> LiveLine {
+    let Activity { input, output, idle, watchers } = activity;
+    LiveLine { bytes_in: input, bytes_out: output, idle_s: idle.as_secs(), watchers }
+}
+
 fn line(row: &SessionRow) -> SessionLine {
     SessionLine {
         session: row.id,
@@ -186,7 +203,9 @@ fn line(row: &SessionRow) -> SessionLine {
         serial: row.serial,
         record: row.record.as_str().to_owned(),
         started: row.started,
+        ends: row.ends_at,
         ended: row.ended,
+        live: None,
         outcome: row.outcome.clone(),
         sealed: row.sealed.as_ref().map(|sealed| recording_line(row, sealed)),
     }

@@ -7,6 +7,7 @@
 
 mod end;
 mod erase;
+mod feed;
 mod file;
 mod frames;
 mod layout;
@@ -25,16 +26,17 @@ mod visible;
 mod withhold;
 mod writers;
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Semaphore, watch};
 
 use crate::audit::LogPoint;
 use crate::authority::{SealKey, SealKeyError};
-use crate::id::{Digest, SessionId};
+use crate::id::{Digest, Person, SessionId};
 use crate::retention::terms::{Due, Terms};
 use crate::store::SealedRow;
 use crate::time::Timestamp;
@@ -42,6 +44,7 @@ use crate::transcript::Outcome;
 
 pub use crate::transcript::Header;
 pub use end::Ended;
+pub use feed::{Activity, Sight, WatchError, Watcher, amount, whole_characters};
 pub use layout::{Part, locate};
 pub use play::{Player, Schedule, Step};
 pub use protection::Protection;
@@ -97,6 +100,8 @@ struct Node {
     seals: Arc<Semaphore>,
     /// Spools that somebody in this process still writes or seals: `recover` leaves them alone.
     live: layout::Live,
+    /// What running sessions show; each goes with its recorder.
+    feeds: Mutex<HashMap<SessionId, Arc<feed::Feed>>>,
     _lock: File,
 }
 
@@ -108,6 +113,10 @@ const MAX_PART: u64 = 256 * 1024;
 impl Node {
     fn protection(&self) -> Arc<Protection> {
         Arc::clone(&self.protection.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn feeds(&self) -> MutexGuard<'_, HashMap<SessionId, Arc<feed::Feed>>> {
+        self.feeds.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -139,6 +148,7 @@ impl Recordings {
             pool,
             seals: Arc::new(Semaphore::new(PARALLEL_SEALS)),
             live: layout::Live::default(),
+            feeds: Mutex::default(),
             _lock: lock,
             settings,
         };
@@ -224,6 +234,17 @@ impl Recordings {
     /// The public half of the key that manifests are signed with.
     pub fn seal_key(&self) -> String {
         self.node.settings.seal_key.public()
+    }
+
+    /// How much went through a session that runs here.
+    pub fn activity(&self, session: SessionId) -> Option<Activity> {
+        self.node.feeds().get(&session).map(|feed| feed.activity())
+    }
+
+    /// Watches a session that runs here; `openly`, it is told who does. The caller has written down who.
+    pub fn watch(&self, session: SessionId, openly: Option<Person>) -> Result<Watcher, WatchError> {
+        let feed = self.node.feeds().get(&session).cloned();
+        feed.ok_or(WatchError::NotRunning)?.watch(openly)
     }
 
     /// Where a session's sealed file is, if there is one.

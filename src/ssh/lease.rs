@@ -1,5 +1,5 @@
 //! How long a running session may go on: to the grant's end on a clock that nobody can set back, and
-//! no longer than the grant is not revoked.
+//! no longer than neither its grant is revoked nor itself is killed.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use super::Bastion;
 use crate::access::Grant;
 use crate::approvals::Approvals;
-use crate::id::RequestId;
+use crate::id::{RequestId, SessionId};
 use crate::time::{Timestamp, boottime, short};
 use crate::transcript::Outcome;
 
@@ -20,7 +20,7 @@ const WARNINGS: [Duration; 2] = [Duration::from_secs(300), Duration::from_secs(6
 const LOOK: Duration = Duration::from_secs(20);
 /// The longest look at the row.
 const READ: Duration = Duration::from_secs(1);
-/// How long a session goes on while nobody can tell whether it was revoked (FC3).
+/// How long a session goes on while nobody can tell whether it was revoked or killed (FC3).
 const STALENESS: Duration = Duration::from_secs(60);
 
 /// What the relay is told while it runs.
@@ -40,11 +40,14 @@ enum Woken {
 /// The lease of one session.
 pub struct Lease {
     approvals: Approvals,
+    session: SessionId,
     request: Option<RequestId>,
     /// On the clock of `boottime`.
     ends: Option<Duration>,
     warnings: Vec<Duration>,
+    warns: bool,
     hints: broadcast::Receiver<RequestId>,
+    kills: broadcast::Receiver<SessionId>,
     stop: watch::Receiver<bool>,
     second: tokio::time::Interval,
     look: tokio::time::Interval,
@@ -74,10 +77,13 @@ impl Lease {
         second.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self {
             approvals: bastion.approvals.clone(),
+            session: grant.session,
             request: grant.request,
             ends: left.map(|left| boottime() + left),
             warnings: WARNINGS.into_iter().filter(|warning| left.is_some_and(|left| left > *warning)).collect(),
+            warns: false,
             hints: bastion.approvals.hints(),
+            kills: bastion.approvals.kills(),
             stop: bastion.stop.clone(),
             second,
             look: interval(LOOK),
@@ -94,7 +100,7 @@ impl Lease {
             Outcome::Expired => format!("{ended}. {goes_on}"),
             Outcome::Revoked { by, why } if why.is_empty() => format!("revoked by {by}. {goes_on}"),
             Outcome::Revoked { by, why } => format!("revoked by {by}: {}. {goes_on}", crate::console::visible(why)),
-            Outcome::Killed { by, why } => format!("ended by {by}: {}", crate::console::visible(why)),
+            Outcome::Killed { by, why } => format!("ended by {by}: {}. {goes_on}", crate::console::visible(why)),
             _ => format!("the bastion is stopping; in a moment: {again}"),
         }
     }
@@ -102,7 +108,7 @@ impl Lease {
     /// Waits for the next notice; may be dropped and called again at any time.
     pub async fn next(&mut self) -> Notice {
         loop {
-            let Self { second, hints, look, stop, .. } = self;
+            let Self { second, hints, kills, look, stop, .. } = self;
             let woken = tokio::select! {
                 _ = second.tick(), if self.ends.is_some() => Woken::Clock,
                 hint = hints.recv(), if self.request.is_some() => match hint {
@@ -110,7 +116,12 @@ impl Lease {
                     Ok(_) | Err(RecvError::Lagged(_)) => Woken::Look,
                     Err(RecvError::Closed) => Woken::Stop,
                 },
-                _ = look.tick(), if self.request.is_some() => Woken::Look,
+                kill = kills.recv() => match kill {
+                    Ok(id) if id != self.session => continue,
+                    Ok(_) | Err(RecvError::Lagged(_)) => Woken::Look,
+                    Err(RecvError::Closed) => Woken::Stop,
+                },
+                _ = look.tick() => Woken::Look,
                 () = super::stopped(stop) => Woken::Stop,
             };
             let notice = match woken {
@@ -124,32 +135,46 @@ impl Lease {
         }
     }
 
+    /// Waits until it is over, before anything runs: who could be warned is warned later.
+    pub async fn over(&mut self) -> Outcome {
+        loop {
+            if let Notice::Over(outcome) = self.next().await {
+                return outcome;
+            }
+        }
+    }
+
+    /// From now on there is somebody to warn.
+    pub fn begin_warning(&mut self) {
+        self.warns = true;
+    }
+
     fn clock(&mut self, now: Duration) -> Option<Notice> {
         let left = self.ends?.saturating_sub(now);
         if left.is_zero() {
             return Some(Notice::Over(Outcome::Expired));
         }
-        let due = self.warnings.iter().position(|warning| left <= *warning)?;
+        let due = self.warnings.iter().position(|warning| left <= *warning).filter(|_| self.warns)?;
         self.warnings.remove(due);
         Some(Notice::EndsIn(left))
     }
 
     async fn look(&mut self) -> Option<Notice> {
         // A disk that hangs must not keep the clock from being looked at.
-        match timeout(READ, self.approvals.revoked(self.request?)).await {
+        match timeout(READ, self.approvals.ended_early(self.session, self.request)).await {
             Ok(Ok(None)) => {
                 self.known_good = boottime();
                 None
             }
-            Ok(Ok(Some((by, why)))) => Some(Notice::Over(Outcome::Revoked { by: by.to_string(), why })),
+            Ok(Ok(Some(outcome))) => Some(Notice::Over(outcome)),
             Ok(Err(error)) => self.stale(&error.to_string()),
             Err(_) => self.stale("the database does not answer"),
         }
     }
 
-    /// Nobody can tell whether the grant was revoked: for a while that is borne.
+    /// Nobody can tell whether somebody ended it: for a while that is borne.
     fn stale(&self, why: &str) -> Option<Notice> {
-        tracing::warn!(why, "cannot tell whether a grant was revoked");
+        tracing::warn!(why, session = %self.session, "cannot tell whether a session was ended");
         let over = boottime().saturating_sub(self.known_good) >= STALENESS;
         over.then(|| Notice::Over(Outcome::Revoked { by: "the bastion".into(), why: "its state cannot be read".into() }))
     }

@@ -147,14 +147,15 @@ async fn session(
 
 /// From the dialled connection to the end of what runs on it.
 async fn established(bastion: &Bastion, grant: &Grant, evidence: &[u8], tape: &Tape, opening: &Opening, client: &ClientChannel) -> Relayed {
+    let mut lease = Lease::of(grant, bastion);
     let connected = tokio::select! {
         connected = connect(bastion, grant, evidence, tape, opening, client) => connected,
+        outcome = lease.over() => return relay::over(outcome, &lease),
         // Nobody is there any more: what they wanted does not start.
         _ = client.inbox.gone() => return Relayed::of(Outcome::ClientLeft),
     };
     match connected {
         Ok(upstream) => {
-            let lease = Lease::of(grant, bastion);
             let input = if grant.exact && !grant.stdin { Input::Closed } else { Input::Open };
             let relayed = relay::run(client, &upstream, tape, lease, opening.pty.is_some(), input).await;
             upstream.close().await;

@@ -10,6 +10,7 @@ mod columns;
 pub mod decisions;
 pub mod disposal;
 pub mod grants;
+mod kills;
 pub mod log;
 pub mod policies;
 pub mod proofs;

@@ -150,6 +150,7 @@ impl Plan {
                     auditors: BTreeMap::new(),
                 },
                 egress: None,
+                console: crate::config::ConsoleSettings::default(),
                 limits: self.limits.clone(),
             },
             people: People::new(self.people.clone(), &[]).unwrap(),
