@@ -12,8 +12,10 @@ mod companion;
 mod export;
 mod fetch;
 pub mod init;
+mod pager;
 mod replay;
 pub mod serve;
+mod shell;
 pub mod sign;
 mod terminal;
 mod trust;
@@ -86,6 +88,13 @@ enum Command {
         #[arg(short = 'c', value_name = "DIR")]
         dir: PathBuf,
     },
+    /// Print completions for a shell
+    Completions {
+        #[arg(value_name = "bash|zsh|fish")]
+        shell: clap_complete::Shell,
+    },
+    /// Write manual pages, one for each verb
+    Man { dir: PathBuf },
     #[command(flatten)]
     Verb(Verb),
 }
@@ -105,13 +114,14 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(cli) => cli,
         Err(status) => return ExitCode::from(status),
     };
+    let as_json = cli.json;
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return ExitCode::from(complain(&anyhow::Error::from(error).context("the runtime cannot be started"))),
+        Err(error) => return ExitCode::from(complain(&anyhow::Error::from(error).context("the runtime cannot be started"), as_json)),
     };
     let status = match runtime.block_on(run(cli)) {
         Ok(status) => status,
-        Err(error) => complain(&error),
+        Err(error) => complain(&error, as_json),
     };
     // A thread that still reads the terminal must not keep the process.
     runtime.shutdown_background();
@@ -120,29 +130,45 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 /// Reads the arguments; what is wrong with them has been said when this fails.
 fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, u8> {
-    let usage = u8::try_from(RefusalKind::Usage.status()).unwrap_or(64);
     let words: Result<Vec<String>, OsString> = args.into_iter().map(OsString::into_string).collect();
-    let words = words.map_err(|word| {
-        eprint!("{}", render::prefixed(&format!("{} is not UTF-8", word.to_string_lossy())));
-        usage
-    })?;
+    let words = words.map_err(|word| misread(&format!("{} is not UTF-8", word.to_string_lossy()), false))?;
+    let as_json = words.iter().any(|word| word == "--json");
     let cli = Cli::try_parse_from(gather(words)).map_err(|error| {
         if error.use_stderr() {
-            eprint!("{}", render::prefixed(error.to_string().trim_start_matches("error: ")));
-            return usage;
+            return misread(error.to_string().trim_start_matches("error: "), as_json);
         }
         say(&error.to_string()).err().unwrap_or(0)
     })?;
     match &cli.command {
         Command::Verb(verb) => match verb.check() {
             Ok(()) => Ok(cli),
-            Err(why) => {
-                eprint!("{}", render::prefixed(&why));
-                Err(usage)
-            }
+            Err(why) => Err(misread(&why, as_json)),
         },
-        Command::Demo { .. } | Command::Init { .. } | Command::Check { .. } | Command::Clock { .. } | Command::Serve { .. } => Ok(cli),
+        Command::Demo { .. }
+        | Command::Init { .. }
+        | Command::Check { .. }
+        | Command::Clock { .. }
+        | Command::Serve { .. }
+        | Command::Completions { .. }
+        | Command::Man { .. } => Ok(cli),
     }
+}
+
+/// Says what is wrong with the command line; its exit status.
+fn misread(why: &str, as_json: bool) -> u8 {
+    let status = u8::try_from(RefusalKind::Usage.status()).unwrap_or(64);
+    if as_json {
+        let why = why.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ");
+        say(&failure("usage", &why, status)).ok();
+    }
+    eprint!("{}", render::prefixed(why));
+    status
+}
+
+/// An error that is none of the bastion's, as JSON of the same shape (`docs/json.md`).
+fn failure(kind: &str, why: &str, status: u8) -> String {
+    let error = serde_json::json!({ "kind": kind, "what": "countersign", "why": why, "next": [], "console": "" });
+    render::json(&serde_json::json!({ "v": render::VERSION, "status": status, "error": error })) + "\n"
 }
 
 async fn run(cli: Cli) -> anyhow::Result<u8> {
@@ -158,6 +184,8 @@ async fn run(cli: Cli) -> anyhow::Result<u8> {
             log("countersign=info");
             serve::run(dir).await
         }
+        Command::Completions { shell } => Ok(shell::completions(shell)),
+        Command::Man { dir } => shell::man(&dir),
         Command::Verb(Verb::Help) => {
             use clap::CommandFactory;
             Ok(say(&Cli::command().render_help().to_string()).err().unwrap_or(0))
@@ -191,14 +219,27 @@ fn say(text: &str) -> Result<(), u8> {
 }
 
 /// Says what went wrong with all its causes, and returns the exit status for it.
-fn complain(error: &anyhow::Error) -> u8 {
+fn complain(error: &anyhow::Error, as_json: bool) -> u8 {
     if let Some(WireError::Refused(refusal)) = error.downcast_ref::<WireError>() {
+        if as_json {
+            say(&render::refused(refusal)).ok();
+        }
         eprint!("{}", text::refusal(refusal, Voice::Companion));
         return u8::try_from(refusal.kind.status()).unwrap_or(1);
     }
     let causes: Vec<String> = error.chain().map(ToString::to_string).collect();
+    let status = status_of(error);
+    if as_json {
+        let kind = match status {
+            64 => "usage",
+            69 => "unavailable",
+            77 => "refused",
+            _ => "failed",
+        };
+        say(&failure(kind, &causes.join(": "), status)).ok();
+    }
     eprint!("{}", render::prefixed(&causes.join(": ")));
-    status_of(error)
+    status
 }
 
 fn status_of(error: &anyhow::Error) -> u8 {

@@ -5,7 +5,7 @@ use tokio::io::{AsyncBufRead, AsyncWrite};
 use super::bastion::{Bastion, Heard, WireError};
 use super::{say, terminal};
 use crate::console::grammar::{SessionWord, Verb};
-use crate::console::render::json;
+use crate::console::render::answer;
 use crate::console::reply::Reply;
 use crate::console::{Keys, Look, Text, Viewer};
 
@@ -76,7 +76,7 @@ where
     R: AsyncBufRead + Unpin,
     W: AsyncWrite + Unpin,
 {
-    let write = |reply: &Reply| say(&(json(reply) + "\n"));
+    let write = |reply: &Reply| say(&answer(reply));
     let mut wrote = write(first);
     loop {
         if let Err(status) = wrote {

@@ -10,6 +10,7 @@ use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
+use super::reply::{Refusal, Reply};
 use crate::time::{Timestamp, about, at};
 
 /// How a text is to look, where it is read.
@@ -109,6 +110,25 @@ pub fn json<T: Serialize>(value: &T) -> String {
         }
     }
     out
+}
+
+/// The version of the JSON that people's programs read (`docs/json.md`).
+pub const VERSION: u64 = 1;
+
+/// An answer as one line of JSON, with the version of its shape.
+pub fn answer(reply: &Reply) -> String {
+    #[derive(Serialize)]
+    struct Answer<'a> {
+        v: u64,
+        #[serde(flatten)]
+        reply: &'a Reply,
+    }
+    json(&Answer { v: VERSION, reply }) + "\n"
+}
+
+/// A refusal as one line of JSON, with the exit status that goes with it.
+pub fn refused(refusal: &Refusal) -> String {
+    json(&serde_json::json!({ "v": VERSION, "status": refusal.kind.status(), "error": refusal })) + "\n"
 }
 
 /// An aligned listing. Cells go through [`visible`]; on a narrow terminal the widest columns give way,

@@ -8,7 +8,7 @@ use super::card::with_causes;
 use super::grammar::{self, NotAVerb, ReplayArgs, RequestsArgs, SessionWord, Verb};
 use super::live;
 use super::play::{PlayError, play};
-use super::render::{Look, json, prefixed, visible};
+use super::render::{Look, answer, prefixed, refused, visible};
 use super::reply::{Asked, Card, Next, Refusal, RefusalKind, Reply, State};
 use super::streams::{Keys, Text};
 use super::text::{self, Reader, Voice};
@@ -76,6 +76,12 @@ where
             Ok(0)
         }
         Err(NotAVerb::Usage(why)) => {
+            if command.split_whitespace().any(|word| word == "--json") {
+                let why = why.trim_start_matches("error: ").lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>();
+                let mut refusal = console.act(who, Timestamp::now()).refusal(RefusalKind::Usage, "the command", &why.join("; "));
+                refusal.next = vec![Next::Verb("help".into())];
+                call.out.say(&refused(&refusal)).await?;
+            }
             call.err.say(&prefixed(why.trim_start_matches("error: "))).await?;
             call.err.say(&format!("countersign: console: ssh {}@{} help\n", who.person(), call.host)).await?;
             Ok(RefusalKind::Usage.status())
@@ -142,7 +148,7 @@ where
 
     async fn answer(&mut self, reply: &Reply) -> std::io::Result<u32> {
         if self.json {
-            self.out.say(&(json(reply) + "\n")).await?;
+            self.out.say(&answer(reply)).await?;
         } else if let Reply::Decision(issued) = reply {
             // The bytes to sign, and nothing else, go where `>d` leads; what they mean stays readable.
             let beside = text::beside_decision(issued, &self.reader());
@@ -157,7 +163,7 @@ where
 
     async fn refuse(&mut self, refusal: &Refusal) -> std::io::Result<u32> {
         if self.json {
-            self.out.say(&(json(&serde_json::json!({ "error": refusal })) + "\n")).await?;
+            self.out.say(&refused(refusal)).await?;
         }
         let text = text::refusal(refusal, self.voice());
         self.err.say(&text).await?;

@@ -1,6 +1,7 @@
 //! Scenarios: who types what, and what they read.
 
 mod scene;
+mod shapes;
 
 use scene::{Said3, Scene};
 

@@ -111,7 +111,7 @@ struct State {
     weight: usize,
     picture: Picture,
     folding: bool,
-    folded: Duration,
+    folded: Option<Duration>,
     line: Option<Growing>,
     ended: bool,
 }
@@ -151,7 +151,7 @@ impl Feed {
             weight: 0,
             picture: Picture { cols, rows, dump: String::new(), cut: Vec::new() },
             folding: false,
-            folded: Duration::ZERO,
+            folded: None,
             line: None,
             ended: false,
         };
@@ -182,7 +182,10 @@ impl Feed {
                 Shows::Lines | Shows::Counts => state.write(event, now, self.shows == Shows::Lines),
             }
         }
-        let folds = self.shows == Shows::Screen && state.weight > FOLD && !state.folding && now >= state.folded + FOLD_EVERY;
+        let folds = self.shows == Shows::Screen
+            && state.weight > FOLD
+            && !state.folding
+            && state.folded.is_none_or(|last| now >= last + FOLD_EVERY);
         state.folding |= folds;
         self.tell(state);
         if folds {
@@ -235,7 +238,7 @@ impl Feed {
         // What fell out meanwhile lay behind these: the picture continues with what is left.
         state.picture = drawn;
         state.folding = false;
-        state.folded = boottime().saturating_sub(self.started);
+        state.folded = Some(boottime().saturating_sub(self.started));
     }
 
     pub(super) fn activity(&self) -> Activity {
@@ -523,7 +526,7 @@ mod tests {
                 tokio::time::sleep(Duration::from_millis(2)).await;
                 waited += 1;
             }
-            lock(&feed.state).folded = Duration::ZERO;
+            lock(&feed.state).folded = None;
         }
         let mut watcher = feed.watch(None).unwrap();
         let sights = watcher.next().await.unwrap();
