@@ -17,6 +17,7 @@ pub mod store;
 
 pub mod approvals;
 pub mod console;
+pub mod metrics;
 pub mod ssh;
 
 #[doc(hidden)]

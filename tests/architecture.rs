@@ -8,13 +8,13 @@ const LAYERS: [(&str, &[&str]); 5] = [
     ("words", &["clock", "id", "time"]),
     ("pure", &["access", "audit", "transcript", "retention"]),
     ("edges", &["authority", "config", "notify", "recording", "store"]),
-    ("flows", &["approvals", "console", "retention::disposal", "ssh"]),
+    ("flows", &["approvals", "console", "metrics", "retention::disposal", "ssh"]),
     ("assembly", &["cli", "demo", "fuzz", "lib", "main"]),
 ];
 
 /// Who may name a crate: everything below these paths of `src/`. The `russh::keys` types are plain data
 /// (keys, certificates, signatures), so their wall is wider than the protocol's.
-const WALLS: [(&str, &[&str]); 9] = [
+const WALLS: [(&str, &[&str]); 13] = [
     ("sqlx", &["store/"]),
     ("cedar_policy", &["access/policy"]),
     ("clap", &["cli/", "console/grammar"]),
@@ -24,6 +24,10 @@ const WALLS: [(&str, &[&str]); 9] = [
     ("age", &["transcript/envelope", "recording/seal", "recording/unseal"]),
     ("pty_process", &["ssh/sandbox"]),
     ("anyhow", &["cli/", "demo/", "main.rs"]),
+    ("hyper", &["metrics/"]),
+    ("prometheus_client", &["metrics/"]),
+    ("sd_notify", &["cli/supervised"]),
+    ("listenfd", &["cli/supervised"]),
 ];
 
 /// A permission is made in one place (house style 7).

@@ -15,12 +15,15 @@ mod flow;
 mod fuzz;
 mod harness;
 mod held;
+mod hostile;
 mod live;
 mod names;
 mod reload;
 mod sealed;
+mod service;
 mod story;
 mod target;
+mod targets;
 mod tour;
 mod vectors;
 

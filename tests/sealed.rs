@@ -289,6 +289,22 @@ fn an_exported_log_is_verified_offline() {
 }
 
 #[test]
+fn a_recording_that_is_merely_not_shown_is_missed() {
+    let mut bastion = Bastion::start();
+    let hidden = id(&recorded(&bastion, "echo one"));
+    recorded(&bastion, "echo two");
+    let seen = bastion.says("carol", &["verify", "--all"]);
+    assert!(seen.well().contains("2 verified: 2 good"), "{seen:?}");
+
+    bastion.stops();
+    meddles(&bastion, &format!("delete from sessions where id = '{hidden}';"));
+    bastion.serve();
+    let seen = bastion.says("carol", &["verify", "--all"]);
+    seen.ends(1);
+    assert!(seen.out().contains(&format!("{hidden}: BAD: row")) && seen.out().contains("it is not shown"), "{seen:?}");
+}
+
+#[test]
 fn nobody_but_an_auditor_opens_it() {
     let bastion = Bastion::start();
     let session = recorded(&bastion, "echo secret");

@@ -6,7 +6,9 @@
 pub mod action;
 pub mod canonical;
 pub mod decision;
+pub mod family;
 pub mod grant;
+pub mod kinds;
 pub mod people;
 pub mod policy;
 pub mod principal;

@@ -4,11 +4,13 @@
 //! left the group, lost the key that signed or may no longer approve for the target counts for nothing.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use russh::keys::ssh_key::{HashAlg, PublicKey};
 
 use crate::access::decision::{BadDecision, GrantedTerms, Level, SignedDecision, Verdict};
+use crate::access::kinds::one_of_each;
 use crate::access::request::RequestDocument;
 use crate::access::target::Target;
 use crate::access::workflow::{self, Decided, Progress, TrackState, Workflow};
@@ -37,13 +39,11 @@ struct Decider {
 impl Authority {
     /// Over every target of the request: for deciding.
     pub(super) fn over(directory: &Directory, document: &RequestDocument, now: Timestamp) -> Self {
-        let targets: Option<Vec<&Target>> = document
-            .targets
-            .iter()
-            .map(|asked| directory.targets.find(asked.id.as_str()).filter(|t| t.pin() == asked.pin))
-            .map(|t| t.map(|t| &**t))
-            .collect();
-        Self::of(directory, document, targets.as_deref(), now)
+        let found = document.targets.iter().map(|asked| directory.targets.find(asked.id.as_str()).filter(|t| t.pin() == asked.pin));
+        let targets: Option<Vec<Arc<Target>>> = found.collect();
+        // Five hundred targets of one kind are one question.
+        let kinds = targets.as_ref().map(|targets| one_of_each(&directory.policy, targets.iter().map(|target| &**target)));
+        Self::of(directory, document, kinds.as_deref(), now)
     }
 
     /// Over the one target that a session opens.

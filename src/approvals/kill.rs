@@ -30,7 +30,7 @@ impl Approvals {
         let directory = self.directory();
         let target = directory.targets.find(row.target.as_str());
         row.person == *who.person()
-            || target.is_some_and(|target| directory.policy.may(who.person(), who.groups(), ConsoleAction::Kill, target, now))
+            || target.is_some_and(|target| directory.policy.may(who.person(), who.groups(), ConsoleAction::Kill, &target, now))
     }
 
     /// Ends a running session, with or without a grant. A gate event: what cannot be written down does

@@ -4,9 +4,10 @@
 use super::authority::Authority;
 use super::{ApprovalError, Approvals, RequestState};
 use crate::access::decision::{GrantedTerms, Level};
+use crate::access::kinds::one_of_each;
 use crate::access::request::{RequestDocument, matching_code};
 use crate::access::workflow::TrackState;
-use crate::access::{ConsoleAction, Principal};
+use crate::access::{ConsoleAction, Principal, Target};
 use crate::config::Directory;
 use crate::id::{Digest, Person, RequestId};
 use crate::store::Snapshot;
@@ -96,10 +97,9 @@ impl Approvals {
         }
         let directory = self.directory();
         let Some(entry) = directory.people.named(person) else { return false };
-        view.document.targets.iter().all(|asked| {
-            let target = directory.targets.find(asked.id.as_str());
-            target.is_some_and(|target| directory.policy.may(person, &entry.groups, ConsoleAction::Replay, target, now))
-        })
+        let targets: Option<Vec<_>> = view.document.targets.iter().map(|asked| directory.targets.find(asked.id.as_str())).collect();
+        let may = |target: &Target| directory.policy.may(person, &entry.groups, ConsoleAction::Replay, target, now);
+        targets.is_some_and(|targets| one_of_each(&directory.policy, targets.iter().map(|target| &**target)).into_iter().all(may))
     }
 
     pub(super) async fn view_at(&self, id: RequestId, now: Timestamp) -> Result<Option<RequestView>, ApprovalError> {

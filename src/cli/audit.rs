@@ -29,7 +29,7 @@ where
 }
 
 /// Hands every line of the bastion's log to `each`, until it says that it wants no more.
-async fn take<R, W>(bastion: &mut Bastion<R, W>, mut each: impl FnMut(&str) -> anyhow::Result<bool>) -> anyhow::Result<()>
+pub(super) async fn take<R, W>(bastion: &mut Bastion<R, W>, mut each: impl FnMut(&str) -> anyhow::Result<bool>) -> anyhow::Result<()>
 where
     R: AsyncBufRead + Unpin,
     W: AsyncWrite + Unpin,

@@ -45,7 +45,11 @@ fn report(dir: &Path, out: &mut impl Write) -> std::io::Result<u8> {
             } else {
                 format!("{} people", directory.people.iter().count())
             };
-            let targets = some(directory.targets.iter().count(), "target");
+            let mut targets = some(directory.targets.iter().count(), "target");
+            let families = directory.targets.families().count();
+            if families > 0 {
+                targets.push_str(&format!(" and {}", some(families, "pattern")));
+            }
             let policies = directory.policy.ids().count();
             let policies = if policies == 1 { "1 policy".to_owned() } else { format!("{policies} policies") };
             let cases = some(cases, "case");

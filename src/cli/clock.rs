@@ -16,10 +16,15 @@ pub async fn accept(dir: &Path) -> anyhow::Result<()> {
         bail!("{} is not there: has this bastion ever run?", path.display());
     }
     let store = Store::open(&path).await?;
-    let by = std::env::var("SUDO_USER").or_else(|_| std::env::var("USER")).unwrap_or_else(|_| "root".into());
+    let by = operator();
     let now = Timestamp::now();
     store.leave_clock_accept(&by, now).await.context("the state cannot be written")?;
     store.close().await;
     eprintln!("countersign: accepted: it is {now} here");
     Ok(())
+}
+
+/// Who sits at this machine, as far as it knows.
+pub fn operator() -> String {
+    std::env::var("SUDO_USER").or_else(|_| std::env::var("USER")).unwrap_or_else(|_| "root".into())
 }

@@ -9,6 +9,7 @@ pub mod bastion;
 pub mod check;
 mod clock;
 mod companion;
+mod complete;
 mod export;
 mod fetch;
 pub mod init;
@@ -17,6 +18,8 @@ mod replay;
 pub mod serve;
 mod shell;
 pub mod sign;
+mod supervised;
+mod targets;
 mod terminal;
 mod trust;
 mod verify;
@@ -29,7 +32,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::console::grammar::Verb;
+use crate::console::grammar::{TargetsArgs, Verb};
 use crate::console::reply::RefusalKind;
 use crate::console::text::{self, Voice};
 use crate::console::{gather, render};
@@ -87,6 +90,9 @@ enum Command {
     Serve {
         #[arg(short = 'c', value_name = "DIR")]
         dir: PathBuf,
+        /// How the log on standard error is written
+        #[arg(long, value_name = "text|json", default_value = "text", env = "COUNTERSIGN_LOG_FORMAT")]
+        log: LogFormat,
     },
     /// Print completions for a shell
     Completions {
@@ -97,6 +103,13 @@ enum Command {
     Man { dir: PathBuf },
     #[command(flatten)]
     Verb(Verb),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum LogFormat {
+    Text,
+    /// One object a line
+    Json,
 }
 
 #[derive(Debug, Subcommand)]
@@ -133,7 +146,9 @@ fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, u8> {
     let words: Result<Vec<String>, OsString> = args.into_iter().map(OsString::into_string).collect();
     let words = words.map_err(|word| misread(&format!("{} is not UTF-8", word.to_string_lossy()), false))?;
     let as_json = words.iter().any(|word| word == "--json");
-    let cli = Cli::try_parse_from(gather(words)).map_err(|error| {
+    // An operator's own shell has cut the words already; `-c DIR` may follow the reason.
+    let words = if words.get(1).is_some_and(|word| word == "targets") { words } else { gather(words) };
+    let cli = Cli::try_parse_from(words).map_err(|error| {
         if error.use_stderr() {
             return misread(error.to_string().trim_start_matches("error: "), as_json);
         }
@@ -174,14 +189,14 @@ fn failure(kind: &str, why: &str, status: u8) -> String {
 async fn run(cli: Cli) -> anyhow::Result<u8> {
     match cli.command {
         Command::Demo { tour } => {
-            log("countersign=warn");
+            log("countersign=warn", LogFormat::Text);
             crate::demo::run(tour).await
         }
         Command::Init { dir, host, auditor } => init::run(&dir, host.as_deref(), &auditor).map(|()| 0),
         Command::Check { dir } => check::run(&dir),
         Command::Clock { what: ClockWhat::Accept { dir } } => clock::accept(&dir).await.map(|()| 0),
-        Command::Serve { dir } => {
-            log("countersign=info");
+        Command::Serve { dir, log: format } => {
+            log("countersign=info", format);
             serve::run(dir).await
         }
         Command::Completions { shell } => Ok(shell::completions(shell)),
@@ -190,6 +205,7 @@ async fn run(cli: Cli) -> anyhow::Result<u8> {
             use clap::CommandFactory;
             Ok(say(&Cli::command().render_help().to_string()).err().unwrap_or(0))
         }
+        Command::Verb(Verb::Targets(TargetsArgs { what: Some(what) })) => targets::run(&what).await,
         Command::Verb(verb) => {
             companion::Companion { bastion: cli.bastion, json: cli.json, key: cli.key, yes: cli.yes, look: terminal::look() }
                 .run(verb)
@@ -198,14 +214,23 @@ async fn run(cli: Cli) -> anyhow::Result<u8> {
     }
 }
 
-/// What the node says goes to standard error; `COUNTERSIGN_LOG` chooses, as `RUST_LOG` does elsewhere.
-fn log(usual: &str) {
+/// What the node says goes to standard error; `COUNTERSIGN_LOG` chooses, as `RUST_LOG` does elsewhere. Of the
+/// libraries only warnings pass, whatever it says: at their finest they would write down what passes through
+/// them, keys and keystrokes.
+fn log(usual: &str, format: LogFormat) {
+    use tracing_subscriber::Layer as _;
+    use tracing_subscriber::layer::SubscriberExt as _;
+    use tracing_subscriber::util::SubscriberInitExt as _;
     let filter = tracing_subscriber::EnvFilter::try_from_env("COUNTERSIGN_LOG").unwrap_or_else(|_| usual.into());
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-        .with_writer(std::io::stderr)
-        .init();
+    let ours = tracing_subscriber::filter::filter_fn(|event| {
+        event.target().split("::").next() == Some("countersign") || *event.level() <= tracing::Level::WARN
+    });
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let lines = match format {
+        LogFormat::Text => lines.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).boxed(),
+    };
+    tracing_subscriber::registry().with(lines.with_filter(ours)).with(filter).init();
 }
 
 /// Writes to standard output; a reader that has gone (`| head`) is no error.
@@ -264,6 +289,7 @@ fn status_of(error: &anyhow::Error) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::console::grammar::TargetsWhat;
 
     fn parsed(line: &str) -> Result<Cli, u8> {
         parse(line.split(' ').map(OsString::from))
@@ -278,6 +304,24 @@ mod tests {
             panic!()
         };
         assert_eq!(note, "not before 06:00");
+    }
+
+    #[test]
+    fn targets_are_a_persons_listing_and_an_operators_files() {
+        assert!(matches!(parsed("countersign targets --json").unwrap().command, Command::Verb(Verb::Targets(TargetsArgs { what: None }))));
+        let line = "countersign targets pin web-1 --key k --reason made anew -c DIR";
+        let Command::Verb(Verb::Targets(TargetsArgs { what: Some(TargetsWhat::Pin(args)) })) = parsed(line).unwrap().command else {
+            panic!()
+        };
+        assert_eq!((args.reason.join(" ").as_str(), args.dir.as_path()), ("made anew", std::path::Path::new("DIR")));
+        for line in ["countersign targets import - --from known_hosts -c D --dry-run", "countersign targets import x --from csv -c D"] {
+            assert!(parsed(line).is_ok(), "{line}");
+        }
+        for line in
+            ["countersign targets pin web-1 --reason x -c D", "countersign targets import - -c D", "countersign targets pin --key k"]
+        {
+            assert_eq!(parsed(line).unwrap_err(), 64, "{line}");
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ use anyhow::{Context, bail};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
+use super::supervised;
 use crate::approvals::Approvals;
 use crate::audit::checkpoint::LogKey;
 use crate::authority::{Keys, SealKey};
@@ -27,19 +28,29 @@ pub async fn run(dir: PathBuf) -> anyhow::Result<u8> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
-    let running = start(&dir).await?;
+    supervised::keep_memory_private();
+    let running = start_on(&dir, supervised::handed_over()?).await?;
     for address in &running.addresses {
         eprintln!("countersign: listening on {address}");
     }
+    let listening: Vec<String> = running.addresses.iter().map(ToString::to_string).collect();
+    supervised::ready(&format!("listening on {}", listening.join(", ")));
+    let watchdog = tokio::spawn(supervised::watch(running.store().clone()));
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
-            _ = hangup.recv() => reload(&dir, &running).await,
+            _ = hangup.recv() => {
+                supervised::reloading();
+                reload(&dir, &running).await;
+                supervised::ready("serving");
+            }
         }
     }
     eprintln!("countersign: stopping");
+    supervised::stopping();
     running.stop().await;
+    watchdog.abort();
     Ok(0)
 }
 
@@ -64,6 +75,11 @@ async fn reload(dir: &Path, running: &Running) {
 
 /// Loads the directory, opens the state, seals what the last boot left behind, then listens.
 pub async fn start(dir: &Path) -> anyhow::Result<Running> {
+    start_on(dir, Vec::new()).await
+}
+
+/// The same on sockets that somebody else has bound, if there are any.
+async fn start_on(dir: &Path, handed_over: Vec<std::net::TcpListener>) -> anyhow::Result<Running> {
     let directory = match Directory::load(dir) {
         Ok(directory) => Arc::new(directory),
         Err(problems) => {
@@ -97,8 +113,9 @@ pub async fn start(dir: &Path) -> anyhow::Result<Running> {
     let directory = watch::Sender::new(directory);
     let approvals = Approvals::new(store.clone(), config.bastion.clone(), clock.clone(), directory.subscribe());
     approvals.forget_waiters(now).await?;
-    let running =
-        ssh::start(Parts { directory, keys, store, approvals, recordings, log, clock, disposal }).await.context("cannot listen")?;
+    let running = ssh::start(Parts { directory, keys, store, approvals, recordings, log, clock, disposal, handed_over })
+        .await
+        .context("cannot listen")?;
     let lines: String = running.addresses.iter().map(|address| format!("{address}\n")).collect();
     let listening = config.state.join("listening");
     std::fs::write(&listening, lines).with_context(|| format!("{} cannot be written", listening.display()))?;

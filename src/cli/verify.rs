@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufRead, AsyncWrite};
 
 use super::bastion::{Bastion, WireError};
+use super::complete::{self, Logged, NotCompared};
 use super::fetch::{Fetched, Own, fetch};
 use super::say;
 use super::trust::{self, Known};
@@ -22,7 +23,7 @@ use crate::console::grammar::{Purpose, SessionsArgs, Verb, VerifyArgs};
 use crate::console::render::{VERSION, visible};
 use crate::console::reply::{LogRow, Reply, SessionLine};
 use crate::console::with_causes;
-use crate::id::Digest;
+use crate::id::{Digest, SessionId};
 use crate::recording::Part;
 use crate::recording::verify::{Files, Verified, verify};
 use crate::transcript::envelope::Identity;
@@ -68,6 +69,8 @@ where
     W: AsyncWrite + Unpin,
 {
     let auditor = auditor(own, as_json);
+    // Before the list: what is sealed meanwhile is listed and not missed.
+    let logged = complete::logged(bastion, known).await?;
     let (mut found, mut before) = (Vec::new(), None);
     loop {
         let Reply::Sessions(sessions) = bastion.ask(&Verb::Sessions(SessionsArgs { before, ..SessionsArgs::default() })).await? else {
@@ -81,7 +84,34 @@ where
         before = Some(last);
         page(bastion, sessions, known, auditor.as_ref(), &mut found).await?;
     }
+    found.extend(not_listed(logged, &found, as_json));
     told(&found, as_json)
+}
+
+/// Recordings that the log knows of and the list does not.
+fn not_listed(logged: Result<Logged, NotCompared>, found: &[(String, Found)], as_json: bool) -> Vec<(String, Found)> {
+    match logged {
+        Ok(logged) => {
+            let listed = found.iter().filter_map(|(session, _)| session.parse().ok()).collect();
+            if logged.unsealed() > 0 && !as_json {
+                eprintln!("countersign: {} more were opened and have no seal yet: countersign sessions", logged.unsealed());
+            }
+            let hidden = |(session, row): (SessionId, u64)| {
+                let why = format!(
+                    "row {row} of the log says that it was sealed, and it is not shown: hidden, or on a target that you may not replay"
+                );
+                (session.to_string(), Found::Bad(why))
+            };
+            logged.hidden(&listed).into_iter().map(hidden).collect()
+        }
+        Err(NotCompared::NotYours) => {
+            if !as_json {
+                eprintln!("countersign: the log is for those who may audit: whether this list is complete was not checked");
+            }
+            Vec::new()
+        }
+        Err(NotCompared::Flawed(flaw)) => vec![("log".to_owned(), Found::Bad(with_causes(&flaw)))],
+    }
 }
 
 async fn page<R, W>(
@@ -177,6 +207,11 @@ fn gone(manifest: &[u8], evidence: &crate::console::reply::Evidence, known: &Kno
         return Found::Bad("the certificate of its end is about another recording".into());
     }
     if let Err(why) = logged(&expired.row, "session.dispose", known, &evidence.session.to_string(), digest) {
+        return Found::Bad(why);
+    }
+    // What goes has to be what was sealed: else a manifest with a shorter term could stand in for it.
+    let Some(sealed) = &evidence.sealed else { return Found::Bad("no row of the log says that it was sealed".into()) };
+    if let Err(why) = logged(sealed, "session.seal", known, &evidence.session.to_string(), digest) {
         return Found::Bad(why);
     }
     // The day is recomputed from the terms in the manifest, not taken from the certificate.

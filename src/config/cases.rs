@@ -58,7 +58,7 @@ pub fn run(directory: &Directory) -> Vec<Problem> {
 
 fn read(path: &Path) -> Result<Source, Problem> {
     let text = String::from_utf8(files::read(path)?).map_err(|_| Problem::whole(path, "it is not UTF-8", "save the file as UTF-8"))?;
-    Ok(Source { path: path.to_owned(), text })
+    Ok(Source::new(path.to_owned(), text))
 }
 
 fn run_file(directory: &Directory, file: File<'_>, mut fields: Fields<'_>) -> usize {
@@ -116,7 +116,7 @@ impl<'a> Case<'a> {
         let asks = fields.required("action", asks, "\"shell\"").and_then(|action| asks_about(file, &action));
         let target = fields.string("target");
         let target = fields.required("target", target, "\"web-1\"").and_then(|name| {
-            let target = directory.targets.find(name.get_ref()).cloned();
+            let target = directory.targets.find(name.get_ref());
             if target.is_none() {
                 file.error(name.span().start, format!("there is no target {:?}", name.get_ref()), "use one of targets.toml");
             }

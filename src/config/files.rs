@@ -10,6 +10,8 @@ use crate::id::Digest;
 
 /// What `policies/` has to hold.
 pub const POLICIES: [&str; 5] = ["people.toml", "targets.toml", "access.cedar", "approvals.toml", "retention.toml"];
+/// Below `policies/`: more files of targets, each like `targets.toml`.
+pub const MORE_TARGETS: &str = "targets.d/";
 /// The largest file that is read.
 const MAX_FILE: u64 = 16 * 1024 * 1024;
 const MAX_DEPTH: usize = 4;
@@ -19,14 +21,17 @@ pub(super) struct Files {
     pub settings: Option<Source>,
     /// By name below `policies/`; those of [`POLICIES`] that could not be read are empty.
     pub policies: BTreeMap<&'static str, Source>,
+    /// Those of [`MORE_TARGETS`], by name.
+    pub more_targets: Vec<Source>,
     pub digest: Digest,
     /// What was digested, by name below `policies/`.
     pub texts: BTreeMap<String, String>,
 }
 
 impl Files {
-    /// Reads everything; what cannot be read is reported and taken for empty.
-    pub fn read(root: &Path, found: &Findings) -> Self {
+    /// Reads everything; what cannot be read is reported and taken for empty. `instead` is a file of
+    /// `policies/` as it would be: its name and what it would hold.
+    pub fn read(root: &Path, instead: Option<(&str, &str)>, found: &Findings) -> Self {
         let settings_path = root.join("countersign.toml");
         let settings = match read(&settings_path) {
             Ok(bytes) => Some(text(&settings_path, bytes, found)),
@@ -38,6 +43,7 @@ impl Files {
         let below = root.join("policies");
         let mut all = BTreeMap::new();
         gather(&below, "", MAX_DEPTH, &mut all, found);
+        all.extend(instead.map(|(name, text)| (name.to_owned(), text.as_bytes().to_vec())));
         for path in [&settings_path, &below] {
             modes::check_writable(path).into_iter().for_each(|problem| found.error(problem));
         }
@@ -48,19 +54,29 @@ impl Files {
             let path = below.join(name);
             let source = match all.remove(name) {
                 Some(bytes) => text(&path, bytes, found),
-                None if path.exists() => Source { path, text: String::new() },
+                None if path.exists() => Source::new(path, String::new()),
                 None => {
                     found.error(Problem::whole(&path, "this file is missing", "make it, even if empty; countersign init shows one"));
-                    Source { path, text: String::new() }
+                    Source::new(path, String::new())
                 }
             };
             policies.insert(name, source);
         }
-        for name in all.keys().filter(|name| !name.contains('/') && *name != "README.md") {
-            let fix = format!("read are {} and cases/", POLICIES.join(", "));
-            found.warning(Problem::whole(&below.join(name), "this file is not read", fix));
+        let mut more_targets = Vec::new();
+        for (name, bytes) in all {
+            let path = below.join(&name);
+            match name.strip_prefix(MORE_TARGETS) {
+                Some(file) if file.ends_with(".toml") && !file.contains('/') => more_targets.push(text(&path, bytes, found)),
+                Some("README.md") => {}
+                Some(_) => found.warning(Problem::whole(&path, "this file is not read", "read are targets.d/*.toml")),
+                None if name.contains('/') || name == "README.md" => {}
+                None => {
+                    let fix = format!("read are {}, targets.d/ and cases/", POLICIES.join(", "));
+                    found.warning(Problem::whole(&path, "this file is not read", fix));
+                }
+            }
         }
-        Self { settings, policies, digest, texts }
+        Self { settings, policies, more_targets, digest, texts }
     }
 }
 
@@ -80,11 +96,11 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, Problem> {
 
 fn text(path: &Path, bytes: Vec<u8>, found: &Findings) -> Source {
     match String::from_utf8(bytes) {
-        Ok(text) => Source { path: path.to_owned(), text },
+        Ok(text) => Source::new(path.to_owned(), text),
         Err(error) => {
             let good = error.utf8_error().valid_up_to();
             let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
-            let source = Source { path: path.to_owned(), text };
+            let source = Source::new(path.to_owned(), text);
             found.error(source.problem(good, "this byte is not UTF-8", "save the file as UTF-8"));
             source
         }

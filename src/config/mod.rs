@@ -6,6 +6,7 @@
 
 mod approvals;
 pub mod cases;
+mod families;
 mod fields;
 mod files;
 pub mod key;
@@ -25,16 +26,19 @@ use std::time::Duration;
 use self::fields::File;
 use self::files::Files;
 use self::problem::Findings;
+use crate::access::kinds::{Kind, kinds};
 use crate::access::people::People;
 use crate::access::policy::{PolicyProblem, PolicySet, Vocabulary};
-use crate::access::target::Targets;
+use crate::access::target::{Targets, parse_host};
 use crate::access::workflow::Workflows;
 use crate::id::{Digest, Person};
 use crate::recording::{Durability, Protection};
 use crate::retention::schedule::Schedules;
 use crate::transcript::envelope::Recipient;
 
+pub use self::files::MORE_TARGETS;
 pub use self::problem::Problem;
+pub use self::targets::{host_keys_span, parse_address};
 
 /// Everything that `countersign.toml` and `policies/` say, checked against each other.
 #[derive(Debug)]
@@ -43,6 +47,8 @@ pub struct Directory {
     pub config: Config,
     pub people: People,
     pub targets: Targets,
+    /// The targets in heaps that policy cannot tell apart.
+    pub kinds: Vec<Kind>,
     pub policy: PolicySet,
     pub workflows: Workflows,
     pub schedules: Schedules,
@@ -67,6 +73,8 @@ pub struct Config {
     /// Address that targets see, where it is not the socket's own.
     pub egress: Option<IpAddr>,
     pub console: ConsoleSettings,
+    /// Where monitors read, on loopback.
+    pub metrics: Option<SocketAddr>,
     pub limits: Limits,
 }
 
@@ -120,7 +128,7 @@ pub struct Inspection {
 
 /// Whether this is a host's name or address, as `host` and `address` take it.
 pub fn is_host(text: &str) -> bool {
-    targets::parse_host(text).is_some()
+    parse_host(text).is_some()
 }
 
 impl Directory {
@@ -132,20 +140,25 @@ impl Directory {
 
     /// Reads the directory for somebody who also wants the warnings of one that does not load.
     pub fn inspect(root: &Path) -> Inspection {
+        Self::inspect_with(root, None)
+    }
+
+    /// Reads the directory as it would be with another text in one file of `policies/`.
+    pub fn inspect_with(root: &Path, instead: Option<(&str, &str)>) -> Inspection {
         let found = Findings::default();
-        let read = read(root, &found);
+        let read = read(root, instead, &found);
         let (errors, warnings) = found.into_sorted();
         let directory = read.filter(|_| errors.is_empty()).map(|read| Self { warnings: warnings.clone(), ..read });
         Inspection { errors, warnings, directory }
     }
 }
 
-fn read(root: &Path, found: &Findings) -> Option<Directory> {
+fn read(root: &Path, instead: Option<(&str, &str)>, found: &Findings) -> Option<Directory> {
     if !root.is_dir() {
         found.error(Problem::whole(root, "there is no such directory", format!("countersign init {} makes one", root.display())));
         return None;
     }
-    let files = Files::read(root, found);
+    let files = Files::read(root, instead, found);
     modes::check_keys(&root.join("keys")).into_iter().for_each(|problem| found.error(problem));
     let [people, targets, access, approvals, retention] =
         files::POLICIES.map(|name| files.policies.get(name).map(|source| File { source, found }));
@@ -153,10 +166,11 @@ fn read(root: &Path, found: &Findings) -> Option<Directory> {
 
     let config = files.settings.as_ref().and_then(|source| settings::read(File { source, found }, root));
     let people = people::read(people_file);
-    let targets = targets::read(targets_file, &people);
+    let more = files.more_targets.iter().map(|source| File { source, found });
+    let targets_files: Vec<File<'_>> = std::iter::once(targets_file).chain(more).collect();
+    let targets = targets::read(&targets_files, &root.join("policies"), &people);
     let workflows = approvals::read(approvals_file, &people);
-    let labels = targets.iter().flat_map(|target| target.labels.iter().map(String::as_str)).collect();
-    let schedules = retention::read(retention?, &labels);
+    let schedules = retention::read(retention?, &targets.labels());
     let vocabulary = Vocabulary {
         workflows: workflows.iter().map(|placed| placed.workflow.name.clone()).collect(),
         schedules: schedules.by_name.keys().cloned().collect(),
@@ -169,12 +183,13 @@ fn read(root: &Path, found: &Findings) -> Option<Directory> {
         }
     };
     policy.warnings().iter().for_each(|PolicyProblem { offset, what, fix }| access_file.warning(*offset, what, fix));
+    let kinds = kinds(&policy, &targets);
     references::mentioned(access_file, &policy, &people, &targets);
-    references::nobody_left(approvals_file, &workflows, &policy, &people, &targets);
-    references::may_approve(approvals_file, &workflows, &policy, &people, &targets);
+    references::nobody_left(approvals_file, &workflows, &policy, &people, &kinds);
+    references::may_approve(approvals_file, &workflows, &policy, &people, &kinds);
     let workflows = workflows.into_iter().map(|placed| (placed.workflow.name.clone(), placed.workflow)).collect();
     let (root, digest, texts) = (root.to_owned(), files.digest, files.texts);
-    Some(Directory { root, config: config?, people, targets, policy, workflows, schedules, digest, texts, warnings: Vec::new() })
+    Some(Directory { root, config: config?, people, targets, kinds, policy, workflows, schedules, digest, texts, warnings: Vec::new() })
 }
 
 #[cfg(test)]

@@ -37,25 +37,37 @@ impl fmt::Display for Problem {
 pub(super) struct Source {
     pub path: PathBuf,
     pub text: String,
+    /// Where each line begins.
+    lines: Vec<usize>,
 }
 
 impl Source {
+    pub fn new(path: PathBuf, text: String) -> Self {
+        let lines = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
+        Self { path, text, lines }
+    }
+
+    /// The line of a byte offset, from 1.
+    pub fn line(&self, offset: usize) -> usize {
+        self.lines.partition_point(|start| *start <= offset)
+    }
+
     /// A problem at a byte offset of the text.
     pub fn problem(&self, offset: usize, what: impl fmt::Display, fix: impl fmt::Display) -> Problem {
-        let (line, column) = place(&self.text, offset);
+        let (line, column) = self.place(offset);
         Problem { line, column, ..Problem::whole(&self.path, what, fix) }
     }
-}
 
-/// Line and column, both from 1, the column in characters.
-fn place(text: &str, offset: usize) -> (usize, usize) {
-    let mut at = offset.min(text.len());
-    while !text.is_char_boundary(at) {
-        at -= 1;
+    /// Line and column, both from 1, the column in characters.
+    fn place(&self, offset: usize) -> (usize, usize) {
+        let mut at = offset.min(self.text.len());
+        while !self.text.is_char_boundary(at) {
+            at -= 1;
+        }
+        let line = self.line(at);
+        let start = self.lines.get(line - 1).copied().unwrap_or_default();
+        (line, self.text.get(start..at).unwrap_or_default().chars().count() + 1)
     }
-    let before = text.get(..at).unwrap_or_default();
-    let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-    (before.matches('\n').count() + 1, before.get(line_start..).unwrap_or_default().chars().count() + 1)
 }
 
 /// Collects while files are read; reading goes on after a mistake.
@@ -99,7 +111,7 @@ mod tests {
 
     #[test]
     fn columns_count_characters_and_lines_count_from_one() {
-        let source = Source { path: "x.toml".into(), text: "a\nküche = 1\n".into() };
+        let source = Source::new("x.toml".into(), "a\nküche = 1\n".into());
         assert_eq!(source.problem("a\nküche ".len(), "bad", "do").to_string(), "x.toml:2:7: bad; do");
         assert_eq!(source.problem(999, "bad", "do").to_string(), "x.toml:3:1: bad; do");
         assert_eq!(source.problem(4, "inside a character", "do").to_string(), "x.toml:2:2: inside a character; do");

@@ -1,11 +1,12 @@
 //! What the files say of each other: names that policies mention, and approvals nobody could give.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::approvals::{Placed, members};
 use super::fields::File;
 use crate::access::action::{Action, ConsoleAction};
+use crate::access::kinds::Kind;
 use crate::access::people::{People, PersonEntry};
 use crate::access::policy::{Mentioned, PolicySet, Question};
 use crate::access::target::{Target, Targets};
@@ -19,8 +20,9 @@ const NIGHT: Timestamp = Timestamp::from_micros(1_767_495_600_000_000);
 /// Warns of names in the policies that match nobody and nothing: a hold on a misspelt label holds nobody.
 pub(super) fn mentioned(file: File<'_>, policy: &PolicySet, people: &People, targets: &Targets) {
     let groups: BTreeSet<&str> = people.iter().flat_map(|person| &person.groups).map(|group| group.as_str()).collect();
-    let labels: BTreeSet<&str> = targets.iter().flat_map(|target| &target.labels).map(String::as_str).collect();
-    let (anybody, anything) = (people.iter().next().is_some(), targets.iter().next().is_some());
+    let labels = targets.labels();
+    let anything = targets.iter().next().is_some() || targets.families().next().is_some();
+    let anybody = people.iter().next().is_some();
     for mention in policy.mentions() {
         let id = mention.id.as_str();
         let (known, what, fix) = match mention.of {
@@ -43,13 +45,14 @@ fn is_person(people: &People, id: &str) -> bool {
     id.parse().is_ok_and(|name| people.named(&name).is_some())
 }
 
+/// A target's id, or a pattern as it is written.
 fn is_target_id(targets: &Targets, id: &str) -> bool {
-    targets.find(id).is_some_and(|target| target.id.as_str() == id)
+    targets.find(id).is_some_and(|target| target.id.as_str() == id) || targets.families().any(|family| family.pattern.as_str() == id)
 }
 
 /// Reports workflows whose approvers are too few as soon as one of them asks: nobody decides on their
 /// own request. `file` is approvals.toml.
-pub(super) fn nobody_left(file: File<'_>, workflows: &[Placed], policy: &PolicySet, people: &People, targets: &Targets) {
+pub(super) fn nobody_left(file: File<'_>, workflows: &[Placed], policy: &PolicySet, people: &People, kinds: &[Kind]) {
     for Placed { workflow, quorum_at } in workflows {
         for stage in &workflow.stages {
             let members = members(stage, people);
@@ -58,7 +61,7 @@ pub(super) fn nobody_left(file: File<'_>, workflows: &[Placed], policy: &PolicyS
                 continue;
             }
             let asking = members.iter().filter_map(|member| people.named(member));
-            let held = asking.filter_map(|member| Some((member, held_by(workflow.name.as_str(), member, policy, targets)?)));
+            let held = asking.filter_map(|member| Some((member, held_by(workflow.name.as_str(), member, policy, kinds)?)));
             if let Some((member, place)) = { held }.next() {
                 let rest: Vec<&str> = members.iter().filter(|other| **other != member.name).map(Person::as_str).collect();
                 let rest = if rest.is_empty() { "nobody".to_owned() } else { rest.join(", ") };
@@ -73,13 +76,12 @@ pub(super) fn nobody_left(file: File<'_>, workflows: &[Placed], policy: &PolicyS
 }
 
 /// Warns of workflows whose approvers policy lets approve nothing. `file` is approvals.toml.
-pub(super) fn may_approve(file: File<'_>, workflows: &[Placed], policy: &PolicySet, people: &People, targets: &Targets) {
-    let kinds = kinds(policy, targets);
+pub(super) fn may_approve(file: File<'_>, workflows: &[Placed], policy: &PolicySet, people: &People, kinds: &[Kind]) {
     for Placed { workflow, quorum_at } in workflows {
         let members = workflow.stages.iter().flat_map(|stage| members(stage, people));
         let members: Vec<&PersonEntry> = members.filter_map(|member| people.named(&member)).collect();
         let may = |person: &PersonEntry, target: &Target| policy.may(&person.name, &person.groups, ConsoleAction::Approve, target, NOON);
-        if !members.is_empty() && !kinds.is_empty() && !members.iter().any(|person| kinds.iter().any(|target| may(person, target))) {
+        if !members.is_empty() && !kinds.is_empty() && !members.iter().any(|person| kinds.iter().any(|kind| may(person, &kind.like))) {
             let what = format!("no approver of {} is permitted to approve anything", workflow.name);
             file.warning(*quorum_at, what, "add a permit for action == Action::\"approve\" to access.cedar");
         }
@@ -87,8 +89,8 @@ pub(super) fn may_approve(file: File<'_>, workflows: &[Placed], policy: &PolicyS
 }
 
 /// Finds something that this person may ask for and that this workflow holds: `deploy@web-1`.
-fn held_by(workflow: &str, person: &PersonEntry, policy: &PolicySet, targets: &Targets) -> Option<String> {
-    for target in kinds(policy, targets) {
+fn held_by(workflow: &str, person: &PersonEntry, policy: &PolicySet, kinds: &[Kind]) -> Option<String> {
+    for target in kinds.iter().map(|kind| &kind.like) {
         for login in &target.logins {
             for action in Action::ALL {
                 for now in [NOON, NIGHT] {
@@ -106,21 +108,12 @@ fn held_by(workflow: &str, person: &PersonEntry, policy: &PolicySet, targets: &T
                         inner_auth: true,
                     });
                     if ruling.workflows().iter().any(|name| name.as_str() == workflow) {
-                        return Some(format!("{login}@{}", target.id));
+                        let pattern = target.entry.family.as_ref().map(ToString::to_string);
+                        return Some(format!("{login}@{}", pattern.unwrap_or_else(|| target.id.to_string())));
                     }
                 }
             }
         }
     }
     None
-}
-
-/// One target of each kind: those with the same labels and logins are ruled alike unless a policy names one.
-fn kinds<'a>(policy: &PolicySet, targets: &'a Targets) -> Vec<&'a Target> {
-    let named = |target: &Target| policy.mentions().iter().any(|m| m.of == Mentioned::Target && m.id == target.id.as_str());
-    let mut kinds: BTreeMap<_, &Target> = BTreeMap::new();
-    for target in targets.iter() {
-        kinds.entry((&target.labels, &target.logins, named(target).then_some(&target.id))).or_insert(target);
-    }
-    kinds.into_values().collect()
 }

@@ -8,8 +8,8 @@ use std::time::Duration;
 use toml::Spanned;
 
 use super::fields::{Fields, File};
-use super::targets::parse_host;
 use super::{Config, ConsoleSettings, Limits, RecordingSettings};
+use crate::access::target::parse_host;
 use crate::id::Person;
 use crate::recording::{Durability, Protection};
 use crate::transcript::envelope::Recipient;
@@ -55,9 +55,10 @@ pub(super) fn read(file: File<'_>, root: &Path) -> Option<Config> {
         let egress = fields.word("egress").map(Spanned::into_inner);
         let recordings = recordings(file, &mut fields, root);
         let console = fields.table("console").map_or_else(ConsoleSettings::default, console);
+        let metrics = fields.table("metrics").and_then(|table| metrics(file, table));
         let limits = fields.table("limits").map_or_else(Limits::default, limits);
         fields.finish();
-        Some(Config { bastion: bastion?, host: host?, listen, state, recordings: recordings?, egress, console, limits })
+        Some(Config { bastion: bastion?, host: host?, listen, state, recordings: recordings?, egress, metrics, console, limits })
     })
 }
 
@@ -178,6 +179,20 @@ fn console(mut fields: Fields<'_>) -> ConsoleSettings {
     let tell_watched = fields.boolean("tell_watched").unwrap_or(ConsoleSettings::default().tell_watched);
     fields.finish();
     ConsoleSettings { tell_watched }
+}
+
+/// `[metrics]`: anybody who reaches it reads it, so only this machine does.
+fn metrics(file: File<'_>, mut fields: Fields<'_>) -> Option<SocketAddr> {
+    let listen = fields.word::<SocketAddr>("listen");
+    let listen = fields.required("listen", listen, "\"127.0.0.1:9464\"");
+    fields.finish();
+    let listen = listen?;
+    if !listen.get_ref().ip().is_loopback() {
+        let what = format!("metrics on {} could be read from elsewhere", listen.get_ref().ip());
+        file.error(listen.span().start, what, "write listen = \"127.0.0.1:9464\", and let the monitor's agent on this machine read it");
+        return None;
+    }
+    Some(listen.into_inner())
 }
 
 fn limits(mut fields: Fields<'_>) -> Limits {

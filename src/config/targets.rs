@@ -1,83 +1,108 @@
-//! `policies/targets.toml`: the hosts behind the bastion, and by what they are recognised.
+//! `policies/targets.toml` and `policies/targets.d/*.toml`: the hosts behind the bastion, and by what they are recognised.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::Ipv6Addr;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
 
 use russh::keys::ssh_key::PublicKey;
 use toml::Spanned;
+use toml::de::DeTable;
 
+use super::families;
 use super::fields::{Fields, File};
 use super::people::keys;
+use crate::access::family::Family;
 use crate::access::people::People;
-use crate::access::target::{PrincipalStyle, Target, Targets};
+use crate::access::target::{Entry, PrincipalStyle, Target, Targets, parse_host};
 use crate::id::{Login, TargetId};
 
 const MAX_LABEL: usize = 128;
 
-pub(super) fn read(file: File<'_>, people: &People) -> Targets {
-    file.parse(|file, mut fields| {
-        let mut names: BTreeMap<TargetId, TargetId> = BTreeMap::new();
-        let mut targets = Vec::new();
-        for (name, table) in fields.tables("targets") {
-            let at = name.span().start;
-            let target = target(file, &name, table);
-            let Some(mut target) = target else { continue };
-            let aliases = std::mem::take(&mut target.1);
-            let mut target = target.0;
-            for alias in std::iter::once(Spanned::new(at..at, target.id.clone())).chain(aliases) {
-                if is_free(file, &alias, &target.id, people, &mut names) && *alias.get_ref() != target.id {
-                    target.aliases.insert(alias.into_inner());
+/// Most patterns; each new one is compared with all others.
+const MAX_FAMILIES: usize = 1000;
+
+/// Reads `targets.toml` and what lies beside it in `targets.d/`; a name is one target's in all of them.
+pub(super) fn read(files: &[File<'_>], below: &Path, people: &People) -> Targets {
+    let mut names = Names { people, taken: BTreeMap::new() };
+    let (mut targets, mut families) = (Vec::new(), Vec::<Family>::new());
+    for file in files {
+        let relative: Arc<str> = file.source.path.strip_prefix(below).unwrap_or(&file.source.path).to_string_lossy().into();
+        file.parse(|file, mut fields| {
+            for (name, table) in fields.tables("targets") {
+                let entry = Entry { file: relative.clone(), line: 0, family: None };
+                if name.get_ref().contains('*') {
+                    families.extend(
+                        families::read(file, &name, table, entry, people).filter(|new| families::fits(file, &name, new, &families)),
+                    );
+                } else if let Some((target, aliases)) = target(file, &name, table, entry) {
+                    targets.extend(names.take(file, name.span().start, target, aliases));
                 }
             }
-            if names.get(&target.id) == Some(&target.id) {
-                targets.push(target);
-            }
-        }
-        fields.finish();
-        Targets::new(targets).unwrap_or_else(|shared| {
-            file.error(0, shared, "a name is one target's");
-            Targets::default()
-        })
+            fields.finish();
+        });
+    }
+    if families.len() > MAX_FAMILIES
+        && let Some(file) = files.first()
+    {
+        file.error(0, format!("there are {} patterns, at most {MAX_FAMILIES} fit", families.len()), "use wider ones");
+    }
+    Targets::new(targets, families).unwrap_or_else(|shared| {
+        files.iter().take(1).for_each(|file| file.error(0, &shared, "a name is one target's"));
+        Targets::default()
     })
 }
 
-/// Takes a name for a target, unless it means something else already.
-fn is_free(file: File<'_>, name: &Spanned<TargetId>, of: &TargetId, people: &People, names: &mut BTreeMap<TargetId, TargetId>) -> bool {
-    let at = name.span().start;
-    let name = name.get_ref();
-    if people.iter().any(|person| person.name.as_str() == name.as_str()) {
-        let fix = "rename one: a bare user name is either the console or a target";
-        file.error(at, format!("{name} is a target's name and a person's"), fix);
-        return false;
+/// The names that are taken, by whom and where.
+struct Names<'a> {
+    people: &'a People,
+    taken: BTreeMap<TargetId, (TargetId, Entry)>,
+}
+
+impl Names<'_> {
+    /// Takes a target's names for it; one whose own name means something else already is left out.
+    fn take(&mut self, file: File<'_>, at: usize, mut target: Target, aliases: Vec<Spanned<TargetId>>) -> Option<Target> {
+        let good = self.is_free(file, at, &target.id, &target);
+        for alias in aliases {
+            if self.is_free(file, alias.span().start, alias.get_ref(), &target) {
+                target.aliases.insert(alias.into_inner());
+            }
+        }
+        good.then_some(target)
     }
-    if name.as_str().starts_with("req-") {
-        file.error(at, format!("{:?} is reserved: ssh req-ID@bastion opens a request", name.as_str()), "choose another name");
-        return false;
-    }
-    match names.get(name) {
-        Some(first) => {
+
+    fn is_free(&mut self, file: File<'_>, at: usize, name: &TargetId, of: &Target) -> bool {
+        if is_person(self.people, name) {
+            let fix = "rename one: a bare user name is either the console or a target";
+            file.error(at, format!("{name} is a target's name and a person's"), fix);
+            return false;
+        }
+        if name.as_str().starts_with("req-") {
+            file.error(at, format!("{:?} is reserved: ssh req-ID@bastion opens a request", name.as_str()), "choose another name");
+            return false;
+        }
+        if let Some((first, entry)) = self.taken.get(name) {
+            let place = if entry.file == of.entry.file { String::new() } else { format!(" ({entry})") };
             let fix = "a name is one target's: remove it from one of them";
-            file.error(at, format!("{name} is already a name of {first}"), fix);
-            false
+            file.error(at, format!("{name} is already a name of {first}{place}"), fix);
+            return false;
         }
-        None => {
-            names.insert(name.clone(), of.clone());
-            true
-        }
+        self.taken.insert(name.clone(), (of.id.clone(), of.entry.clone()));
+        true
     }
 }
 
-fn target(file: File<'_>, name: &Spanned<&str>, mut fields: Fields<'_>) -> Option<(Target, Vec<Spanned<TargetId>>)> {
+fn is_person(people: &People, name: &TargetId) -> bool {
+    name.as_str().parse().is_ok_and(|name| people.named(&name).is_some())
+}
+
+fn target(file: File<'_>, name: &Spanned<&str>, mut fields: Fields<'_>, mut entry: Entry) -> Option<(Target, Vec<Spanned<TargetId>>)> {
     let at = name.span().start;
     let id = match name.get_ref().parse::<TargetId>() {
         Ok(id) => Some(id),
         Err(why) => {
-            let fix = if name.get_ref().contains('*') {
-                "list the targets one by one: patterns are not supported yet"
-            } else {
-                "write [targets.web-1]"
-            };
-            file.error(at, why, fix);
+            file.error(at, why, "write [targets.web-1]");
             None
         }
     };
@@ -91,10 +116,7 @@ fn target(file: File<'_>, name: &Spanned<&str>, mut fields: Fields<'_>) -> Optio
     });
     let aliases = fields.words("aliases");
     let labels = labels(file, &mut fields);
-    let logins: Vec<Login> = fields.words("logins").into_iter().map(Spanned::into_inner).collect();
-    if fields.lacks("logins") {
-        file.error(fields.place("logins"), format!("{} has no logins", name.get_ref()), "add logins = [\"deploy\"], the default first");
-    }
+    let logins = logins(file, name, &mut fields);
     let bare = |keys: Vec<(usize, PublicKey)>| keys.into_iter().map(|(_, key)| key).collect::<Vec<_>>();
     let host_keys = bare(keys(file, &mut fields, "host_keys"));
     let host_cas = bare(keys(file, &mut fields, "host_ca"));
@@ -102,18 +124,30 @@ fn target(file: File<'_>, name: &Spanned<&str>, mut fields: Fields<'_>) -> Optio
         let fix = "add host_keys = [\"ssh-ed25519 …\"] (ssh-keyscan HOST, compared on the host's own console) or host_ca";
         file.error(at, format!("{} has neither host_keys nor host_ca: nothing proves that it is the host", name.get_ref()), fix);
     }
+    let principal = principal(file, name, &mut fields);
+    entry.line = file.source.line(fields.place(if host_keys.is_empty() { "host_ca" } else { "host_keys" }));
+    fields.finish();
+    let (host, port) = address?;
+    Some((Target { id: id?, host, port, aliases: BTreeSet::new(), labels, logins, host_keys, host_cas, principal, entry }, aliases))
+}
+
+pub(super) fn logins(file: File<'_>, name: &Spanned<&str>, fields: &mut Fields<'_>) -> Vec<Login> {
+    if fields.lacks("logins") {
+        file.error(fields.place("logins"), format!("{} has no logins", name.get_ref()), "add logins = [\"deploy\"], the default first");
+    }
+    fields.words("logins").into_iter().map(Spanned::into_inner).collect()
+}
+
+pub(super) fn principal(file: File<'_>, name: &Spanned<&str>, fields: &mut Fields<'_>) -> PrincipalStyle {
     let principal = fields.choice("principal", &[("login@target", PrincipalStyle::LoginAtTarget), ("login", PrincipalStyle::Login)]);
     if principal == Some(PrincipalStyle::Login) {
         let what = format!("certificates for {} fit every host that accepts plain logins", name.get_ref());
         file.warning(fields.place("principal"), what, "give the host an AuthorizedPrincipalsFile and remove this line");
     }
-    fields.finish();
-    let (host, port) = address?;
-    let principal = principal.unwrap_or(PrincipalStyle::LoginAtTarget);
-    Some((Target { id: id?, host, port, aliases: BTreeSet::new(), labels, logins, host_keys, host_cas, principal }, aliases))
+    principal.unwrap_or(PrincipalStyle::LoginAtTarget)
 }
 
-fn labels(file: File<'_>, fields: &mut Fields<'_>) -> BTreeSet<String> {
+pub(super) fn labels(file: File<'_>, fields: &mut Fields<'_>) -> BTreeSet<String> {
     let mut labels = BTreeSet::new();
     for text in fields.strings("labels") {
         let label = *text.get_ref();
@@ -131,11 +165,15 @@ fn labels(file: File<'_>, fields: &mut Fields<'_>) -> BTreeSet<String> {
     labels
 }
 
+/// Where a target's `host_keys` stand in the text of its file, so that they can be changed and nothing else.
+pub fn host_keys_span(text: &str, id: &TargetId) -> Option<Range<usize>> {
+    let (table, _) = DeTable::parse_recoverable(text);
+    let targets = table.get_ref().get("targets")?.get_ref().as_table()?;
+    Some(targets.get(id.as_str())?.get_ref().as_table()?.get("host_keys")?.span())
+}
+
 /// Splits `host:port`; the port is 22 where there is none.
-///
-/// A name that the resolver would read as a number (`127.1`, `0x7f000001`, `2130706433`) is refused, so
-/// that a loopback or link-local address is only ever allowed where it is written as such.
-pub(super) fn parse_address(text: &str) -> Result<(String, u16), String> {
+pub fn parse_address(text: &str) -> Result<(String, u16), String> {
     let bad = || format!("{text:?} is not an address");
     if let Ok(v6) = text.parse::<Ipv6Addr>() {
         return Ok((v6.to_string(), 22));
@@ -154,27 +192,20 @@ pub(super) fn parse_address(text: &str) -> Result<(String, u16), String> {
     Ok((host, port))
 }
 
-/// A host name or an address.
-pub(super) fn parse_host(text: &str) -> Option<String> {
-    if let Ok(address) = text.parse::<IpAddr>() {
-        return Some(address.to_string());
-    }
-    let label = |label: &str| {
-        !label.is_empty()
-            && label.len() <= 63
-            && !label.starts_with('-')
-            && label.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'))
-    };
-    let last = text.rsplit('.').next().unwrap_or_default();
-    let number = last.bytes().all(|b| b.is_ascii_digit()) || last.starts_with("0x") || last.starts_with("0X");
-    (text.len() <= 253 && text.split('.').all(label) && !number).then(|| text.to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn the_keys_of_one_target_have_a_place() {
+        let text = "# k\n[targets.a]\nhost_keys = [\"x\"] # c\n[targets.\"b.c\"]\nhost_keys = [\n  \"y\", # c\n]\n";
+        let place = |id: &str| host_keys_span(text, &id.parse().unwrap()).map(|span| &text[span]);
+        assert_eq!(place("a"), Some("[\"x\"]"));
+        assert_eq!(place("b.c"), Some("[\n  \"y\", # c\n]"));
+        assert_eq!(place("c"), None);
+    }
 
     #[test]
     fn an_address_is_a_host_and_a_port() {

@@ -85,7 +85,7 @@ const BROKEN: &[(&str, &str, &str, &str)] = &[
     ("countersign.toml", "mode = \"plain\"", "auditors = { carol = \"sk-ssh-ed25519@openssh.com AAAA\" }", "countersign.toml:4:22: nothing can be encrypted to the key of carol; sk-ssh-ed25519@openssh.com keys sign, but nothing can be encrypted to them; make one with ssh-keygen -t ed25519 or age-keygen"),
     ("countersign.toml", "mode = \"plain\"", "mode = \"plain\"\nkey_files = [\"recordings/keys\"]", "countersign.toml:5:13: key files in recordings/keys would be copied with the recordings they open; keep them in a directory of their own: key_files = [\"key-files\"]"),
     ("countersign.toml", "\"plain\"", "\"encrypted\"", "countersign.toml:4:8: mode cannot be \"encrypted\"; use sealed or plain"),
-    ("countersign.toml", "[recordings]", "color = 1\n[recordings]", "countersign.toml:3:1: the file has no key \"color\"; known are bastion, console, egress, host, limits, listen, recordings, state"),
+    ("countersign.toml", "[recordings]", "color = 1\n[recordings]", "countersign.toml:3:1: the file has no key \"color\"; known are bastion, console, egress, host, limits, listen, metrics, recordings, state"),
     ("countersign.toml", "[recordings]", "listen = [\"*:22\"]\n[recordings]", "countersign.toml:3:11: \"*:22\": invalid socket address syntax; correct it in listen"),
     ("countersign.toml", "[recordings]", "[console]\ntell_watchers = false\n[recordings]", "countersign.toml:4:1: [console] has no key \"tell_watchers\"; known are tell_watched"),
     ("countersign.toml", "[recordings]", "[limits]\npending = 0\n[recordings]", "countersign.toml:4:11: pending = 0 is out of range; use 1 to 100000"),
@@ -106,7 +106,6 @@ const BROKEN: &[(&str, &str, &str, &str)] = &[
     ("policies/targets.toml", "[targets.web-1]", "[targets.alice]", "policies/targets.toml:1:10: alice is a target's name and a person's; rename one: a bare user name is either the console or a target"),
     ("policies/targets.toml", "logins", "aliases = [\"www\", \"bob\"]\nlogins", "policies/targets.toml:4:19: bob is a target's name and a person's; rename one: a bare user name is either the console or a target"),
     ("policies/targets.toml", "[targets.web-1]", "[targets.req-1]", "policies/targets.toml:1:10: \"req-1\" is reserved: ssh req-ID@bastion opens a request; choose another name"),
-    ("policies/targets.toml", "[targets.web-1]", "[targets.\"*.staging\"]", "policies/targets.toml:1:10: \"*.staging\" is not a target's name: use a-z 0-9 . _ - : and begin with a letter or digit; list the targets one by one: patterns are not supported yet"),
     ("policies/targets.toml", "logins", "aliases = [\"web-1\"]\nlogins", "policies/targets.toml:4:12: web-1 is already a name of web-1; a name is one target's: remove it from one of them"),
     ("policies/targets.toml", "address = \"10.0.0.5\"\n", "", "policies/targets.toml:1:10: [targets.web-1] has no address; add address = \"10.0.0.5:22\""),
     ("policies/targets.toml", "10.0.0.5", "127.1", "policies/targets.toml:2:11: \"127.1\" is not an address; write host, host:port, 10.0.0.5:22 or [2001:db8::5]:22"),
@@ -349,4 +348,88 @@ proptest! {
             prop_assert!(problems.iter().all(|p| !p.what.is_empty() && !p.fix.is_empty() && !p.to_string().contains(char::is_control)));
         }
     }
+}
+
+const CA: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIIq0TSXsWhOsA8CR/HEtpGd+rriAQozYqrjl8/AwtuN+";
+
+/// The good directory with more files below `policies/targets.d/`.
+fn with_more(more: &[(&str, &str)]) -> TempDir {
+    let dir = write(&good());
+    fs::create_dir(dir.path().join("policies/targets.d")).unwrap();
+    for (name, text) in more {
+        fs::write(dir.path().join("policies/targets.d").join(name), text.replace("HOST", HOST).replace("CA_KEY", CA)).unwrap();
+    }
+    dir
+}
+
+fn family(name: &str, more: &str) -> String {
+    format!("[targets.\"{name}\"]\n{more}\nlogins = [\"deploy\"]\nhost_ca = [\"CA_KEY\"]\n")
+}
+
+#[test]
+fn targets_may_lie_in_several_files_and_every_place_is_told() {
+    let web = "# web\n\n[targets.web-2]\naddress = \"10.0.0.6\"\nlogins = [\"deploy\"]\nhost_keys = [\"HOST\"]\n";
+    let dir = with_more(&[("web.toml", web), ("b.toml", &family("*.staging", "labels = [\"env=staging\"]"))]);
+    let inspection = Directory::inspect(dir.path());
+    assert_eq!((lines(dir.path(), &inspection.errors), lines(dir.path(), &inspection.warnings)), (vec![], vec![]));
+    let directory = inspection.directory.unwrap();
+    assert_eq!(directory.targets.find("web-2").unwrap().entry.to_string(), "targets.d/web.toml:6");
+    assert_eq!(directory.targets.find("web-1").unwrap().entry.to_string(), "targets.toml:5");
+    let member = directory.targets.find("x.staging").unwrap();
+    assert_eq!((member.entry.to_string().as_str(), member.host.as_str()), ("targets.d/b.toml:4", "x.staging"));
+    assert!(directory.texts.contains_key("targets.d/web.toml"), "an auditor reads them by the policy's digest");
+
+    fs::write(dir.path().join("policies/targets.d/web.toml"), web.replace("HOST", HOST) + "# one more line\n").unwrap();
+    assert_ne!(Directory::load(dir.path()).unwrap().digest, directory.digest);
+}
+
+#[test]
+fn a_name_is_one_targets_in_all_files() {
+    let again = "[targets.web-1]\naddress = \"10.0.0.6\"\nlogins = [\"deploy\"]\nhost_keys = [\"HOST\"]\n";
+    let dir = with_more(&[("a.toml", again), ("broken.toml", "[targets.x\n"), ("notes.txt", "")]);
+    let inspection = Directory::inspect(dir.path());
+    assert_eq!(
+        lines(dir.path(), &inspection.errors),
+        [
+            "policies/targets.d/a.toml:1:10: web-1 is already a name of web-1 (targets.toml:5); a name is one target's: remove it from one of them",
+            "policies/targets.d/broken.toml:1:11: unclosed table, expected `]`; write it as TOML: key = \"value\"",
+        ]
+    );
+    assert_eq!(lines(dir.path(), &inspection.warnings), ["policies/targets.d/notes.txt: this file is not read; read are targets.d/*.toml"]);
+}
+
+#[test]
+fn a_pattern_that_could_be_misread_is_an_error() {
+    let fix = "write address = \"{name}\" or address = \"{name}.internal:22\"";
+    for (text, line) in [
+        (family("*", ""), "1:10: \"*\" is not a pattern: it would stand for nearly every name; write what these names share: a bastion must not be able to pose as every host".to_owned()),
+        (family("10.0.0.*", ""), "1:10: \"10.0.0.*\" is not a pattern: the names that it stands for are addresses; list addresses one by one: patterns are for names".into()),
+        (family("a*b*", ""), "1:10: \"a*b*\" is not a pattern: it needs exactly one *; write [targets.\"*.staging\"] or [targets.\"web-*\"]".into()),
+        (family("*.x1", "address = \"10.0.0.5\""), format!("2:11: \"10.0.0.5\" does not say once where the name goes; {fix}")),
+        (family("*.x1", "address = \"{name}.{name}\""), format!("2:11: \"{{name}}.{{name}}\" does not say once where the name goes; {fix}")),
+        (family("*.x1", "address = \"{name}@evil\""), format!("2:11: \"{{name}}@evil\" is not an address; {fix}")),
+        (family("*.x1", "address = \"{name}.0\""), format!("2:11: \"{{name}}.0\" is not an address; {fix}")),
+        (family("*.x1", "aliases = [\"y\"]"), "2:11: the pattern *.x1 has aliases; an alias would be every member's: list that target by itself".into()),
+        (family("*.x1", "host_keys = [\"HOST\"]"), "2:13: the pattern *.x1 has host_keys; one pinned key cannot be many hosts': use host_ca, or list the targets one by one".into()),
+        (family("*.x1", "").replace("host_ca", "#"), "1:10: the pattern *.x1 has no host_ca: nothing proves a member to be itself; add host_ca = [\"ssh-ed25519 …\"], the CA that signs the certificates of these hosts".into()),
+        (family("al*e", ""), "1:10: the pattern al*e also fits the person alice; narrow the pattern: a bare user name is either the console or a target".into()),
+        (family("a*.x1", "") + &family("*b.x1", ""), "1:10: some names fit a*.x1 and *b.x1 (targets.d/a.toml:8), and neither is the more specific; narrow one of them, so that every name has one pattern".into()),
+    ] {
+        let dir = with_more(&[("a.toml", &text)]);
+        let errors = lines(dir.path(), &Directory::inspect(dir.path()).errors);
+        assert_eq!(errors, [format!("policies/targets.d/a.toml:{line}")], "{text}");
+    }
+    let nested = family("*.x1", "") + &family("web-*.x1", "address = \"{name}.internal:2222\"");
+    let directory = Directory::load(with_more(&[("a.toml", &nested)]).path()).unwrap();
+    let member = directory.targets.find("web-1.x1").unwrap();
+    assert_eq!((member.host.as_str(), member.port), ("web-1.x1.internal", 2222));
+}
+
+#[test]
+fn a_directory_is_read_as_it_would_be() {
+    let dir = with_more(&[]);
+    let text = family("*.x1", "").replace("CA_KEY", CA);
+    let would = Directory::inspect_with(dir.path(), Some(("targets.d/new.toml", &text)));
+    assert!(would.directory.unwrap().targets.find("a.x1").is_some());
+    assert!(Directory::load(dir.path()).unwrap().targets.find("a.x1").is_none());
 }

@@ -60,7 +60,7 @@ pub fn ahead(
         if let Some(common) = common.replace(login.clone()).filter(|common| *common != login) {
             return Err(Nothing::Logins(common, login));
         }
-        let there = There { who, target, login: &login, first_time: first_time(&target.id), now };
+        let there = There { who, target: &target, login: &login, first_time: first_time(&target.id), now };
         // `--exec` asks for exactly its bytes, whatever a shell would be ruled (**D scope**).
         let asked = directory.policy.ask(&there, &want, Reach::Exact);
         match asked.ruling {

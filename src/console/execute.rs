@@ -10,8 +10,8 @@ use super::ask::{Nothing, ahead};
 use super::card::with_causes;
 use super::decide::{Decider, document, terms};
 use super::grammar::{
-    ApproveArgs, AuditArgs, AuditWhat, AuditorsArgs, AuditorsWhat, DecisionArgs, MineArgs, PolicyArgs, PolicyWhat, Purpose, RequestArgs,
-    RequestsArgs, RetentionArgs, Verb,
+    ApproveArgs, AuditArgs, AuditWhat, AuditorsArgs, AuditorsWhat, DecisionArgs, Destination, MineArgs, PolicyArgs, PolicyWhat, Purpose,
+    RequestArgs, RequestsArgs, RetentionArgs, TargetsArgs, Verb,
 };
 use super::nearby::nearby;
 use super::reply::{Asked, Card, Decided, Issued, KeyLine, Listed, Next, OpenGrant, Refusal, RefusalKind, Reply, Whoami};
@@ -20,7 +20,7 @@ use super::{Console, grammar, targets};
 use crate::access::Principal;
 use crate::access::decision::{BadDecision, DecisionDocument, Level, SignedDecision, Verdict};
 use crate::approvals::{
-    ApprovalError, Ask, GrantFilter, GrantView, Joined, RequestFilter, RequestState, RequestView, Said, SubmitError, Waiter,
+    Again, ApprovalError, Ask, GrantFilter, GrantView, Joined, RequestFilter, RequestState, RequestView, Said, SubmitError, Waiter,
 };
 use crate::audit::Event;
 use crate::config::Directory;
@@ -86,7 +86,8 @@ impl Act<'_> {
                 self.done(*request, self.console.approvals.revoke(*request, self.who, reason, self.now).await)?;
                 Ok(Reply::Revoked(*request))
             }
-            Verb::Targets => self.targets().await,
+            Verb::Targets(TargetsArgs { what: None }) => self.targets().await,
+            Verb::Targets(TargetsArgs { what: Some(_) }) => Err(self.where_the_files_are()),
             Verb::Sessions(args) => self.sessions(args).await,
             Verb::Replay(args) => self.fetch(&args.session, Purpose::Replay).await,
             Verb::Watch { session } => self.watch(session).await.map(|(line, _)| Reply::Watch(Box::new(line))),
@@ -114,6 +115,7 @@ impl Act<'_> {
             Verb::Submit { request, signature } => self.submit(*request, signature).await,
             Verb::Decide { document_b64, signature } => self.decide(document_b64, signature).await,
             Verb::Whoami => Ok(Reply::Whoami(self.whoami())),
+            Verb::Status => self.status().await,
             Verb::Help => Ok(Reply::Help(grammar::help())),
         }
     }
@@ -131,7 +133,7 @@ impl Act<'_> {
         let ahead = match ruled.map_err(|error| self.down(&error))? {
             Ok(ahead) => ahead,
             Err(Nothing::Free) => return Ok(Reply::Free(args.targets.iter().map(ToString::to_string).collect())),
-            Err(Nothing::NotYours(named)) => return Err(self.not_yours(&named.to_string(), &named.target)),
+            Err(Nothing::NotYours(named)) => return Err(self.not_yours(&named.to_string(), &named.target).await),
             Err(Nothing::Logins(one, other)) => {
                 let why = format!("has {one} as its login, another target {other}; name one: LOGIN@TARGET");
                 return Err(self.refusal(RefusalKind::Usage, "a target", &why));
@@ -151,8 +153,10 @@ impl Act<'_> {
             start: args.start.as_ref().map(|start| start.after(self.now)),
             reason: args.reason.clone(),
             waiter: Waiter::Nobody,
+            again: if args.again { Again::Knowingly } else { Again::No },
         };
-        let (id, joined) = self.console.approvals.submit(self.who, ask, self.now).await.map_err(|error| self.not_submitted(&error))?;
+        let submitted = self.console.approvals.submit(self.who, ask, self.now).await;
+        let (id, joined) = submitted.map_err(|error| self.not_submitted(&error, &args.targets))?;
         let card = Card::of(&self.seen(id).await?);
         Ok(Reply::Asked(Box::new(Asked { card, joined: joined == Joined::Existing, free, waited: false })))
     }
@@ -349,8 +353,8 @@ impl Act<'_> {
     }
 
     /// `deploy@web1 is unknown or not yours. Yours nearby: web-1`
-    fn not_yours(&self, named: &str, target: &str) -> Refusal {
-        let near = nearby(&self.directory, self.who, target);
+    async fn not_yours(&self, named: &str, target: &str) -> Refusal {
+        let near = nearby(self.directory.clone(), self.who.clone(), target).await;
         let why = match near.as_slice() {
             [] => "is unknown or not yours".to_owned(),
             near => format!("is unknown or not yours. Yours nearby: {}", super::card::join(near)),
@@ -396,9 +400,17 @@ impl Act<'_> {
         refusal
     }
 
-    fn not_submitted(&self, error: &SubmitError) -> Refusal {
+    fn not_submitted(&self, error: &SubmitError, targets: &[Destination]) -> Refusal {
         match error {
             SubmitError::Store(error) => self.down(error),
+            SubmitError::DeniedLately { request, by, .. } => {
+                let named = targets.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+                let said = error.to_string();
+                let why = said.strip_prefix(&format!("{by} ")).unwrap_or(&said);
+                let mut refusal = self.refusal(RefusalKind::Refused, by.as_str(), &format!("{why}. Again:"));
+                refusal.next = vec![Next::Verb(format!("request {named} --again --reason '…'")), Next::Verb(format!("show {request}"))];
+                refusal
+            }
             SubmitError::TooManyOfYours(_) => {
                 let mut refusal = self.refusal(RefusalKind::Refused, "the request", &format!("is behind {error}"));
                 refusal.next = vec![Next::Verb("requests --mine --pending".into())];

@@ -3,6 +3,7 @@
 //! A [`Verb`] comes from a console line, from the companion's arguments or as JSON from the wire; it
 //! is the same value each time, and `execute` is the only one who acts on it.
 
+mod targets;
 mod typed;
 
 use clap::{Args, Parser, Subcommand};
@@ -14,6 +15,7 @@ use crate::access::request::{MAX_REASON, MAX_TARGETS};
 use crate::id::{Digest, Person, RequestId, SessionId};
 use crate::retention::hold::Pattern;
 
+pub use targets::{From, ImportArgs, PinArgs, TargetsArgs, TargetsWhat};
 pub use typed::{Destination, Moment, SessionWord, Span, Start};
 
 /// One console line.
@@ -60,7 +62,7 @@ pub enum Verb {
         reason: String,
     },
     /// What I may ask for
-    Targets,
+    Targets(TargetsArgs),
     /// What was recorded
     Sessions(SessionsArgs),
     /// Play a recording
@@ -112,6 +114,8 @@ pub enum Verb {
     },
     /// Who I am here, and my keys
     Whoami,
+    /// How the bastion is; fails where somebody has to do something
+    Status,
     /// These lines
     Help,
     /// A canary for the auditor who is here.
@@ -170,6 +174,10 @@ pub struct RequestArgs {
     #[arg(long)]
     #[serde(default)]
     pub wait: bool,
+    /// Ask although the same was denied a moment ago
+    #[arg(long)]
+    #[serde(default)]
+    pub again: bool,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Args, Serialize, Deserialize)]
@@ -561,7 +569,7 @@ impl Verb {
             | Verb::Show { .. }
             | Verb::Withdraw { .. }
             | Verb::Grants(_)
-            | Verb::Targets
+            | Verb::Targets(_)
             | Verb::Sessions(_)
             | Verb::Watch { .. }
             | Verb::Fetch { .. }
@@ -574,6 +582,7 @@ impl Verb {
             | Verb::Auditors(_)
             | Verb::Canary
             | Verb::Whoami
+            | Verb::Status
             | Verb::Help => Ok(()),
         }
     }
@@ -589,7 +598,7 @@ impl Verb {
             Verb::Withdraw { .. } => "withdraw",
             Verb::Grants(_) => "grants",
             Verb::Revoke { .. } => "revoke",
-            Verb::Targets => "targets",
+            Verb::Targets(_) => "targets",
             Verb::Sessions(_) => "sessions",
             Verb::Replay(_) => "replay",
             Verb::Watch { .. } => "watch",
@@ -598,6 +607,7 @@ impl Verb {
             Verb::Decision(_) => "decision",
             Verb::Submit { .. } => "submit",
             Verb::Whoami => "whoami",
+            Verb::Status => "status",
             Verb::Help => "help",
             Verb::Fetch { .. } => "fetch",
             Verb::Checkpoint { .. } => "checkpoint",

@@ -42,7 +42,7 @@ impl Console {
             let there = act.directory.targets.find(target.as_str());
             let may = groups
                 .zip(there)
-                .is_some_and(|(groups, there)| act.directory.policy.may(who.person(), &groups, ConsoleAction::Watch, there, now));
+                .is_some_and(|(groups, there)| act.directory.policy.may(who.person(), &groups, ConsoleAction::Watch, &there, now));
             if !may {
                 return act.refusal(RefusalKind::Refused, "watch", "ends here: policy no longer lets you");
             }

@@ -62,9 +62,16 @@ impl Act<'_> {
 
     fn may_audit(&self) -> Result<(), Refusal> {
         let may = |target| self.directory.policy.may(self.who.person(), self.who.groups(), ConsoleAction::Audit, target, self.now);
-        let mut targets = self.directory.targets.iter().peekable();
-        let all = targets.peek().is_some() && targets.all(|target| may(target));
+        let kinds = &self.directory.kinds;
+        let all = !kinds.is_empty() && kinds.iter().all(|kind| may(&kind.like));
         if all { Ok(()) } else { Err(self.refusal(RefusalKind::Refused, "the audit log", "is for those who may audit every target")) }
+    }
+
+    /// For what an operator does to the files of a bastion, on its own machine.
+    pub(super) fn where_the_files_are(&self) -> Refusal {
+        let mut refusal = self.refusal(RefusalKind::Usage, "that", "works on the bastion's own machine, where its files are");
+        refusal.next = vec![Next::Shell("countersign targets --help".into())];
+        refusal
     }
 
     /// For verbs that only make sense on the person's own machine.

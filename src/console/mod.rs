@@ -20,6 +20,7 @@ mod retention;
 mod run;
 mod serve;
 mod sessions;
+pub mod status;
 mod streams;
 mod targets;
 pub mod text;

@@ -56,6 +56,7 @@ pub enum Reply {
     /// Lines of an exported log, in order; the last answer has none.
     AuditLines(Vec<String>),
     Whoami(Whoami),
+    Status(Box<Status>),
     Help(String),
 }
 
@@ -173,7 +174,8 @@ pub struct OpenGrant {
 /// A target that the person may ask for, and what policy says of it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TargetLine {
-    pub target: TargetId,
+    /// A name, or a pattern: `*.staging`.
+    pub target: String,
     pub aliases: Vec<TargetId>,
     pub labels: Vec<String>,
     pub login: Login,
@@ -456,6 +458,49 @@ pub struct Whoami {
 pub struct KeyLine {
     pub fingerprint: String,
     pub algorithm: String,
+}
+
+/// How the node is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    pub ok: bool,
+    pub troubles: Vec<Trouble>,
+    pub version: String,
+    /// Why the clock is not believed, if so.
+    pub clock: Option<String>,
+    pub live_sessions: u64,
+    pub pending_requests: u64,
+    pub open_grants: u64,
+    /// Of the recordings' file system.
+    pub free_bytes: u64,
+    pub floor_bytes: u64,
+    /// Until the floor, at the rate of the last week; absent before there is one.
+    pub days_left: Option<u64>,
+    /// Sessions that have ended and are being sealed.
+    pub sealing: u64,
+    /// Those that could not be.
+    pub unsealed: u64,
+    /// Recordings that are marked to go.
+    pub marked: u64,
+    /// Recordings that should have gone.
+    pub overdue: u64,
+    pub log_rows: u64,
+    #[serde(with = "maybe_moment")]
+    pub checkpoint: Option<Timestamp>,
+    /// The oldest row that no checkpoint covers yet.
+    #[serde(with = "maybe_moment")]
+    pub unsigned_since: Option<Timestamp>,
+    /// Auditors who did not show for 90 days that they can decrypt.
+    pub unproved: std::collections::BTreeSet<Person>,
+}
+
+/// Something that an operator has to do something about.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trouble {
+    /// `clock`, `disk`, `seal`, `disposal`, `checkpoint`, `auditors`
+    pub what: String,
+    pub why: String,
+    pub fix: String,
 }
 
 /// Why something was not done: what, why, and the exact next command.

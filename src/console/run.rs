@@ -327,6 +327,7 @@ pub fn status(reply: &Reply) -> u32 {
             State::Denied { .. } | State::Withdrawn | State::Void => RefusalKind::Refused.status(),
             State::Expired | State::Pending | State::NeedsReason => RefusalKind::Undecided.status(),
         },
+        Reply::Status(status) => u32::from(!status.ok),
         _ => 0,
     }
 }

@@ -7,6 +7,7 @@
 
 use super::execute::Act;
 use super::grammar::{Purpose, SessionWord, SessionsArgs};
+use super::render::when;
 use super::reply::{Evidence, Expired, LiveLine, LogRow, Next, RecordingLine, Refusal, RefusalKind, Reply, SessionLine};
 use crate::access::ConsoleAction;
 use crate::audit::Event;
@@ -59,7 +60,8 @@ impl Act<'_> {
         if let Some(at) = gone
             && purpose != Purpose::Verify
         {
-            let why = format!("has gone on schedule ({}), {}; its certificate: countersign verify {}", sealed.due.schedule, at, row.id);
+            let (schedule, gone) = (&sealed.due.schedule, when(at, self.now));
+            let why = format!("has gone on schedule ({schedule}), {gone}; its certificate: countersign verify {}", row.id);
             return Err(self.refusal(RefusalKind::Refused, &row.id.to_string(), &why));
         }
         let name = match purpose {
@@ -177,7 +179,7 @@ impl Act<'_> {
 
     pub(super) fn may_on(&self, target: &TargetId, action: ConsoleAction) -> bool {
         let target = self.directory.targets.find(target.as_str());
-        target.is_some_and(|target| self.directory.policy.may(self.who.person(), self.who.groups(), action, target, self.now))
+        target.is_some_and(|target| self.directory.policy.may(self.who.person(), self.who.groups(), action, &target, self.now))
     }
 
     /// A target's id by its name or alias; a target that has left the directory by its id.

@@ -1,5 +1,5 @@
-//! What a person may ask for: today's rulings over every target and login. Pure, and slow with
-//! thousands of targets: called off the event loop.
+//! What a person may ask for: today's rulings over every kind of target and login. Pure; called off the
+//! event loop all the same, since there may be thousands of lines.
 
 use std::collections::BTreeSet;
 
@@ -13,13 +13,23 @@ use crate::time::Timestamp;
 /// Lists the targets and logins on which policy rules some action other than a denial.
 pub fn targets(directory: &Directory, who: &Principal, now: Timestamp) -> Vec<TargetLine> {
     let mut lines = Vec::new();
-    for target in directory.targets.iter() {
-        lines.extend(target.accounts(who.person()).into_iter().filter_map(|login| line(directory, who, target, login, now)));
+    for kind in &directory.kinds {
+        for line in kind.like.accounts(who.person()).into_iter().filter_map(|login| like(directory, who, &kind.like, login, now)) {
+            lines.extend(kind.targets.iter().map(|target| TargetLine {
+                target: target.id.to_string(),
+                aliases: target.aliases.iter().cloned().collect(),
+                ..line.clone()
+            }));
+            lines.extend(kind.families.iter().map(|family| TargetLine { target: family.pattern.to_string(), ..line.clone() }));
+        }
     }
+    // Stable: a target's logins stay in their own order.
+    lines.sort_by(|a, b| a.target.cmp(&b.target));
     lines
 }
 
-fn line(directory: &Directory, who: &Principal, target: &Target, login: Login, now: Timestamp) -> Option<TargetLine> {
+/// What policy says of every target like this one, under no name yet.
+fn like(directory: &Directory, who: &Principal, target: &Target, login: Login, now: Timestamp) -> Option<TargetLine> {
     let (mut free, mut held) = (Vec::new(), Vec::new());
     let mut workflows: BTreeSet<WorkflowName> = BTreeSet::new();
     let there = There { who, target, login: &login, first_time: false, now };
@@ -48,8 +58,8 @@ fn line(directory: &Directory, who: &Principal, target: &Target, login: Login, n
     }
     let any = !free.is_empty() || !held.is_empty();
     any.then(|| TargetLine {
-        target: target.id.clone(),
-        aliases: target.aliases.iter().cloned().collect(),
+        target: String::new(),
+        aliases: Vec::new(),
         labels: target.labels.iter().cloned().collect(),
         login,
         free,

@@ -7,7 +7,7 @@ use super::card::{how_long, join, tone};
 use super::render::{Listing, Look, Tone, counted, prefixed, visible, when};
 use super::reply::{
     Asked, AuditLine, AuditorLine, Card, Decided, Held, Listed, LiveLine, Next, OpenGrant, PlanLine, Refusal, RefusalKind, Reply,
-    RetentionState, SessionLine, State, TargetLine, Whoami,
+    RetentionState, SessionLine, State, Status, TargetLine, Whoami,
 };
 use crate::access::decision::Verdict;
 use crate::recording::amount;
@@ -83,6 +83,7 @@ pub fn reply(reply: &Reply, reader: &Reader<'_>) -> String {
         }
         Reply::AuditLines(lines) => lines.iter().map(|line| format!("{line}\n")).collect(),
         Reply::Whoami(me) => whoami(me),
+        Reply::Status(status) => status_lines(status, reader),
         Reply::Help(text) => text.clone(),
     }
 }
@@ -248,14 +249,8 @@ fn target_lines(targets: &[TargetLine], reader: &Reader<'_>) -> String {
     let mut table = Listing::new(&["TARGET", "LOGIN", "WITHOUT ASKING", "WITH APPROVAL", "OF", "LABELS"]);
     for one in targets {
         let tone = if one.held.is_empty() { Tone::Good } else { Tone::Plain };
-        let cells = [
-            one.target.to_string(),
-            one.login.to_string(),
-            one.free.join(" "),
-            one.held.join(" "),
-            join(&one.workflows),
-            one.labels.join(" "),
-        ];
+        let cells =
+            [one.target.clone(), one.login.to_string(), one.free.join(" "), one.held.join(" "), join(&one.workflows), one.labels.join(" ")];
         table.row(tone, cells);
     }
     table.render(reader.look)
@@ -433,6 +428,31 @@ fn audit_lines(rows: &[AuditLine], reader: &Reader<'_>) -> String {
         table.row(Tone::Plain, cells);
     }
     table.render(reader.look)
+}
+
+/// What is wrong first, each with what to do; then the numbers.
+fn status_lines(status: &Status, reader: &Reader<'_>) -> String {
+    let mut out = String::new();
+    for trouble in &status.troubles {
+        out.push_str(&reader.look.tone(Tone::Bad, &format!("{}: {}", trouble.what, visible(&trouble.why))));
+        out.push_str(&format!("\n  {}\n", visible(&trouble.fix)));
+    }
+    if status.ok {
+        out.push_str(&format!("{}\n", reader.look.tone(Tone::Good, "ok")));
+    }
+    let days = status.days_left.map_or_else(String::new, |days| format!(", {days} days at the present rate"));
+    let signed = status.checkpoint.map_or_else(|| "none yet".to_owned(), |at| when(at, reader.now));
+    let lines = [
+        ("sessions", format!("{} live, {} being sealed, {} not sealed", status.live_sessions, status.sealing, status.unsealed)),
+        ("requests", format!("{} pending, {} grants open", status.pending_requests, status.open_grants)),
+        ("disk", format!("{} MB free, floor {} MB{days}", status.free_bytes >> 20, status.floor_bytes >> 20)),
+        ("retention", format!("{} marked, {} overdue", status.marked, status.overdue)),
+        ("log", format!("{} rows, last checkpoint {signed}", status.log_rows)),
+        ("clock", status.clock.clone().unwrap_or_else(|| "believed".into())),
+        ("version", status.version.clone()),
+    ];
+    out.push_str(&lines.map(|(name, text)| format!("{name:<10}{}\n", visible(&text))).concat());
+    out
 }
 
 fn whoami(me: &Whoami) -> String {

@@ -19,6 +19,7 @@ mod recover;
 mod replay;
 mod screen;
 mod seal;
+mod space;
 mod spool;
 mod unseal;
 pub mod verify;
@@ -51,6 +52,7 @@ pub use protection::Protection;
 pub use recorder::{Recorder, Tape};
 pub use replay::{Replay, ReplayError};
 pub use screen::Screen;
+pub use space::{Space, Spools};
 pub use unseal::{UnsealError, Unsealed, open_key_file, unseal};
 pub use visible::{is_unseen, visible};
 

@@ -61,6 +61,11 @@ impl Disposal {
         Self { store, recordings, clock, bastion, reported: Arc::default() }
     }
 
+    /// Why nothing is deleted now, if the clock is not believed.
+    pub fn clock_trouble(&self) -> Option<String> {
+        self.clock.why_not_dispose()
+    }
+
     /// Marks what is due, erases what was marked long enough ago, finishes what a crash left half-way.
     pub async fn sweep(&self, grace: Duration, now: Timestamp) -> Result<Swept, DisposalError> {
         if let Some(why) = self.clock.why_not_dispose() {

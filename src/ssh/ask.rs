@@ -1,5 +1,7 @@
 //! What policy says of a channel, and how a refusal reads.
 
+use std::sync::Arc;
+
 use super::Bastion;
 use super::channel::Status;
 use super::session::Stop;
@@ -57,8 +59,8 @@ pub fn console(directory: &Directory, principal: &Principal) -> String {
 }
 
 /// The one refusal for targets that do not exist and for those that are not this person's.
-pub fn unknown(directory: &Directory, principal: &Principal, wanted: &str, name: &str, console: &str) -> Stop {
-    let nearby = crate::console::nearby(directory, principal, name);
+pub async fn unknown(directory: Arc<Directory>, principal: &Principal, wanted: &str, name: &str, console: &str) -> Stop {
+    let nearby = crate::console::nearby(directory, principal.clone(), name).await;
     let nearby = if nearby.is_empty() { String::new() } else { format!(" Yours nearby: {}.", nearby.join(", ")) };
     let wanted = visible(wanted);
     Stop::new(format!("refused: {wanted} is unknown or not yours.{nearby} {console}"), Status::Refused)

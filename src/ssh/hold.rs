@@ -19,7 +19,7 @@ use crate::access::request::MAX_REASON;
 use crate::access::ruling::{Ruling, Terms};
 use crate::access::scope::Asked;
 use crate::access::{Principal, Target, Want};
-use crate::approvals::{self, Ask, Basis, Joined, RequestState, RequestView, SubmitError, Waiter};
+use crate::approvals::{self, Again, Ask, Basis, Joined, RequestState, RequestView, SubmitError, Waiter};
 use crate::id::{Login, RequestId};
 use crate::time::{Timestamp, at};
 
@@ -72,8 +72,10 @@ pub async fn until_approved(
         start: None,
         reason: opening.reason.clone(),
         waiter,
+        again: Again::No,
     };
-    let (id, joined) = bastion.approvals.submit(principal, ask, Timestamp::now()).await.map_err(not_submitted)?;
+    let (id, joined) =
+        bastion.approvals.submit(principal, ask, Timestamp::now()).await.map_err(|error| not_submitted(error, target, login))?;
     let waiting = bastion.approvals.wait(id, waiter, Timestamp::now()).await.map_err(state_lost)?;
     let mut hold = Hold { bastion, principal, target, login, opening, client, id, joined, shown: Shown::default() };
     let end = hold.wait().await;
@@ -383,8 +385,12 @@ fn needs(view: &RequestView) -> String {
     tracks.join(" and ")
 }
 
-fn not_submitted(error: SubmitError) -> Stop {
+fn not_submitted(error: SubmitError, target: &Target, login: &Login) -> Stop {
     match error {
+        SubmitError::DeniedLately { .. } => Stop::new(
+            format!("{}. Again: countersign request {login}@{} --again --reason …", crate::console::visible(&error.to_string()), target.id),
+            Status::Refused,
+        ),
         SubmitError::TooManyOfYours(_) | SubmitError::TooMany(_) => Stop::new(
             format!("refused: behind {error}; list yours: countersign requests --mine, then countersign withdraw REQ"),
             Status::Undecided,

@@ -12,8 +12,7 @@ use tokio::sync::watch;
 use super::flow::{Cut, End, Inbox, Pressure, Throttled, Tunnel};
 use super::front::{Front, Role};
 use super::{Bastion, listener};
-use crate::access::{Principal, Target};
-use crate::config::Directory;
+use crate::access::Principal;
 use crate::time::Timestamp;
 
 /// Accepts the channel only for a target on which this person may ask for something now; every refusal
@@ -29,7 +28,11 @@ pub async fn serve(
 ) {
     let now = Timestamp::now();
     let directory = bastion.directory();
-    let target = named(&directory, &host, port).filter(|target| bastion.may_ask(&principal, target, now)).cloned();
+    // Nothing is resolved here: whether a name exists anywhere is nobody's to learn. What is not listed is
+    // ruled on like something that is, so that neither answer comes much sooner.
+    let listed = directory.targets.at(&host, port);
+    let asked = listed.clone().or_else(|| directory.kinds.first().map(|kind| kind.like.clone()));
+    let target = listed.filter(|_| asked.is_some_and(|asked| bastion.may_ask(&principal, &asked, now)));
     let certificate = target.as_ref().map(|target| bastion.host_certificates.for_target(target, now));
     let (Some(target), Some(Ok(certificate))) = (target, certificate) else {
         bastion.report_refusal(principal, format!("jump to {host:.128}:{port}"), "no such target for this person");
@@ -48,20 +51,4 @@ pub async fn serve(
     listener::converse(run_stream(Arc::new(config), stream, front), directory.config.limits.login_grace, logged_in, &cut).await;
     let _ = write.eof().await;
     let _ = write.close().await;
-}
-
-/// Finds the target that a client calls HOST:PORT: by id or alias at 22 or its own port; by address only
-/// where exactly one target has it.
-fn named<'d>(directory: &'d Directory, host: &str, port: u32) -> Option<&'d Arc<Target>> {
-    let own = |target: &&Arc<Target>| port == u32::from(target.port);
-    if let Some(target) = directory.targets.find(host) {
-        return Some(target).filter(|target| port == 22 || own(target));
-    }
-    let at: Vec<_> = directory.targets.iter().filter(|target| target.host.eq_ignore_ascii_case(host)).collect();
-    let mut exactly = at.iter().copied().filter(own);
-    match (exactly.next(), exactly.next(), at.as_slice()) {
-        (Some(one), None, _) => Some(one),
-        (None, None, [one]) if port == 22 => Some(one),
-        _ => None,
-    }
 }

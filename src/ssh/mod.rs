@@ -9,6 +9,7 @@ pub mod flow;
 mod front;
 mod gate;
 mod hold;
+mod home;
 mod jump;
 mod lease;
 mod listener;
@@ -181,6 +182,10 @@ pub enum ReloadError {
 const STOP: std::time::Duration = std::time::Duration::from_secs(20);
 
 impl Running {
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
     /// Swaps the directory. What opens from now on is ruled by it, requests that wait when they are
     /// approved; where it listens and writes stays as it started.
     ///
@@ -218,16 +223,25 @@ pub struct Parts {
     pub log: Log,
     pub clock: Clock,
     pub disposal: Disposal,
+    /// Listeners that a service manager has bound; where there are any, `listen` is not.
+    pub handed_over: Vec<std::net::TcpListener>,
 }
 
 /// Starts listening.
 pub async fn start(parts: Parts) -> std::io::Result<Running> {
-    let Parts { directory: reload, keys, store, approvals, recordings, log, clock, disposal } = parts;
+    let Parts { directory: reload, keys, store, approvals, recordings, log, clock, disposal, handed_over } = parts;
     let directory = reload.subscribe();
     let (stop, stopped) = watch::channel(false);
     let live = Live(watch::Sender::new(0));
     let console = Console::new(approvals.clone(), store.clone(), recordings.clone(), log.clone(), disposal.clone(), directory.clone());
-    let listen = directory.borrow().config.listen.clone();
+    let (listen, metrics) = {
+        let config = &directory.borrow().config;
+        (config.listen.clone(), config.metrics)
+    };
+    let for_monitors = match metrics {
+        Some(address) => Some((TcpListener::bind(address).await?, console.clone())),
+        None => None,
+    };
     let (kept_store, kept_recordings) = (store.clone(), recordings.clone());
     let bastion = Arc::new(Bastion {
         directory,
@@ -245,10 +259,22 @@ pub async fn start(parts: Parts) -> std::io::Result<Running> {
         live: live.clone(),
     });
     let (mut addresses, mut tasks) = (Vec::new(), Vec::new());
-    for address in listen {
-        let listener = TcpListener::bind(address).await?;
+    let mut listeners = Vec::new();
+    for listener in handed_over {
+        listener.set_nonblocking(true)?;
+        listeners.push(TcpListener::from_std(listener)?);
+    }
+    if listeners.is_empty() {
+        for address in listen {
+            listeners.push(TcpListener::bind(address).await?);
+        }
+    }
+    for listener in listeners {
         addresses.push(listener.local_addr()?);
         tasks.push(tokio::spawn(listener::accept(bastion.clone(), listener, stopped.clone())));
+    }
+    if let Some((listener, console)) = for_monitors {
+        tasks.push(tokio::spawn(crate::metrics::serve(listener, console, stopped.clone())));
     }
     tasks.push(tokio::spawn(dispose(bastion.clone(), stopped.clone())));
     tasks.push(tokio::spawn(sweep(bastion, stopped)));

@@ -28,7 +28,7 @@ pub async fn run(bastion: Arc<Bastion>, principal: Principal, user: String, role
     let _alive = bastion.live.enter();
     let Some(mut opening) = Opening::read(&client.inbox).await else { return client.close().await };
     client.has_terminal(opening.pty.is_some());
-    let stop = match destination(&bastion, &principal, &user, &role) {
+    let stop = match destination(&bastion, &principal, &user, &role).await {
         Ok(Destination::Console) => return super::console::run(&bastion, &principal, &opening, client).await,
         Ok(Destination::Target(target, login)) => session(&bastion, &principal, target, login, &mut opening, &client).await.err(),
         Err(stop) => Some(stop),
@@ -61,7 +61,7 @@ enum Destination {
 
 /// Finds where this channel goes. A target that is unknown and one that this person may not ask for are
 /// told apart by nobody.
-fn destination(bastion: &Bastion, principal: &Principal, user: &str, role: &Role) -> Result<Destination, Stop> {
+async fn destination(bastion: &Bastion, principal: &Principal, user: &str, role: &Role) -> Result<Destination, Stop> {
     let directory = bastion.directory();
     let person = principal.person();
     let console = ask::console(&directory, principal);
@@ -70,14 +70,14 @@ fn destination(bastion: &Bastion, principal: &Principal, user: &str, role: &Role
         Role::Inner { target, .. } => {
             let login = user.parse::<Login>().map_err(|e| malformed(e.to_string()))?;
             // As the directory has it now; the jump may be older.
-            let target = directory.targets.find(target.id.as_str()).cloned();
+            let target = directory.targets.find(target.id.as_str());
             let name = target.as_ref().map_or_else(String::new, |target| target.id.to_string());
             (name, Some(login), target)
         }
         Role::Outer => match names::wanted(user, person).map_err(|e| malformed(e.to_string()))? {
             Wanted::Console => return Ok(Destination::Console),
             Wanted::Target { login, name } => {
-                let target = directory.targets.find(&name).cloned();
+                let target = directory.targets.find(&name);
                 (name, login, target)
             }
         },
@@ -87,7 +87,7 @@ fn destination(bastion: &Bastion, principal: &Principal, user: &str, role: &Role
     let found = target.zip(account).filter(|(target, _)| bastion.may_ask(principal, target, Timestamp::now()));
     let Some((target, login)) = found else {
         bastion.report_refusal(principal.clone(), wanted.clone(), "no such target for this person");
-        return Err(ask::unknown(&directory, principal, &wanted, &name, &console));
+        return Err(ask::unknown(directory, principal, &wanted, &name, &console).await);
     };
     Ok(Destination::Target(target, login))
 }

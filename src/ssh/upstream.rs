@@ -3,7 +3,7 @@
 //!
 //! One connection per session channel. russh's callbacks only fill the [`Inbox`].
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -17,8 +17,11 @@ use tokio::time::timeout;
 
 use super::algorithms;
 use super::flow::{Cut, End, Inbox, Item, PACKET, Pressure, Start, Throttled, WINDOW};
+use super::home;
 use super::opening::Opening;
 use crate::access::Target;
+use crate::access::family::is_localhost;
+use crate::access::target::Entry;
 use crate::authority::Certificate;
 use crate::time::Timestamp;
 
@@ -33,7 +36,7 @@ pub enum ConnectError {
     #[error("{0} cannot be resolved")]
     Resolve(String, #[source] std::io::Error),
     #[error(
-        "{host} resolves to {address}, which is this machine, a link or a metadata service; write it literally in targets.toml if you mean it"
+        "{host} resolves to {address}, which is this machine, a link or a metadata service; an operator who means it writes it literally in targets.toml"
     )]
     Forbidden { host: String, address: IpAddr },
     #[error("{0} does not answer")]
@@ -41,9 +44,11 @@ pub enum ConnectError {
     #[error("{0} did not answer in time")]
     Late(&'static str),
     #[error(
-        "{target} shows {shown}, pinned {pinned}. Reimaged, or someone in between: an operator compares and pins the new key in targets.toml"
+        "{target} shows {shown}, pinned {pinned} ({entry}). Reimaged? An operator runs: countersign targets pin {target} --key '…' --reason …"
     )]
-    HostKey { target: String, shown: String, pinned: String },
+    HostKey { target: String, shown: String, pinned: String, entry: Entry },
+    #[error("{target} shows {shown}; what counts is a certificate for {target} by {trusted} ({entry})")]
+    HostCertificate { target: String, shown: String, trusted: String, entry: Entry },
     #[error("{target} refused our certificate (valid {from}-{to}): clock off, or not enrolled?")]
     Refused { target: String, from: String, to: String },
     #[error("{0} refused to open a session")]
@@ -54,38 +59,30 @@ pub enum ConnectError {
     Ssh(String, #[source] russh::Error),
 }
 
-/// Resolves a target once. A host name that leads home is refused (DNS rebinding); an address written
-/// literally in targets.toml is what the operator meant.
+/// Resolves a target once: what is dialled later is this address, whatever the name means by then. A name
+/// that leads home is refused (DNS rebinding); an address written literally in targets.toml is what the
+/// operator meant.
 pub async fn resolve(target: &Target) -> Result<SocketAddr, ConnectError> {
     if let Ok(ip) = target.host.parse::<IpAddr>() {
         return Ok(SocketAddr::new(ip, target.port));
+    }
+    if is_localhost(&target.host) {
+        return Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, target.port)));
     }
     let name = format!("{}:{}", target.host, target.port);
     let found = timeout(RESOLVE, tokio::net::lookup_host(&name)).await.map_err(|_| ConnectError::Late("the name service"))?;
     let none = || ConnectError::Resolve(name.clone(), std::io::ErrorKind::NotFound.into());
     let address = found.map_err(|e| ConnectError::Resolve(name.clone(), e))?.next().ok_or_else(none)?;
-    if !is_literal(target) && leads_home(address.ip()) {
+    if !is_literal(target) && home::leads_home(address.ip()) {
         return Err(ConnectError::Forbidden { host: target.host.clone(), address: address.ip() });
     }
     Ok(address)
 }
 
+/// Whether the operator wrote the address down. Of a pattern's member only `.localhost` can be written.
 fn is_literal(target: &Target) -> bool {
-    target.host == "localhost" || target.host.parse::<IpAddr>().is_ok()
-}
-
-fn leads_home(ip: IpAddr) -> bool {
-    match ip.to_canonical() {
-        // 169.254.0.0/16 holds the metadata services of the clouds.
-        IpAddr::V4(ip) => ip.is_loopback() || ip.is_link_local() || ip.is_unspecified() || ip.is_broadcast() || ip.is_multicast(),
-        IpAddr::V6(ip) => {
-            ip.is_loopback()
-                || ip.is_unicast_link_local()
-                || ip.is_unspecified()
-                || ip.is_multicast()
-                || ip == std::net::Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)
-        }
-    }
+    let listed = target.entry.family.is_none();
+    is_localhost(&target.host) || listed && (target.host.eq_ignore_ascii_case("localhost") || target.host.parse::<IpAddr>().is_ok())
 }
 
 /// Opens the TCP connection; the certificate is signed after it, for the address it has.
@@ -141,14 +138,15 @@ pub async fn connect(stream: TcpStream, certificate: Certificate) -> Result<Upst
     });
     let stream = Throttled::gated(stream, pressure, &cut);
     let refused = |shown: &Mutex<Option<String>>| {
-        let pinned: Vec<String> = target
-            .host_keys
-            .iter()
-            .map(|key| key.fingerprint(HashAlg::Sha256).to_string())
-            .chain(target.host_cas.iter().map(|ca| format!("host CA {}", ca.fingerprint(HashAlg::Sha256))))
-            .collect();
+        let keys = target.host_keys.iter().map(|key| key.fingerprint(HashAlg::Sha256).to_string());
+        let cas = target.host_cas.iter().map(|ca| format!("host CA {}", ca.fingerprint(HashAlg::Sha256)));
+        let known = keys.chain(cas).collect::<Vec<_>>().join(" or ");
         let shown = shown.lock().unwrap_or_else(PoisonError::into_inner).take();
-        shown.map(|shown| ConnectError::HostKey { target: target.id.to_string(), shown, pinned: pinned.join(" or ") })
+        let (target, entry, by_key) = (target.id.to_string(), target.entry.clone(), !target.host_keys.is_empty());
+        shown.map(|shown| match by_key {
+            true => ConnectError::HostKey { target, shown, pinned: known, entry },
+            false => ConnectError::HostCertificate { target, shown, trusted: known, entry },
+        })
     };
     let log_in = async {
         let mut handle = client::connect_stream(config, stream, side)
@@ -255,7 +253,9 @@ impl TargetSide {
                 let cas: Vec<_> = self.target.host_cas.iter().map(|ca| ca.fingerprint(HashAlg::Sha256)).collect();
                 let now = u64::try_from(Timestamp::now().micros() / 1_000_000).unwrap_or(0);
                 let names = certificate.valid_principals();
-                let named = names.iter().any(|name| *name == self.target.host || name == self.target.id.as_str());
+                // Where a pattern says which host, only the name that was asked tells it from its siblings.
+                let by_host = self.target.entry.family.is_none();
+                let named = names.iter().any(|name| name == self.target.id.as_str() || (by_host && *name == self.target.host));
                 if !certificate.cert_type().is_host() {
                     Err("a certificate that is not a host's".into())
                 } else if certificate.validate_at(now, &cas).is_err() {
@@ -425,25 +425,32 @@ impl Drop for TargetSide {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::access::target::PrincipalStyle;
 
-    #[test]
-    fn names_that_lead_home_are_refused_in_every_spelling() {
-        for home in [
-            "127.0.0.1",
-            "127.8.8.8",
-            "::1",
-            "::ffff:127.0.0.1",
-            "169.254.169.254",
-            "fe80::1",
-            "0.0.0.0",
-            "::",
-            "fd00:ec2::254",
-            "255.255.255.255",
-        ] {
-            assert!(leads_home(home.parse().unwrap()), "{home}");
+    fn target(host: &str, family: Option<&str>) -> Target {
+        Target {
+            id: "web-1".parse().unwrap(),
+            host: host.into(),
+            port: 22,
+            aliases: [].into(),
+            labels: [].into(),
+            logins: vec![],
+            host_keys: vec![],
+            host_cas: vec![],
+            principal: PrincipalStyle::LoginAtTarget,
+            entry: Entry { family: family.map(|pattern| pattern.parse().unwrap()), ..Entry::default() },
         }
-        for away in ["192.0.2.1", "10.0.0.5", "2001:db8::1", "fd00::1"] {
-            assert!(!leads_home(away.parse().unwrap()), "{away}");
+    }
+
+    #[tokio::test]
+    async fn only_what_an_operator_wrote_down_may_lead_home() {
+        for host in ["127.0.0.1", "::1", "169.254.169.254", "localhost", "web-1.localhost"] {
+            assert!(resolve(&target(host, None)).await.is_ok(), "{host} is written literally");
+        }
+        // `localhost` is a name that every machine resolves to itself, as a rebound name would.
+        for host in ["localhost", "LOCALHOST"] {
+            let refused = resolve(&target(host, Some("*host"))).await;
+            assert!(matches!(refused, Err(ConnectError::Forbidden { .. })), "{refused:?}");
         }
     }
 }

@@ -10,6 +10,7 @@ mod columns;
 pub mod decisions;
 pub mod disposal;
 pub mod grants;
+pub mod health;
 mod kills;
 pub mod log;
 pub mod policies;
@@ -51,6 +52,8 @@ pub struct Store {
     writer: mpsc::Sender<Command>,
     readers: SqlitePool,
     wake: wake::Wake,
+    /// Rows of the audit log when it was opened.
+    rows_at_start: u64,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -103,8 +106,9 @@ impl Store {
             .map_err(open_error)?;
         let (writer, queue) = mpsc::channel(QUEUE);
         let wake = wake::Wake::new();
+        let rows: i64 = sqlx::query_scalar("select coalesce(max(seq), 0) from audit").fetch_one(&readers).await?;
         tokio::spawn(Writer::new(writing, connection, wake.clone()).run(queue));
-        Ok(Self { writer, readers, wake })
+        Ok(Self { writer, readers, wake, rows_at_start: u64::try_from(rows).unwrap_or(0) })
     }
 
     /// Finishes what is queued and closes; every later call fails with [`StoreError::Stopped`] or a

@@ -39,11 +39,13 @@ pub struct Bastion {
     installation: Installation,
     disk: Option<Disk>,
     serve: Option<Child>,
+    level: &'static str,
     pub port: u16,
     pub target: Sshd,
 }
 
-const TARGETS: [&str; 6] = ["web-1", "quick-1", "dev-1", "never-1", "db-1", "changed-1"];
+/// What laptops take the bastion's certificates for.
+const TARGETS: [&str; 7] = ["web-1", "quick-1", "dev-1", "never-1", "db-1", "changed-1", "*.staging"];
 
 impl Bastion {
     pub fn start() -> Self {
@@ -76,7 +78,7 @@ impl Bastion {
             .collect();
         installation.write(&plan, &hosts);
         let disk = plan.tmpfs.map(|megabytes| Disk::mount(&installation.root().join("var/recordings"), megabytes));
-        let mut bastion = Self { home, installation, disk, serve: None, port: 0, target };
+        let mut bastion = Self { home, installation, disk, serve: None, level: "info", port: 0, target };
         bastion.serve();
         bastion
     }
@@ -122,8 +124,18 @@ impl Bastion {
             }
             (Some(disk), _) => disk.inside(binary),
         };
-        command.args(["serve", "-c"]).arg(self.installation.root()).env("COUNTERSIGN_LOG", "countersign=info").env("NO_COLOR", "1");
+        command.args(["serve", "-c"]).arg(self.installation.root()).env("COUNTERSIGN_LOG", self.level).env("NO_COLOR", "1");
         command
+    }
+
+    /// How much it writes into its log, from its next start on.
+    pub fn logs_at(&mut self, level: &'static str) {
+        self.level = level;
+    }
+
+    /// The directory that it serves.
+    pub fn root(&self) -> PathBuf {
+        self.installation.root()
     }
 
     pub fn state(&self) -> PathBuf {
@@ -178,6 +190,24 @@ impl Bastion {
     pub fn enrols(&self, id: &str) {
         self.target.also_is(id);
         self.installation.adds(&Host { id, labels: "", port: self.target.port, host_key: self.target.host_key() });
+    }
+
+    /// The bastion's directory, for an operator's verbs: `-c DIR`.
+    pub fn root(&self) -> PathBuf {
+        self.installation.root()
+    }
+
+    /// A CA key file that the bastion's sshds trust for their users.
+    pub fn user_ca(&self) -> PathBuf {
+        self.installation.user_ca()
+    }
+
+    /// An operator on the bastion's machine.
+    #[track_caller]
+    pub fn operator(&self, words: &[&str]) -> Seen {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_countersign"));
+        command.args(words).arg("-c").arg(self.root()).env("NO_COLOR", "1");
+        Client::start(command).ends()
     }
 
     /// SIGHUP: read the directory again.

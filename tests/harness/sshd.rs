@@ -16,6 +16,15 @@ pub struct Sshd {
 impl Sshd {
     /// Starts one that is `target` and trusts `user_ca` (a `.pub` file) for `LOGIN@target` only.
     pub fn start(dir: &Path, target: &str, user_ca: &Path) -> Self {
+        Self::start_with(dir, target, user_ca, None)
+    }
+
+    /// The same, showing a host certificate for `target` by a CA (a private key file).
+    pub fn certified(dir: &Path, target: &str, user_ca: &Path, host_ca: &Path) -> Self {
+        Self::start_with(dir, target, user_ca, Some(host_ca))
+    }
+
+    fn start_with(dir: &Path, target: &str, user_ca: &Path, host_ca: Option<&Path>) -> Self {
         let dir = dir.to_owned();
         std::fs::create_dir_all(dir.join("principals")).unwrap();
         keygen(&dir.join("host_key"));
@@ -27,7 +36,14 @@ impl Sshd {
         let port = free_port();
         // A shell reads its start files from here: the machine's own may wait for locks that a kill left behind.
         std::fs::create_dir_all(dir.join("home")).unwrap();
-        std::fs::write(dir.join("sshd_config"), config(&dir, port, user_ca)).unwrap();
+        let mut config = config(&dir, port, user_ca);
+        if let Some(host_ca) = host_ca {
+            let mut sign = Command::new(program("ssh-keygen"));
+            sign.args(["-q", "-h", "-I", target, "-n", target, "-s"]).arg(host_ca).arg(dir.join("host_key.pub"));
+            assert!(sign.status().unwrap().success(), "ssh-keygen signs the host's key");
+            config.push_str(&format!("HostCertificate {}\n", dir.join("host_key-cert.pub").display()));
+        }
+        std::fs::write(dir.join("sshd_config"), config).unwrap();
         let log = std::fs::File::create(dir.join("log")).unwrap();
         let child = Command::new(program("sshd"))
             .args(["-D", "-e", "-f"])

@@ -63,6 +63,8 @@ pub struct PolicySet {
     holds: cedar_policy::PolicySet,
     by_id: BTreeMap<String, Annotations>,
     mentions: Vec<Mention>,
+    /// The targets and patterns that some policy names.
+    named: BTreeSet<String>,
     warnings: Vec<PolicyProblem>,
     /// What policies compare commands with.
     commands: BTreeSet<String>,
@@ -124,6 +126,13 @@ impl PolicySet {
         let Ok(asked) = question::ask_console(person, groups, action, target, now) else { return false };
         let base = Authorizer::new().is_authorized(&asked.request, &self.base, &asked.entities);
         failure(&base).is_none() && base.decision() == Decision::Allow
+    }
+
+    /// What policies can know of a target: its labels, and those of its names (its own, its pattern's) that
+    /// some policy writes down. Two targets of which they see the same are ruled alike.
+    pub fn sees<'t>(&self, target: &'t Target) -> (Vec<&'t str>, Vec<&'t str>) {
+        let names = std::iter::once(target.id.as_str()).chain(target.entry.family.iter().map(|pattern| pattern.as_str()));
+        (target.labels.iter().map(String::as_str).collect(), names.filter(|name| self.named.contains(*name)).collect())
     }
 
     /// What the policies name, for the configuration to know or to warn of.

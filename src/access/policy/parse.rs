@@ -135,11 +135,12 @@ impl Reading<'_> {
         };
         match (set(base), set(holds)) {
             (Ok(base), Ok(holds)) => {
-                let mentions = self.policies.values().flat_map(|read| self.mentions(read)).collect();
+                let mentions: Vec<Mention> = self.policies.values().flat_map(|read| self.mentions(read)).collect();
+                let named = mentions.iter().filter(|mention| mention.of == Mentioned::Target).map(|mention| mention.id.clone()).collect();
                 let json = self.policies.values().filter_map(|read| read.policy.to_json().ok());
                 let commands = json.flat_map(|json| command::compared(&json)).collect();
                 let by_id = self.policies.into_iter().map(|(id, read)| (id, read.annotations)).collect();
-                Ok(PolicySet { base, holds, by_id, mentions, warnings, commands })
+                Ok(PolicySet { base, holds, by_id, mentions, named, warnings, commands })
             }
             (Err(what), _) | (_, Err(what)) => {
                 Err(vec![PolicyProblem { offset: 0, what, fix: "give every policy an @id of its own".into() }])

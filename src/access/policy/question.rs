@@ -125,7 +125,8 @@ fn ask(
     let principal = uid(&TYPES.person, person.as_str());
     let resource = uid(&TYPES.target, target.id.as_str());
     let groups: HashSet<EntityUid> = groups.iter().map(|group| uid(&TYPES.group, group.as_str())).collect();
-    let labels: HashSet<EntityUid> = target.labels.iter().map(|label| uid(&TYPES.label, label)).collect();
+    let mut labels: HashSet<EntityUid> = target.labels.iter().map(|label| uid(&TYPES.label, label)).collect();
+    labels.extend(target.entry.family.iter().map(|pattern| uid(&TYPES.target, pattern.as_str())));
     let above: Vec<Entity> = groups.iter().chain(&labels).map(|of| Entity::new_no_attrs(of.clone(), HashSet::new())).collect();
     let both = [Entity::new_no_attrs(principal.clone(), groups), Entity::new_no_attrs(resource.clone(), labels)];
     let entities = Entities::from_entities(above.into_iter().chain(both), Some(&SCHEMA)).map_err(|error| error.to_string())?;

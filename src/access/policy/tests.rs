@@ -34,6 +34,7 @@ fn target(labels: &[&str]) -> Target {
         host_keys: vec![],
         host_cas: vec![],
         principal: PrincipalStyle::LoginAtTarget,
+        entry: crate::access::target::Entry::default(),
     }
 }
 
@@ -446,4 +447,26 @@ proptest! {
     fn no_text_makes_the_reader_panic(text in "(@id\\(\"[a-z]\"\\)|permit|forbid|[(){}\\[\\];,\"\\\\/=&|!.]|when|context|command|like|\\PC|\\s){0,60}") {
         let _ = PolicySet::parse(&text, &vocabulary());
     }
+}
+
+#[test]
+fn a_policy_may_name_a_pattern_and_one_of_its_members() {
+    let policy = parse(
+        r#"
+        @id("all") permit (principal in Group::"sre", action in Action::"session", resource in Target::"*.staging");
+        @id("but") forbid (principal, action, resource == Target::"db-1.staging");
+        "#,
+    );
+    let mut scene = Scene::of(&["sre"], &["env=staging"]);
+    let member = |name: &str, scene: &mut Scene| {
+        scene.target.id = name.parse().unwrap();
+        scene.target.entry.family = Some("*.staging".parse().unwrap());
+    };
+    assert_eq!(scene.rule(&policy, Action::Shell), Ruling::Deny(Denial::NoPermit), "a listed target is in no pattern");
+    member("web-1.staging", &mut scene);
+    assert!(matches!(scene.rule(&policy, Action::Shell), Ruling::Permit(_)));
+    assert_eq!(policy.sees(&scene.target), (vec!["env=staging"], vec!["*.staging"]));
+    member("db-1.staging", &mut scene);
+    assert!(matches!(scene.rule(&policy, Action::Shell), Ruling::Deny(Denial::Forbidden { .. })));
+    assert_eq!(policy.sees(&scene.target), (vec!["env=staging"], vec!["db-1.staging", "*.staging"]));
 }

@@ -3,6 +3,7 @@
 mod decide;
 mod end;
 mod fail;
+mod family;
 mod open;
 mod submit;
 mod view;
@@ -20,9 +21,11 @@ use tokio::sync::watch;
 use super::*;
 use crate::access::action::Class;
 use crate::access::decision::{DecisionDocument, Level, NAMESPACE, SignedDecision};
+use crate::access::family::Family;
+use crate::access::kinds::kinds;
 use crate::access::people::{People, PersonEntry};
 use crate::access::policy::{PolicySet, Vocabulary};
-use crate::access::target::{PrincipalStyle, Targets};
+use crate::access::target::{Entry, PrincipalStyle, Targets};
 use crate::access::workflow::{Stage, Workflow, Workflows};
 use crate::access::{Grant, VerifiedKey};
 use crate::config::{Config, Limits, RecordingSettings};
@@ -47,6 +50,7 @@ const POLICY: &str = r#"
 pub struct Plan {
     pub people: Vec<PersonEntry>,
     pub targets: Vec<Target>,
+    pub families: Vec<Family>,
     pub workflows: Workflows,
     pub limits: Limits,
 }
@@ -88,6 +92,7 @@ fn target(id: &str, labels: &[&str]) -> Target {
         host_keys: vec![key(100).public_key().clone()],
         host_cas: vec![],
         principal: PrincipalStyle::LoginAtTarget,
+        entry: Entry::default(),
     }
 }
 
@@ -127,6 +132,7 @@ impl Plan {
         Self {
             people: people.into(),
             targets: vec![target("web-1", &["env=prod"]), target("web-2", &["env=prod"]), target("pay-1", &["pci"])],
+            families: vec![],
             workflows: workflows.into_iter().map(|workflow| (workflow.name.clone(), workflow)).collect(),
             limits: Limits::default(),
         }
@@ -135,6 +141,8 @@ impl Plan {
     fn directory(&self) -> Directory {
         let period = |text: &str| text.parse().unwrap();
         let year = Schedule { name: "year".parse().unwrap(), keep_at_least: period("90d"), delete_after: period("1y") };
+        let targets = Targets::new(self.targets.clone(), self.families.clone()).unwrap();
+        let policy = PolicySet::parse(POLICY, &Vocabulary::default()).unwrap();
         Directory {
             root: "/".into(),
             config: Config {
@@ -151,11 +159,13 @@ impl Plan {
                 },
                 egress: None,
                 console: crate::config::ConsoleSettings::default(),
+                metrics: None,
                 limits: self.limits.clone(),
             },
             people: People::new(self.people.clone(), &[]).unwrap(),
-            targets: Targets::new(self.targets.clone()).unwrap(),
-            policy: PolicySet::parse(POLICY, &Vocabulary::default()).unwrap(),
+            kinds: kinds(&policy, &targets),
+            targets,
+            policy,
             workflows: self.workflows.clone(),
             schedules: Schedules { default: Some(year.name.clone()), by_name: [(year.name.clone(), year)].into(), ..Schedules::default() },
             digest: Digest([9; 32]),
@@ -233,6 +243,7 @@ impl Scene {
             start: None,
             reason: None,
             waiter: Waiter::Nobody,
+            again: Again::No,
         }
     }
 

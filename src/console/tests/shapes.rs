@@ -84,7 +84,7 @@ fn samples() -> Vec<Reply> {
         approvers: vec![bob()],
     };
     let target = TargetLine {
-        target: web(),
+        target: "web-1".into(),
         aliases: vec![web()],
         labels: vec!["l".into()],
         login: deploy(),
@@ -197,6 +197,26 @@ fn samples() -> Vec<Reply> {
             now: NOW,
         }),
         Reply::Help("h".into()),
+        Reply::Status(Box::new(Status {
+            ok: false,
+            troubles: vec![Trouble { what: "disk".into(), why: "w".into(), fix: "f".into() }],
+            version: "0".into(),
+            clock: Some("c".into()),
+            live_sessions: 1,
+            pending_requests: 1,
+            open_grants: 1,
+            free_bytes: 1,
+            floor_bytes: 1,
+            days_left: Some(1),
+            sealing: 1,
+            unsealed: 1,
+            marked: 1,
+            overdue: 1,
+            log_rows: 1,
+            checkpoint: Some(NOW),
+            unsigned_since: Some(NOW),
+            unproved: [bob()].into(),
+        })),
     ]
 }
 
@@ -233,10 +253,11 @@ fn place(reply: &Reply) -> usize {
         Reply::AuditLines(_) => 27,
         Reply::Whoami(_) => 28,
         Reply::Help(_) => 29,
+        Reply::Status(_) => 30,
     }
 }
 
-const PLACES: usize = 30;
+const PLACES: usize = 31;
 
 /// `path` and the keys below it, for each object of a value.
 fn shape(value: &Value, path: &str, shapes: &mut BTreeMap<String, BTreeSet<String>>) {

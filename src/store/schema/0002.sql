@@ -5,3 +5,6 @@ create table kills (
     why text not null,
     at bigint not null
 );
+
+-- Denied stays denied for a while: looked for before a request of equal scope is made.
+create index requests_denied on requests (joins, ended_at) where state = 'denied';
