@@ -5,6 +5,7 @@
 
 pub mod action;
 pub mod canonical;
+pub mod context;
 pub mod decision;
 pub mod family;
 pub mod grant;
@@ -19,7 +20,9 @@ pub mod target;
 pub mod workflow;
 
 pub use action::{Action, Class, ConsoleAction, Want};
+pub use context::OpeningContext;
 pub use grant::Grant;
+pub use people::People;
 pub use principal::{Principal, VerifiedKey};
 pub use ruling::Ruling;
 pub use scope::Scope;

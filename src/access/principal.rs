@@ -45,6 +45,13 @@ impl Principal {
         Some(Self { person: entry.name.clone(), groups: entry.groups.clone(), key, source: source.to_canonical() })
     }
 
+    /// The same person on the same connection, as `people` lists them by now; `None` where the key no
+    /// longer names them.
+    pub fn now(&self, people: &People) -> Option<Self> {
+        let entry = people.by_key(self.key.key()).filter(|entry| entry.name == self.person)?;
+        Some(Self { groups: entry.groups.clone(), ..self.clone() })
+    }
+
     pub fn person(&self) -> &Person {
         &self.person
     }

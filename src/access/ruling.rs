@@ -25,6 +25,17 @@ pub enum Denial {
     Error { policy: String, error: String },
 }
 
+impl Denial {
+    /// What it was, in brackets behind a sentence: `prod-never`, `nothing permits it`.
+    pub fn brief(&self) -> String {
+        match self {
+            Denial::NoPermit => "nothing permits it".into(),
+            Denial::Forbidden { policy, .. } => policy.clone(),
+            Denial::Error { policy, .. } => format!("{policy} cannot be evaluated"),
+        }
+    }
+}
+
 /// A `forbid` annotated with `@hold("WORKFLOW")` that matched: somebody has to agree first.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Hold {

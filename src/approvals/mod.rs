@@ -10,6 +10,7 @@ mod decide;
 mod end;
 mod kill;
 mod open;
+mod rerule;
 mod submit;
 mod view;
 mod wait;
@@ -34,6 +35,7 @@ pub use crate::store::grants::{GrantFilter, GrantRow, GrantState};
 pub use crate::store::requests::{RequestFilter, RequestState};
 pub use crate::store::waiters::Waiter;
 pub use kill::KillError;
+pub use rerule::{Reruled, session_fallen};
 pub use view::{GrantView, RequestView};
 pub use wait::Waiting;
 
@@ -92,6 +94,8 @@ pub struct Opening {
     /// Policy allows the command by its exact text: without approval it is bound into the certificate.
     pub by_text: bool,
     pub basis: Basis,
+    /// The policy set that ruled so.
+    pub policy: Digest,
 }
 
 #[derive(Debug, Clone)]
@@ -221,6 +225,8 @@ pub enum OpenError {
     Unusable(RequestId, &'static str),
     #[error("the key {0} is not known here any more")]
     Key(String),
+    #[error("the policy changed just now")]
+    PolicyChanged,
     #[error("the opening cannot be recorded in the state")]
     Store(#[from] StoreError),
 }

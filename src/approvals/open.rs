@@ -82,6 +82,10 @@ impl Approvals {
         if !is_still_known(&directory, &opening.principal) {
             return Err(OpenError::Key(opening.principal.fingerprint()));
         }
+        // Z-06: what was ruled under another set is ruled again, not opened.
+        if directory.digest != opening.policy {
+            return Err(OpenError::PolicyChanged);
+        }
         match opening.basis {
             Basis::Permitted => {
                 let bound = opening.terms.longest_grant;
@@ -211,7 +215,7 @@ fn new_session(directory: &Directory, opening: Opening, request: Option<RequestI
     let schedules: Vec<ScheduleName> = opening.terms.retain.iter().cloned().collect();
     let labels: Vec<String> = opening.target.labels.iter().cloned().collect();
     let retention = directory.schedules.terms(&schedules, &labels, directory.digest).map_err(OpenError::Schedule)?;
-    let Opening { session, principal, target, address, login, want, terms, by_text, basis: _ } = opening;
+    let Opening { session, principal, target, address, login, want, terms, by_text, basis: _, policy: _ } = opening;
     let (kind, command) = (want.kind(), want.command_bytes().map(Digest::of));
     let open = json!({
         "session": session, "request": request, "person": principal.person(), "key": principal.fingerprint(),

@@ -11,7 +11,7 @@ use crate::access::action::Class;
 use crate::access::canonical;
 use crate::access::request::{self, MAX_REASON, MAX_TARGETS, Needs, RequestDocument, TargetPin};
 use crate::access::workflow::Workflow;
-use crate::access::{Principal, Scope};
+use crate::access::{OpeningContext, Principal, Scope};
 use crate::audit::Event;
 use crate::config::{Directory, Limits};
 use crate::id::{Digest, Person, RequestId};
@@ -41,6 +41,7 @@ impl Approvals {
             waiter: ask.waiter,
             linger,
             due: no_waiter_yet(ask.waiter, linger, document.not_after(), now),
+            context: OpeningContext::of(who, Vec::new(), now),
         };
         let limits = directory.config.limits.clone();
         let again = ask.again;
@@ -133,7 +134,7 @@ const GONE: &str = "its workflow is not in approvals.toml any more; connect agai
 async fn join_or_insert(
     tx: &mut Tx,
     mut document: RequestDocument,
-    new: NewRequest,
+    mut new: NewRequest,
     (limits, again): (Limits, Again),
     now: Timestamp,
 ) -> Result<(RequestId, Joined), SubmitError> {
@@ -169,6 +170,7 @@ async fn join_or_insert(
         return Err(SubmitError::TooMany(everybodys));
     }
     document.request = fresh_id(tx).await?;
+    new.context.opened = tx.opened_of(&document.person, &document.targets).await?;
     let digest = Digest::of(&document.bytes());
     let facts = serde_json::json!({
         "digest": digest, "state": new.state.word(), "key": document.key, "source": document.source,

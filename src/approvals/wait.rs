@@ -51,6 +51,11 @@ impl Approvals {
 }
 
 impl Waiting {
+    /// The bastion goes, not who waits: they stay counted, and the next start gives them their time.
+    pub fn stay(mut self) {
+        self.counted = false;
+    }
+
     pub async fn leave(mut self, now: Timestamp) -> Result<(), ApprovalError> {
         let id = self.id;
         if std::mem::take(&mut self.counted) {

@@ -8,7 +8,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use super::supervised;
-use crate::approvals::Approvals;
+use crate::approvals::{Approvals, Reruled};
 use crate::audit::checkpoint::LogKey;
 use crate::authority::{Keys, SealKey};
 use crate::config::Directory;
@@ -60,14 +60,23 @@ async fn reload(dir: &Path, running: &Running) {
         Ok(directory) => {
             let digest = directory.digest;
             match running.reload(Arc::new(directory)).await {
-                Ok(()) => eprintln!("countersign: reloaded, policy {digest}"),
-                Err(error) => eprintln!("countersign: not reloaded, the old policies stay: {}", crate::console::with_causes(&error)),
+                Ok(Reruled { requests: 0, grants: 0 }) => eprintln!("countersign: reloaded, policy {digest}"),
+                Ok(Reruled { requests, grants }) => {
+                    eprintln!("countersign: reloaded, policy {digest}; void now: pending requests {requests}, grants {grants}");
+                }
+                Err(error) => {
+                    let why = crate::console::with_causes(&error);
+                    eprintln!("countersign: not reloaded, the old policies stay: {why}");
+                    running.not_reloaded(&why, 1).await;
+                }
             }
         }
         Err(problems) => {
             for problem in &problems {
                 eprintln!("countersign: {problem}");
             }
+            let first = problems.first().map(ToString::to_string).unwrap_or_default();
+            running.not_reloaded(&first, problems.len()).await;
             eprintln!("countersign: not reloaded, the old policies stay; look with: countersign check -c {}", dir.display());
         }
     }
@@ -92,7 +101,7 @@ async fn start_on(dir: &Path, handed_over: Vec<std::net::TcpListener>) -> anyhow
     let now = Timestamp::now();
     std::fs::create_dir_all(&config.state).with_context(|| format!("{} cannot be made", config.state.display()))?;
     let store = Store::open(&config.state.join("countersign.db")).await?;
-    store.keep_policy(directory.digest, &directory.texts, now).await?;
+    store.keep_policy(directory.digest, None, &directory.texts, now).await?;
     Recordings::make_dir(&config.recordings.dir)?;
     let log_key = LogKey::new(format!("countersign/{}", config.bastion), &*keys.log_seed()?)?;
     let log = Log::open(store.clone(), log_key, config.recordings.dir.join("log.checkpoint")).await?;

@@ -2,16 +2,18 @@
 
 use std::sync::Arc;
 
+use tokio::sync::watch;
+
 use super::Bastion;
 use super::channel::Status;
 use super::session::Stop;
 use crate::access::policy::There;
 use crate::access::ruling::{Denial, Ruling};
 use crate::access::scope::{Asked, Reach};
-use crate::access::{Action, Principal, Target, Want};
+use crate::access::{Action, OpeningContext, Principal, Target, Want};
 use crate::approvals::OpenError;
 use crate::config::Directory;
-use crate::id::Login;
+use crate::id::{Digest, Login};
 use crate::time::Timestamp;
 
 /// What policy says, and of what.
@@ -20,18 +22,75 @@ pub struct Ruled {
     /// The command is allowed by its text: a shell, or any other command, would be ruled otherwise. It
     /// then runs as `force-command` without terminal: a pager in it would be a shell that nobody allowed.
     pub by_text: bool,
+    /// What policy knew; a reload rules again with it.
+    pub context: OpeningContext,
+    /// Of the set that ruled.
+    pub policy: Digest,
 }
 
-/// Rules on what a channel wants and widens it to what is worth one approval. A denial is final and
-/// nobody is asked in vain.
-pub async fn rule(bastion: &Bastion, principal: &Principal, target: &Target, login: &Login, want: &Want) -> Result<Ruled, Stop> {
-    let directory = bastion.directory();
-    let console = console(&directory, principal);
+/// Who wants what where. Person, groups and target are taken from the directory anew at each ruling: a
+/// wait may see several of them.
+pub struct Asking<'a> {
+    pub bastion: &'a Bastion,
+    pub principal: Principal,
+    pub target: Arc<Target>,
+    pub login: Login,
+    pub want: Want,
+    /// Has changed once the directory is not the one that ruled last.
+    pub changes: watch::Receiver<Arc<Directory>>,
+}
+
+impl<'a> Asking<'a> {
+    pub fn new(bastion: &'a Bastion, principal: &Principal, target: Arc<Target>, login: Login, want: Want) -> Self {
+        Self { bastion, principal: principal.clone(), target, login, want, changes: bastion.directory.clone() }
+    }
+
+    /// Whether the directory has changed since the last ruling.
+    pub fn is_outdated(&self) -> bool {
+        self.changes.has_changed().unwrap_or(false)
+    }
+
+    /// Rules on what the channel wants and widens it to what is worth one approval. A denial is final and
+    /// nobody is asked in vain.
+    pub async fn rule(&mut self) -> Result<Ruled, Stop> {
+        let directory = self.changes.borrow_and_update().clone();
+        let console = console(&directory, &self.principal);
+        let Some(principal) = self.principal.now(&directory.people) else {
+            self.bastion.report_refusal(self.principal.clone(), self.wanted(), "the key is not known any more");
+            return Err(Stop::new("refused: your key is not known here any more; an operator can tell you why", Status::Refused));
+        };
+        self.principal = principal;
+        let found = directory.targets.find(self.target.id.as_str()).filter(|target| target.id == self.target.id);
+        match found.filter(|target| target.account(Some(&self.login), self.principal.person()).is_some()) {
+            Some(target) => self.target = target,
+            None => {
+                self.bastion.report_refusal(self.principal.clone(), self.wanted(), "no such target for this person");
+                return Err(unknown(directory, &self.principal, &self.wanted(), self.target.id.as_str(), &console).await);
+            }
+        }
+        let Self { bastion, principal, target, login, want, .. } = self;
+        rule(bastion, &directory, (principal, target, login), want, &console).await
+    }
+
+    /// `deploy@web-1`
+    fn wanted(&self) -> String {
+        format!("{}@{}", self.login, self.target.id)
+    }
+}
+
+async fn rule(
+    bastion: &Bastion,
+    directory: &Directory,
+    (principal, target, login): (&Principal, &Target, &Login),
+    want: &Want,
+    console: &str,
+) -> Result<Ruled, Stop> {
     let opened_before = bastion.store.has_opened(principal.person(), &target.id).await.map_err(|error| {
         tracing::error!(%error, "cannot rule");
         Stop::new("refused: the bastion's state cannot be read; try again, or tell an operator", Status::Refused)
     })?;
-    let there = There { who: principal, target, login, first_time: !opened_before, now: Timestamp::now() };
+    let now = Timestamp::now();
+    let there = There { who: principal, target, login, first_time: !opened_before, now };
     let asked = directory.policy.ask(&there, want, Reach::Widest);
     if let Ruling::Deny(denial) = &asked.ruling {
         let wanted = format!("{login}@{}", target.id);
@@ -50,7 +109,8 @@ pub async fn rule(bastion: &Bastion, principal: &Principal, target: &Target, log
         (Want::Exec(_), _) => !asked.scope.is_exact_for(want),
         (Want::Shell | Want::Sftp, _) => true,
     };
-    Ok(Ruled { asked, by_text: !any_command })
+    let opened = opened_before.then(|| target.id.clone()).into_iter().collect();
+    Ok(Ruled { asked, by_text: !any_command, context: OpeningContext::of(principal, opened, now), policy: directory.digest })
 }
 
 /// Where a refused person goes on.
@@ -75,6 +135,7 @@ fn visible(text: &str) -> String {
 pub fn not_opened(error: OpenError) -> Stop {
     match error {
         OpenError::Unusable(id, why) => Stop::new(format!("refused: {id} {why}; connect again to ask anew"), Status::Refused),
+        OpenError::PolicyChanged => Stop::new("refused: the policy changed just now; connect again", Status::Refused),
         OpenError::Key(_) | OpenError::Schedule(_) | OpenError::Clock(_) => Stop::new(format!("refused: {error}"), Status::Refused),
         OpenError::Store(error) => {
             tracing::error!(%error, "a session could not be opened in the state");

@@ -7,6 +7,7 @@ use super::channel::{ClientChannel, Status};
 use super::flow::{Start, Tunnel};
 use super::opening::Opening;
 use crate::access::Principal;
+use crate::config::Directory;
 use crate::console::Terminal;
 
 /// The companion's subsystem (**D wire**).
@@ -36,10 +37,23 @@ pub async fn run(bastion: &Arc<Bastion>, who: &Principal, opening: &Opening, cli
         }
     };
     let mut stop = bastion.stop.clone();
+    let changed = async {
+        let mut changes = bastion.directory.clone();
+        let as_listed = |directory: &Directory| who.now(&directory.people).is_some_and(|now| now.groups() == who.groups());
+        while as_listed(&changes.borrow_and_update()) {
+            if changes.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    };
     let status = tokio::select! {
         status = serve => status,
         _ = client.inbox.gone() => Status::Ok as u32,
         () = super::stopped(&mut stop) => Status::Ended as u32,
+        () = changed => {
+            client.say("your keys or groups changed here; connect again").await;
+            Status::Ended as u32
+        }
     };
     client.exit_status(status).await;
     client.close().await;

@@ -4,23 +4,22 @@
 //! is lost or looked into, except what `users.md` 1 allows: at a prompt typed-ahead is dropped and 0x03
 //! withdraws; an exec with a terminal withdraws on a packet of exactly 0x03.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
+use super::Bastion;
+use super::ask::{Asking, Ruled};
 use super::channel::{ClientChannel, Status};
 use super::flow::Item;
 use super::opening::Opening;
 use super::session::Stop;
-use super::{Bastion, ask};
 use crate::access::request::MAX_REASON;
 use crate::access::ruling::{Ruling, Terms};
-use crate::access::scope::Asked;
-use crate::access::{Principal, Target, Want};
+use crate::access::{OpeningContext, Principal, Target, Want};
 use crate::approvals::{self, Again, Ask, Basis, Joined, RequestState, RequestView, SubmitError, Waiter};
-use crate::id::{Login, RequestId};
+use crate::id::{Digest, Login, RequestId};
 use crate::time::{Timestamp, at};
 
 /// How often somebody at a prompt sees the clock, and how often anybody else gets a line.
@@ -32,39 +31,62 @@ const LINE: Duration = Duration::from_secs(8);
 pub struct Held {
     pub basis: Basis,
     pub terms: Terms,
+    pub by_text: bool,
+    pub context: OpeningContext,
+    pub policy: Digest,
 }
 
-/// Waits until this channel may be opened, or says why it may not.
-pub async fn until_approved(
-    bastion: &Bastion,
-    principal: &Principal,
-    target: &Arc<Target>,
-    login: &Login,
-    want: &Want,
-    asked: Asked,
-    opening: &mut Opening,
-    client: &ClientChannel,
-) -> Result<Held, Stop> {
-    let (terms, holds) = match asked.ruling {
-        Ruling::Permit(terms) => return Ok(Held { basis: Basis::Permitted, terms }),
-        Ruling::RequireApproval { terms, holds } => (terms, holds),
+impl Held {
+    fn on(basis: Basis, terms: Terms, ruled: &Ruled) -> Self {
+        Self { basis, terms, by_text: ruled.by_text, context: ruled.context.clone(), policy: ruled.policy }
+    }
+}
+
+/// How one wait came out.
+enum Waited {
+    Held(Held),
+    /// The directory has changed, and with it what has to be asked: once more, from the ruling on.
+    PolicyChanged,
+}
+
+/// Waits until this channel may be opened, or says why it may not. A reload on the way that asks for
+/// other approvals begins the wait anew; the person only reads so.
+pub async fn until_approved(asking: &mut Asking<'_>, opening: &mut Opening, client: &ClientChannel) -> Result<Held, Stop> {
+    loop {
+        let ruled = asking.rule().await?;
+        if ruled.by_text && opening.pty.is_some() {
+            let text = "refused: a command that is allowed by its exact text gets no terminal; run it without -t";
+            return Err(Stop::new(text, Status::Refused));
+        }
+        match wait(asking, ruled, opening, client).await? {
+            Waited::Held(held) => return Ok(held),
+            Waited::PolicyChanged => {}
+        }
+    }
+}
+
+async fn wait(asking: &mut Asking<'_>, ruled: Ruled, opening: &mut Opening, client: &ClientChannel) -> Result<Waited, Stop> {
+    let Asking { bastion, principal, target, login, want, .. } = &*asking;
+    let (terms, holds) = match &ruled.asked.ruling {
+        Ruling::Permit(terms) => return Ok(Waited::Held(Held::on(Basis::Permitted, terms.clone(), &ruled))),
+        Ruling::RequireApproval { terms, holds } => (terms.clone(), holds.clone()),
         Ruling::Deny(_) => return Err(Stop::new("refused", Status::Refused)),
     };
     let usable = bastion.approvals.usable(principal, target, login, want, &holds, Timestamp::now()).await;
     if let Some(id) = usable.map_err(state_lost)? {
-        return Ok(Held { basis: Basis::Approved(id), terms });
+        return Ok(Waited::Held(Held::on(Basis::Approved(id), terms, &ruled)));
     }
     let _turn =
         client.turn(&format!("behind your {} held channels on this connection; this one waits in turn", client.held_at_most())).await;
     let Some(_turn) = _turn else { return Err(Stop { text: None, status: Status::Undecided }) };
     let waiter = if matches!(want, Want::Shell) { Waiter::Shell } else { Waiter::Other };
-    let commands = asked.scope.exact_commands(want);
+    let commands = ruled.asked.scope.exact_commands(want);
     let ask = Ask {
         targets: vec![target.clone()],
         login: login.clone(),
-        scope: asked.scope,
+        scope: ruled.asked.scope,
         holds,
-        terms: terms.clone(),
+        terms,
         commands,
         stdin: true,
         duration: None,
@@ -77,12 +99,17 @@ pub async fn until_approved(
     let (id, joined) =
         bastion.approvals.submit(principal, ask, Timestamp::now()).await.map_err(|error| not_submitted(error, target, login))?;
     let waiting = bastion.approvals.wait(id, waiter, Timestamp::now()).await.map_err(state_lost)?;
-    let mut hold = Hold { bastion, principal, target, login, opening, client, id, joined, shown: Shown::default() };
+    let mut hold = Hold { bastion, principal, target, login, asking, opening, client, id, joined, shown: Shown::default() };
     let end = hold.wait().await;
     match end {
         HoldEnd::Approved => {
             waiting.leave(Timestamp::now()).await.map_err(state_lost)?;
-            still_stands(bastion, principal, target, login, want, id).await
+            still_stands(asking, id).await
+        }
+        HoldEnd::PolicyChanged { reason } => {
+            client.say(&format!("the policy changed: {id} is void")).await;
+            opening.reason = opening.reason.take().or(reason);
+            Ok(Waited::PolicyChanged)
         }
         HoldEnd::Stop(stop) => {
             let _ = waiting.leave(Timestamp::now()).await;
@@ -93,22 +120,19 @@ pub async fn until_approved(
 
 /// Rules again after the wait: the hour, the policy or the person's groups may have changed. What is
 /// asked now must be what was approved (**D policy change**).
-async fn still_stands(
-    bastion: &Bastion,
-    principal: &Principal,
-    target: &Arc<Target>,
-    login: &Login,
-    want: &Want,
-    id: RequestId,
-) -> Result<Held, Stop> {
-    let (terms, holds) = match ask::rule(bastion, principal, target, login, want).await?.asked.ruling {
-        Ruling::Permit(terms) => (terms, Vec::new()),
-        Ruling::RequireApproval { terms, holds } => (terms, holds),
+async fn still_stands(asking: &mut Asking<'_>, id: RequestId) -> Result<Waited, Stop> {
+    let was_outdated = asking.is_outdated();
+    let ruled = asking.rule().await?;
+    let (terms, holds) = match &ruled.asked.ruling {
+        Ruling::Permit(terms) => (terms.clone(), Vec::new()),
+        Ruling::RequireApproval { terms, holds } => (terms.clone(), holds.clone()),
         Ruling::Deny(_) => return Err(Stop::new("refused", Status::Refused)),
     };
+    let Asking { bastion, principal, target, login, want, .. } = asking;
     let usable = bastion.approvals.usable(principal, target, login, want, &holds, Timestamp::now()).await;
     match usable.map_err(state_lost)? {
-        Some(usable) => Ok(Held { basis: Basis::Approved(usable), terms }),
+        Some(usable) => Ok(Waited::Held(Held::on(Basis::Approved(usable), terms, &ruled))),
+        None if was_outdated => Ok(Waited::PolicyChanged),
         None => {
             Err(Stop::new(format!("refused: {id} was approved, but it is not enough any more; connect again to ask anew"), Status::Refused))
         }
@@ -117,6 +141,10 @@ async fn still_stands(
 
 enum HoldEnd {
     Approved,
+    /// The request is void because of a reload; the reason that it had.
+    PolicyChanged {
+        reason: Option<String>,
+    },
     Stop(Stop),
 }
 
@@ -138,6 +166,7 @@ struct Hold<'a> {
     principal: &'a Principal,
     target: &'a Target,
     login: &'a Login,
+    asking: &'a Asking<'a>,
     opening: &'a mut Opening,
     client: &'a ClientChannel,
     id: RequestId,
@@ -213,6 +242,10 @@ impl Hold<'_> {
             }
             RequestState::Withdrawn => return Some(stopped(format!("{} was withdrawn", self.id), Status::Refused)),
             RequestState::Expired => return Some(stopped(format!("nobody decided {} in time. {again}", self.id), Status::Undecided)),
+            RequestState::Void if self.asking.is_outdated() => {
+                let reason = &view.document.reason;
+                return Some(HoldEnd::PolicyChanged { reason: (!reason.is_empty()).then(|| reason.clone()) });
+            }
             RequestState::Void => return Some(stopped(format!("{} is void. {again}", self.id), Status::Refused)),
             RequestState::NeedsReason if !self.shown.needs_reason => {
                 self.shown.needs_reason = true;

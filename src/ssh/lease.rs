@@ -1,6 +1,8 @@
-//! How long a running session may go on: to the grant's end on a clock that nobody can set back, and
-//! no longer than neither its grant is revoked nor itself is killed.
+//! How long a running session may go on: to the grant's end on a clock that nobody can set back, no
+//! longer than neither its grant is revoked nor itself is killed, and no longer than policy lets the
+//! person in.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::broadcast::error::RecvError;
@@ -8,8 +10,9 @@ use tokio::sync::{broadcast, watch};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::Bastion;
-use crate::access::Grant;
-use crate::approvals::Approvals;
+use crate::access::{Grant, OpeningContext};
+use crate::approvals::{self, Approvals};
+use crate::config::Directory;
 use crate::id::{RequestId, SessionId};
 use crate::time::{Timestamp, boottime, short};
 use crate::transcript::Outcome;
@@ -31,16 +34,26 @@ pub enum Notice {
     Over(Outcome),
 }
 
+/// What policy knew when it let the session open, and what tells of a reload since.
+#[derive(Debug)]
+pub struct Standing {
+    pub changes: watch::Receiver<Arc<Directory>>,
+    pub context: OpeningContext,
+}
+
+/// Who ended a session that policy does not allow any more; no person has a space in their name.
+const POLICY: &str = "the policy";
+
 enum Woken {
     Clock,
     Look,
+    Policy,
     Stop,
 }
 
 /// The lease of one session.
 pub struct Lease {
     approvals: Approvals,
-    session: SessionId,
     request: Option<RequestId>,
     /// On the clock of `boottime`.
     ends: Option<Duration>,
@@ -53,6 +66,8 @@ pub struct Lease {
     look: tokio::time::Interval,
     known_good: Duration,
     words: Words,
+    grant: Grant,
+    standing: Standing,
 }
 
 /// What the person reads of it.
@@ -65,7 +80,7 @@ struct Words {
 }
 
 impl Lease {
-    pub fn of(grant: &Grant, bastion: &Bastion) -> Self {
+    pub fn of(grant: &Grant, bastion: &Bastion, standing: Standing) -> Self {
         let approvers: Vec<String> = grant.approvers.iter().map(ToString::to_string).collect();
         let ended = match grant.request {
             Some(id) => format!("{id} ended ({}, by {})", short(grant.granted_for), approvers.join(", ")),
@@ -77,7 +92,6 @@ impl Lease {
         second.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self {
             approvals: bastion.approvals.clone(),
-            session: grant.session,
             request: grant.request,
             ends: left.map(|left| boottime() + left),
             warnings: WARNINGS.into_iter().filter(|warning| left.is_some_and(|left| left > *warning)).collect(),
@@ -89,6 +103,8 @@ impl Lease {
             look: interval(LOOK),
             known_good: boottime(),
             words,
+            grant: grant.clone(),
+            standing,
         }
     }
 
@@ -98,6 +114,7 @@ impl Lease {
         let goes_on = format!("What runs in tmux goes on, unrecorded until you return: {again}");
         match outcome {
             Outcome::Expired => format!("{ended}. {goes_on}"),
+            Outcome::Revoked { by, why } if by == POLICY => format!("ended: the policy changed ({})", crate::console::visible(why)),
             Outcome::Revoked { by, why } if why.is_empty() => format!("revoked by {by}. {goes_on}"),
             Outcome::Revoked { by, why } => format!("revoked by {by}: {}. {goes_on}", crate::console::visible(why)),
             Outcome::Killed { by, why } => format!("ended by {by}: {}. {goes_on}", crate::console::visible(why)),
@@ -108,7 +125,7 @@ impl Lease {
     /// Waits for the next notice; may be dropped and called again at any time.
     pub async fn next(&mut self) -> Notice {
         loop {
-            let Self { second, hints, kills, look, stop, .. } = self;
+            let Self { second, hints, kills, look, stop, standing, .. } = self;
             let woken = tokio::select! {
                 _ = second.tick(), if self.ends.is_some() => Woken::Clock,
                 hint = hints.recv(), if self.request.is_some() => match hint {
@@ -117,16 +134,18 @@ impl Lease {
                     Err(RecvError::Closed) => Woken::Stop,
                 },
                 kill = kills.recv() => match kill {
-                    Ok(id) if id != self.session => continue,
+                    Ok(id) if id != self.grant.session => continue,
                     Ok(_) | Err(RecvError::Lagged(_)) => Woken::Look,
                     Err(RecvError::Closed) => Woken::Stop,
                 },
                 _ = look.tick() => Woken::Look,
+                changed = standing.changes.changed() => if changed.is_ok() { Woken::Policy } else { Woken::Stop },
                 () = super::stopped(stop) => Woken::Stop,
             };
             let notice = match woken {
                 Woken::Clock => self.clock(boottime()),
                 Woken::Look => self.look().await,
+                Woken::Policy => self.policy(),
                 Woken::Stop => Some(Notice::Over(Outcome::Shutdown)),
             };
             if let Some(notice) = notice {
@@ -149,6 +168,13 @@ impl Lease {
         self.warns = true;
     }
 
+    /// A new hold does not end a session, a no does (**D policy change**).
+    fn policy(&mut self) -> Option<Notice> {
+        let directory = self.standing.changes.borrow_and_update().clone();
+        let why = approvals::session_fallen(&directory, &self.grant, &self.standing.context)?;
+        Some(Notice::Over(Outcome::Revoked { by: POLICY.into(), why }))
+    }
+
     fn clock(&mut self, now: Duration) -> Option<Notice> {
         let left = self.ends?.saturating_sub(now);
         if left.is_zero() {
@@ -161,7 +187,7 @@ impl Lease {
 
     async fn look(&mut self) -> Option<Notice> {
         // A disk that hangs must not keep the clock from being looked at.
-        match timeout(READ, self.approvals.ended_early(self.session, self.request)).await {
+        match timeout(READ, self.approvals.ended_early(self.grant.session, self.request)).await {
             Ok(Ok(None)) => {
                 self.known_good = boottime();
                 None
@@ -174,7 +200,7 @@ impl Lease {
 
     /// Nobody can tell whether somebody ended it: for a while that is borne.
     fn stale(&self, why: &str) -> Option<Notice> {
-        tracing::warn!(why, session = %self.session, "cannot tell whether a session was ended");
+        tracing::warn!(why, session = %self.grant.session, "cannot tell whether a session was ended");
         let over = boottime().saturating_sub(self.known_good) >= STALENESS;
         over.then(|| Notice::Over(Outcome::Revoked { by: "the bastion".into(), why: "its state cannot be read".into() }))
     }

@@ -29,7 +29,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::access::{Grant, Principal, Target};
-use crate::approvals::Approvals;
+use crate::approvals::{Approvals, Reruled};
 use crate::audit::Event;
 use crate::authority::{CertificateAuthority, HostCertificates, Keys};
 use crate::config::Directory;
@@ -167,6 +167,7 @@ pub struct Running {
     live: Live,
     directory: watch::Sender<Arc<Directory>>,
     store: Store,
+    approvals: Approvals,
     recordings: Recordings,
 }
 
@@ -186,16 +187,31 @@ impl Running {
         &self.store
     }
 
-    /// Swaps the directory. What opens from now on is ruled by it, requests that wait when they are
-    /// approved; where it listens and writes stays as it started.
+    /// Swaps the directory. What opens from now on is ruled by it; sessions that run, requests that wait
+    /// and grants that are open are ruled again (**D policy change**); where it listens and writes stays as
+    /// it started. Returns what it voided.
     ///
     /// Fails, and changes nothing, where the state cannot keep the new policy or a directory of key files
     /// cannot be used.
-    pub async fn reload(&self, directory: Arc<Directory>) -> Result<(), ReloadError> {
-        self.store.keep_policy(directory.digest, &directory.texts, Timestamp::now()).await?;
+    pub async fn reload(&self, directory: Arc<Directory>) -> Result<Reruled, ReloadError> {
+        let (now, before) = (Timestamp::now(), self.directory.borrow().digest);
+        self.store.keep_policy(directory.digest, Some(before), &directory.texts, now).await?;
         self.recordings.protect(directory.config.recordings.protection.clone())?;
+        // Live sessions look by themselves (`lease`).
         self.directory.send_replace(directory);
-        Ok(())
+        Ok(self.approvals.rerule(now).await.unwrap_or_else(|error| {
+            tracing::error!(error = crate::console::with_causes(&error), "what is pending is ruled again when it is decided or opened");
+            Reruled::default()
+        }))
+    }
+
+    /// Logs a reload that was not taken, and what kept it.
+    pub async fn not_reloaded(&self, why: &str, errors: usize) {
+        let kept = self.directory.borrow().digest;
+        let facts = serde_json::json!({ "policy": kept, "why": why, "errors": errors });
+        if let Err(error) = self.store.report(Event::new("policy.refuse", facts), Timestamp::now()).await {
+            tracing::error!(error = crate::console::with_causes(&error), "a reload that was not taken could not be logged");
+        }
     }
 
     /// Stops accepting, ends every session with a word, and waits until their recordings are sealed. What
@@ -242,7 +258,7 @@ pub async fn start(parts: Parts) -> std::io::Result<Running> {
         Some(address) => Some((TcpListener::bind(address).await?, console.clone())),
         None => None,
     };
-    let (kept_store, kept_recordings) = (store.clone(), recordings.clone());
+    let (kept_store, kept_approvals, kept_recordings) = (store.clone(), approvals.clone(), recordings.clone());
     let bastion = Arc::new(Bastion {
         directory,
         store,
@@ -278,7 +294,16 @@ pub async fn start(parts: Parts) -> std::io::Result<Running> {
     }
     tasks.push(tokio::spawn(dispose(bastion.clone(), stopped.clone())));
     tasks.push(tokio::spawn(sweep(bastion, stopped)));
-    Ok(Running { addresses, stop, tasks, live, directory: reload, store: kept_store, recordings: kept_recordings })
+    Ok(Running {
+        addresses,
+        stop,
+        tasks,
+        live,
+        directory: reload,
+        store: kept_store,
+        approvals: kept_approvals,
+        recordings: kept_recordings,
+    })
 }
 
 /// Returns once the node stops.
@@ -315,6 +340,8 @@ async fn dispose(bastion: Arc<Bastion>, mut stop: watch::Receiver<bool>) {
 
 /// Expires and voids what is due, every second.
 async fn sweep(bastion: Arc<Bastion>, mut stop: watch::Receiver<bool>) {
+    let mut changes = bastion.directory.clone();
+    changes.mark_unchanged();
     let mut second = tokio::time::interval(std::time::Duration::from_secs(1));
     second.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -323,6 +350,14 @@ async fn sweep(bastion: Arc<Bastion>, mut stop: watch::Receiver<bool>) {
                 let now = Timestamp::now();
                 if let Err(error) = bastion.clock.tick(crate::time::seen().await).await {
                     tracing::error!(%error, "the clock could not be written down");
+                }
+                // Once more after a reload: for what was being asked while the directory was swapped.
+                if changes.has_changed().unwrap_or(false) {
+                    changes.mark_unchanged();
+                    if let Err(error) = bastion.approvals.rerule(now).await {
+                        changes.mark_changed();
+                        tracing::error!(%error, "what is pending could not be ruled again; it is tried again in a second");
+                    }
                 }
                 if let Err(error) = bastion.approvals.sweep(now).await {
                     tracing::error!(%error, "the sweep failed; it is tried again in a second");

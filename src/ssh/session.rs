@@ -4,15 +4,16 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use super::Bastion;
+use super::ask::{self, Asking};
 use super::channel::{ClientChannel, Status};
 use super::front::Role;
 use super::hold::{self, Held};
-use super::lease::Lease;
+use super::lease::{Lease, Standing};
 use super::names::{self, Wanted};
 use super::opening::Opening;
 use super::relay::{self, Input, Relayed};
 use super::upstream::{self, ConnectError, PtyGranted};
-use super::{Bastion, ask};
 use crate::access::{Grant, Principal, Target};
 use crate::approvals;
 use crate::authority::Needs;
@@ -102,18 +103,15 @@ async fn session(
 ) -> Result<(), Stop> {
     let want =
         opening.want().ok_or_else(|| Stop::new("refused: this subsystem is unknown here; shell, exec and sftp pass", Status::Refused))?;
-    let ruled = ask::rule(bastion, principal, &target, &login, &want).await?;
-    let by_text = ruled.by_text;
-    if by_text && opening.pty.is_some() {
-        let text = "refused: a command that is allowed by its exact text gets no terminal; run it without -t";
-        return Err(Stop::new(text, Status::Refused));
-    }
-    let Held { basis, terms } = hold::until_approved(bastion, principal, &target, &login, &want, ruled.asked, opening, client).await?;
+    let mut asking = Asking::new(bastion, principal, target, login, want);
+    let Held { basis, terms, by_text, context, policy } = hold::until_approved(&mut asking, opening, client).await?;
+    let Asking { principal, target, login, want, changes, .. } = asking;
+    let standing = Standing { changes, context };
 
     let now = Timestamp::now();
     let opening_of = approvals::Opening {
         session: SessionId::new(now),
-        principal: principal.clone(),
+        principal,
         address: upstream::resolve(&target).await.map_err(unreachable)?,
         target,
         login,
@@ -121,6 +119,7 @@ async fn session(
         terms,
         by_text,
         basis,
+        policy,
     };
     if client.inbox.ended().is_some() {
         return Err(Stop { text: None, status: Status::Undecided });
@@ -140,19 +139,27 @@ async fn session(
     if opening.is_a_person() {
         client.say(&admitted(&grant)).await;
     }
-    let relayed = established(bastion, &grant, &evidence, &recorder.tape(), opening, client).await;
+    let lease = Lease::of(&grant, bastion, standing);
+    let relayed = established(bastion, &grant, &evidence, &recorder.tape(), lease, opening, client).await;
     finish(bastion, &grant, recorder, relayed, client).await;
     Ok(())
 }
 
 /// From the dialled connection to the end of what runs on it.
-async fn established(bastion: &Bastion, grant: &Grant, evidence: &[u8], tape: &Tape, opening: &Opening, client: &ClientChannel) -> Relayed {
-    let mut lease = Lease::of(grant, bastion);
+async fn established(
+    bastion: &Bastion,
+    grant: &Grant,
+    evidence: &[u8],
+    tape: &Tape,
+    mut lease: Lease,
+    opening: &Opening,
+    client: &ClientChannel,
+) -> Relayed {
     let connected = tokio::select! {
         connected = connect(bastion, grant, evidence, tape, opening, client) => connected,
-        outcome = lease.over() => return relay::over(outcome, &lease),
         // Nobody is there any more: what they wanted does not start.
         _ = client.inbox.gone() => return Relayed::of(Outcome::ClientLeft),
+        outcome = lease.over() => return relay::over(outcome, &lease),
     };
     match connected {
         Ok(upstream) => {

@@ -25,7 +25,7 @@ pub enum GrantState {
     Open,
     /// Ended by a person, with every session on it.
     Revoked,
-    /// Worth nothing any more: denied after all, or an approver's authority is gone. Never a live one.
+    /// Worth nothing any more: denied after all, forbidden by a new policy, or its people are gone.
     Void,
     /// Never used in time.
     Lapsed,
@@ -158,6 +158,19 @@ impl Tx {
         now: Timestamp,
     ) -> Result<bool, StoreError> {
         let changed = self.end_open(request, to, by, why, now, false).await?;
+        self.changed(request, changed, event, now).await
+    }
+
+    /// Voids an open grant because of a new policy; where `unused` is said, only if nobody has used it.
+    pub(crate) async fn void_grant(
+        &mut self,
+        request: RequestId,
+        unused: bool,
+        why: &str,
+        event: Event,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let changed = self.end_open(request, GrantState::Void, None, why, now, unused).await?;
         self.changed(request, changed, event, now).await
     }
 

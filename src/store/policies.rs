@@ -21,9 +21,19 @@ pub struct PolicyRow {
 }
 
 impl Store {
-    /// Keeps a policy set, and logs that it counts from now on.
-    pub async fn keep_policy(&self, digest: Digest, files: &BTreeMap<String, String>, now: Timestamp) -> Result<(), StoreError> {
+    /// Keeps a policy set, and logs that it counts from now on, and instead of which one.
+    pub async fn keep_policy(
+        &self,
+        digest: Digest,
+        before: Option<Digest>,
+        files: &BTreeMap<String, String>,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
         let files = super::columns::to_json(files);
+        let event = match before {
+            None => Event::new("policy.load", json!({ "policy": digest })),
+            Some(before) => Event::new("policy.reload", json!({ "policy": digest, "before": before })),
+        };
         self.write(move |tx| {
             Box::pin(async move {
                 sqlx::query("insert into policies (digest, loaded, files) values ($1, $2, $3) on conflict (digest) do nothing")
@@ -32,7 +42,7 @@ impl Store {
                     .bind(files)
                     .execute(&mut tx.connection)
                     .await?;
-                tx.append(Event::new("policy.load", json!({ "policy": digest })), now).await.map(drop)
+                tx.append(event, now).await.map(drop)
             })
         })
         .await

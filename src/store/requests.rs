@@ -3,12 +3,13 @@
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection};
 
-use super::columns::{count, digest, maybe_time, maybe_word, misread, time, word};
+use super::columns::{count, digest, maybe_json, maybe_time, maybe_word, misread, time, to_json, word};
 use super::waiters::Waiter;
 use super::{Snapshot, StoreError, Tx};
-use crate::access::request::RequestDocument;
+use crate::access::OpeningContext;
+use crate::access::request::{RequestDocument, TargetPin};
 use crate::audit::Event;
-use crate::id::{Digest, Person, RequestId};
+use crate::id::{Digest, Person, RequestId, TargetId};
 use crate::time::{Timestamp, micros_of};
 use std::time::Duration;
 
@@ -64,6 +65,8 @@ pub struct RequestRow {
     pub not_after: Timestamp,
     /// When it ends undecided.
     pub due: Timestamp,
+    /// What policy knew when it was made; absent in rows of an earlier version.
+    pub context: Option<OpeningContext>,
 }
 
 impl RequestRow {
@@ -91,9 +94,10 @@ pub(crate) struct NewRequest {
     pub waiter: Waiter,
     pub linger: Duration,
     pub due: Timestamp,
+    pub context: OpeningContext,
 }
 
-const COLUMNS: &str = "id, state, bytes, digest, person, waiter, waiters, left_at, linger, not_after, due, ended_by, note";
+const COLUMNS: &str = "id, state, bytes, digest, person, waiter, waiters, left_at, linger, not_after, due, ended_by, note, context";
 
 /// `select COLUMNS from requests` with a literal tail: the only dynamic part of any statement here.
 macro_rules! select {
@@ -156,8 +160,8 @@ impl Tx {
     ) -> Result<(), StoreError> {
         let bytes = document.bytes();
         sqlx::query(
-            "insert into requests (id, state, bytes, digest, joins, person, waiter, waiters, linger, made, not_after, due)
-             values ($1, $2, $3, $4, $5, $6, $7, 0, $8, $9, $10, $11)",
+            "insert into requests (id, state, bytes, digest, joins, person, waiter, waiters, linger, made, not_after, due, context)
+             values ($1, $2, $3, $4, $5, $6, $7, 0, $8, $9, $10, $11, $12)",
         )
         .bind(document.request.as_str())
         .bind(new.state.word())
@@ -170,6 +174,7 @@ impl Tx {
         .bind(document.made().micros())
         .bind(document.not_after().micros())
         .bind(new.due.micros())
+        .bind(to_json(&new.context))
         .execute(&mut self.connection)
         .await?;
         for target in &document.targets {
@@ -182,6 +187,20 @@ impl Tx {
         }
         self.wake(document.request);
         self.append(event, now).await.map(drop)
+    }
+
+    /// Those of the targets that this person has opened before.
+    pub(crate) async fn opened_of(&mut self, person: &Person, targets: &[TargetPin]) -> Result<Vec<TargetId>, StoreError> {
+        let mut opened = Vec::new();
+        for target in targets {
+            let row = sqlx::query("select 1 from sessions where person = $1 and target = $2 limit 1")
+                .bind(person.as_str())
+                .bind(target.id.as_str())
+                .fetch_optional(&mut self.connection)
+                .await?;
+            opened.extend(row.map(|_| target.id.clone()));
+        }
+        Ok(opened)
     }
 
     /// Fixes the bytes of a request that waited for its reason; false if it no longer does.
@@ -334,5 +353,6 @@ fn read(row: &SqliteRow) -> Result<RequestRow, StoreError> {
         linger: Duration::from_micros(u64::try_from(linger).unwrap_or(0)),
         not_after: time(row, "not_after")?,
         due: time(row, "due")?,
+        context: maybe_json(row, "context")?,
     })
 }

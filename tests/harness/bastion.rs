@@ -192,11 +192,6 @@ impl Bastion {
         self.installation.adds(&Host { id, labels: "", port: self.target.port, host_key: self.target.host_key() });
     }
 
-    /// The bastion's directory, for an operator's verbs: `-c DIR`.
-    pub fn root(&self) -> PathBuf {
-        self.installation.root()
-    }
-
     /// A CA key file that the bastion's sshds trust for their users.
     pub fn user_ca(&self) -> PathBuf {
         self.installation.user_ca()

@@ -5,6 +5,7 @@ mod end;
 mod fail;
 mod family;
 mod open;
+mod rerule;
 mod submit;
 mod view;
 mod wait;
@@ -53,6 +54,7 @@ pub struct Plan {
     pub families: Vec<Family>,
     pub workflows: Workflows,
     pub limits: Limits,
+    pub policy: String,
 }
 
 pub struct Scene {
@@ -135,6 +137,7 @@ impl Plan {
             families: vec![],
             workflows: workflows.into_iter().map(|workflow| (workflow.name.clone(), workflow)).collect(),
             limits: Limits::default(),
+            policy: POLICY.into(),
         }
     }
 
@@ -142,7 +145,9 @@ impl Plan {
         let period = |text: &str| text.parse().unwrap();
         let year = Schedule { name: "year".parse().unwrap(), keep_at_least: period("90d"), delete_after: period("1y") };
         let targets = Targets::new(self.targets.clone(), self.families.clone()).unwrap();
-        let policy = PolicySet::parse(POLICY, &Vocabulary::default()).unwrap();
+        let policy =
+            PolicySet::parse(&self.policy, &Vocabulary { workflows: self.workflows.keys().cloned().collect(), ..Vocabulary::default() })
+                .unwrap();
         Directory {
             root: "/".into(),
             config: Config {
@@ -323,6 +328,7 @@ impl Scene {
             terms: Terms::default(),
             by_text: false,
             basis,
+            policy: Digest([9; 32]),
         }
     }
 

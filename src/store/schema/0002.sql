@@ -1,10 +1,3 @@
--- Sessions that somebody ended, before their time: the row is what a session's lease reads. Never deleted.
-create table kills (
-    session text primary key references sessions (id),
-    person text not null,
-    why text not null,
-    at bigint not null
-);
-
--- Denied stays denied for a while: looked for before a request of equal scope is made.
-create index requests_denied on requests (joins, ended_at) where state = 'denied';
+-- What policy knew when the request was made, besides who, what and where: after a reload it is ruled
+-- again with this. Canonical JSON; absent in requests of an earlier version.
+alter table requests add column context text;
