@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::harness::{Bastion, Client, SOON, Terminal, login, until};
+use crate::harness::{Bastion, Client, SOON, Terminal, login, program, until};
 
 fn to(target: &str) -> String {
     format!("{}={target}@bastion", login())
@@ -36,6 +36,19 @@ fn a_session_without_a_grant_is_listed_and_killed() {
     for word in ["SESSION", "127.0.0.1", "@dev-1", "none needed", "IDLE", one["session"].as_str().unwrap()] {
         assert!(listed.contains(word), "{word} in {listed}");
     }
+    // In colour on a terminal, unless the person said no; on a narrow one without what matters least.
+    let look = |no_colour: &str| {
+        let mut command = bastion.ssh("bob", &["-o", "SendEnv=NO_COLOR", "-t", "bastion", "sessions", "--live"]);
+        let terminal = Terminal::start(command.env("NO_COLOR", no_colour));
+        terminal.sees("alice");
+        terminal.sees("open\r\n");
+        let screen = terminal.screen();
+        assert_eq!(terminal.ends(), 0);
+        screen
+    };
+    assert!(look("").contains("\u{1b}[32m"));
+    let narrow = look("1");
+    assert!(!narrow.contains('\u{1b}') && narrow.contains("ENDS") && !narrow.contains("KIND"), "{narrow}");
     assert!(bastion.says("mallory", &["sessions", "--live"]).well().contains("no session that you may see"));
     let id = one["session"].as_str().unwrap().to_owned();
     let refused = bastion.run("mallory", &["bastion", "kill", &id, "--reason", "mine"]);
@@ -78,6 +91,7 @@ fn a_shell_is_watched_and_its_person_knows() {
     let carol = Client::start(bastion.companion("carol", &["watch", "last"]));
     carol.reads("watching alice");
     let json = Client::start(bastion.companion("carol", &["watch", "last", "--json"]));
+    json.gets("\"watch\"");
     alice.types("echo af''ter; echo never-$((1+1))\r");
     alice.sees("never-2");
     bob.sees("after");
@@ -113,4 +127,38 @@ fn a_command_is_watched_as_events() {
     assert!(seen.out().contains("out 11 bytes: got secret") && seen.out().contains("-- exited 0"), "{seen:?}");
     assert!(seen.err.contains("watching alice"), "{seen:?}");
     alice.ends().well();
+}
+
+#[test]
+fn manual_pages_are_roff_and_completions_are_shell() {
+    let dir = tempfile::tempdir().unwrap();
+    let countersign = || std::process::Command::new(env!("CARGO_BIN_EXE_countersign"));
+    let made = Client::start({
+        let mut command = countersign();
+        command.arg("man").arg(dir.path());
+        command
+    });
+    assert!(made.ends().well().contains("man -l"));
+    let pages: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert!(pages.len() > 30 && pages.contains(&dir.path().join("countersign-watch.1")), "{pages:?}");
+    let mut groff = std::process::Command::new(program("groff"));
+    let read = groff.args(["-man", "-ww", "-Tutf8", "-K", "utf8"]).args(&pages).output().unwrap();
+    assert!(read.status.success() && read.stderr.is_empty(), "{}", String::from_utf8_lossy(&read.stderr));
+    assert!(String::from_utf8_lossy(&read.stdout).contains("Look on while a session runs"));
+    for shell in ["bash", "zsh", "fish"] {
+        let mut command = countersign();
+        command.args(["completions", shell]);
+        let script = Client::start(command).ends().well();
+        assert!(script.contains("sessions") && script.contains("approve"), "{shell}");
+        if shell == "bash" {
+            let file = dir.path().join("countersign.bash");
+            std::fs::write(&file, script).unwrap();
+            let asks = format!(
+                ". {}; COMP_WORDS=(countersign wa); COMP_CWORD=1; _countersign countersign wa countersign; echo ${{COMPREPLY[@]}}",
+                file.display()
+            );
+            let completed = std::process::Command::new("bash").args(["-c", &asks]).output().unwrap();
+            assert_eq!(String::from_utf8_lossy(&completed.stdout).trim(), "watch", "{completed:?}");
+        }
+    }
 }

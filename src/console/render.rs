@@ -137,6 +137,8 @@ pub fn refused(refusal: &Refusal) -> String {
 pub struct Listing {
     heads: Vec<&'static str>,
     rows: Vec<(Tone, Vec<String>)>,
+    /// Columns that a narrow terminal does without, in this order.
+    spare: &'static [&'static str],
 }
 
 /// Columns between two cells.
@@ -146,14 +148,23 @@ const NARROWEST: usize = 8;
 
 impl Listing {
     pub fn new(heads: &[&'static str]) -> Self {
-        Self { heads: heads.to_vec(), rows: Vec::new() }
+        Self { heads: heads.to_vec(), rows: Vec::new(), spare: &[] }
     }
 
     pub fn row(&mut self, tone: Tone, cells: impl IntoIterator<Item = String>) {
         self.rows.push((tone, cells.into_iter().map(|cell| visible(&cell)).collect()));
     }
 
-    pub fn render(&self, look: Look) -> String {
+    /// Names columns that a narrow terminal can do without, what matters least first.
+    pub fn without(mut self, spare: &'static [&'static str]) -> Self {
+        self.spare = spare;
+        self
+    }
+
+    pub fn render(mut self, look: Look) -> String {
+        if let Some(width) = look.width {
+            self.make_room(width);
+        }
         let widths = self.widths(look.width);
         let fitted =
             |cells: &mut dyn Iterator<Item = &str>| -> Vec<String> { cells.zip(&widths).map(|(cell, most)| brief(cell, *most)).collect() };
@@ -175,6 +186,21 @@ impl Listing {
             out.push('\n');
         }
         out
+    }
+
+    fn make_room(&mut self, width: usize) {
+        for spare in self.spare {
+            let widths = self.widths(None);
+            if widths.iter().sum::<usize>() + GAP * widths.len().saturating_sub(1) <= width {
+                return;
+            }
+            if let Some(at) = self.heads.iter().position(|head| head == spare) {
+                self.heads.remove(at);
+                for (_, cells) in self.rows.iter_mut().filter(|(_, cells)| at < cells.len()) {
+                    cells.remove(at);
+                }
+            }
+        }
     }
 
     /// How wide each column may be.
@@ -286,7 +312,8 @@ pub(crate) mod tests {
         for text in HOSTILE {
             listing.row(Tone::Plain, ["K7Q3FM".into(), text.to_owned(), text.to_owned()]);
         }
-        let text = listing.render(Look::default());
+        let again = Listing { heads: listing.heads.clone(), rows: listing.rows.clone(), spare: &[] };
+        let text = again.render(Look::default());
         assert_inert(&text);
         assert_eq!(text.lines().count(), 1 + HOSTILE.len());
         let narrow = listing.render(Look { colour: false, width: Some(40) });
@@ -294,7 +321,8 @@ pub(crate) mod tests {
 
         let mut listing = Listing::new(&["A", "B"]);
         listing.row(Tone::Waiting, ["12345".into(), "x".into()]);
-        assert_eq!(listing.render(Look::default()), "A      B\n12345  x\n");
+        let again = Listing { heads: listing.heads.clone(), rows: listing.rows.clone(), spare: &[] };
+        assert_eq!(again.render(Look::default()), "A      B\n12345  x\n");
         assert_eq!(listing.render(Look { colour: true, width: None }).lines().nth(1), Some("\u{1b}[33m12345  x\u{1b}[0m"));
     }
 
@@ -303,6 +331,9 @@ pub(crate) mod tests {
         let mut listing = Listing::new(&["WHO", "WHY", "END"]);
         listing.row(Tone::Plain, ["数据库".into(), "磁盘已满 and a long story about why it is".into(), "x".into()]);
         listing.row(Tone::Plain, ["alice".into(), "INC-42".into(), "y".into()]);
+        let mut spared = Listing::new(&["A", "SPARE", "LESS", "B"]).without(&["SPARE", "LESS"]);
+        spared.row(Tone::Plain, ["1", "2", "3", "4"].map(String::from));
+        assert_eq!(spared.render(Look { colour: false, width: Some(12) }), "A  LESS  B\n1  3     4\n");
         let text = listing.render(Look { colour: false, width: Some(30) });
         let columns = |line: &str, what: &str| line[..line.rfind(what).unwrap()].width();
         let lines: Vec<&str> = text.lines().collect();

@@ -265,7 +265,8 @@ fn session_lines(sessions: &[SessionLine], reader: &Reader<'_>) -> String {
     if sessions.iter().all(|one| one.ended.is_none()) {
         return live_lines(sessions, reader, &id);
     }
-    let mut table = Listing::new(&["SESSION", "WHO", "WHERE", "KIND", "BEGAN", "LASTED", "REQUEST", "END"]);
+    let mut table =
+        Listing::new(&["SESSION", "WHO", "WHERE", "KIND", "BEGAN", "LASTED", "REQUEST", "END"]).without(&["KIND", "REQUEST", "LASTED"]);
     for one in sessions {
         let (lasted, tone) = match one.ended {
             Some(ended) => (about(ended.since(one.started)), Tone::Plain),
@@ -292,7 +293,7 @@ fn live_lines(sessions: &[SessionLine], reader: &Reader<'_>, id: &dyn Fn(&Sessio
     let watched = sessions.iter().any(|one| !watchers(one).is_empty());
     let mut heads = vec!["SESSION", "WHO", "FROM", "WHERE", "KIND", "SINCE", "IDLE", "IN", "OUT", "REQUEST", "ENDS"];
     heads.extend(watched.then_some("WATCHED BY"));
-    let mut table = Listing::new(&heads);
+    let mut table = Listing::new(&heads).without(&["KIND", "IN", "OUT", "FROM", "IDLE"]);
     for one in sessions {
         let live = |tell: &dyn Fn(&LiveLine) -> String| one.live.as_ref().map(tell).unwrap_or_default();
         let soon = one.ends.is_some_and(|ends| ends.since(reader.now) < ENDS_SOON);
