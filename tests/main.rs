@@ -9,6 +9,8 @@ mod approvals;
 mod architecture;
 mod clients;
 mod crash;
+mod door;
+mod drain;
 mod exact;
 mod faults;
 mod flow;

@@ -40,10 +40,12 @@ pub enum ConsoleAction {
     Review,
     /// Reading the audit log; counts where it may be done on every target.
     Audit,
+    /// Announcing that the bastion restarts; counts where it may be done on every target.
+    Drain,
 }
 
 impl ConsoleAction {
-    pub const ALL: [ConsoleAction; 7] = [
+    pub const ALL: [ConsoleAction; 8] = [
         ConsoleAction::Approve,
         ConsoleAction::Replay,
         ConsoleAction::Watch,
@@ -51,6 +53,7 @@ impl ConsoleAction {
         ConsoleAction::Hold,
         ConsoleAction::Review,
         ConsoleAction::Audit,
+        ConsoleAction::Drain,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -62,6 +65,7 @@ impl ConsoleAction {
             ConsoleAction::Hold => "hold",
             ConsoleAction::Review => "review",
             ConsoleAction::Audit => "audit",
+            ConsoleAction::Drain => "drain",
         }
     }
 }

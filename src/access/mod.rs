@@ -16,6 +16,7 @@ pub mod principal;
 pub mod request;
 pub mod ruling;
 pub mod scope;
+pub mod source;
 pub mod target;
 pub mod workflow;
 

@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use russh::keys::ssh_key::{Fingerprint, HashAlg, PublicKey};
 
 use super::people::People;
+use super::source::Block;
 use crate::id::{Group, Person};
 
 /// A public key that has signed this connection's session identifier.
@@ -75,12 +76,6 @@ impl Principal {
 
     /// The source as requests name it: the address with /32, or its /64.
     pub fn source_block(&self) -> String {
-        match self.source {
-            IpAddr::V4(v4) => format!("{v4}/32"),
-            IpAddr::V6(v6) => {
-                let [a, b, c, d, ..] = v6.segments();
-                format!("{}/64", std::net::Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
-            }
-        }
+        Block::of(self.source).to_string()
     }
 }

@@ -17,6 +17,8 @@ use crate::time::{Timestamp, micros_of};
 pub const VERSION: u64 = 1;
 /// Longest reason, in bytes.
 pub const MAX_REASON: usize = 1024;
+/// The source of a request whose workflows bind it to no address.
+pub const ANY_SOURCE: &str = "any";
 /// Most targets of one request.
 pub const MAX_TARGETS: usize = 500;
 
@@ -53,7 +55,7 @@ pub struct RequestDocument {
     pub person: Person,
     /// `SHA256:…` of the key verified on the (inner) connection.
     pub key: String,
-    /// /32 or /64.
+    /// /32 or /64, or [`ANY_SOURCE`].
     pub source: String,
     /// Sorted by id, 1 to 500; a target added later is not covered.
     pub targets: Vec<TargetPin>,
@@ -107,6 +109,11 @@ impl RequestDocument {
         } else {
             Ok(())
         }
+    }
+
+    /// Whether somebody at `block` may use what was asked.
+    pub fn is_for_source(&self, block: &str) -> bool {
+        self.source == ANY_SOURCE || self.source == block
     }
 
     pub fn duration(&self) -> Duration {

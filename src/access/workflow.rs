@@ -30,6 +30,20 @@ pub struct Workflow {
     pub reason_required: bool,
     /// A regular expression over the whole reason.
     pub reason_pattern: Option<String>,
+    pub source: SourceRule,
+}
+
+/// Whether a grant fits only the address that it was asked from (**D scope**). Behind a carrier's NAT the
+/// address is another for each connection (`users.md` 19).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum SourceRule {
+    Any,
+    Address,
+}
+
+/// The strictest of all; of no workflow at all as well.
+pub fn source_rule<'a>(workflows: impl IntoIterator<Item = &'a Workflow>) -> SourceRule {
+    workflows.into_iter().map(|workflow| workflow.source).max().unwrap_or(SourceRule::Address)
 }
 
 #[derive(Debug, Clone)]
@@ -158,7 +172,7 @@ impl Stage {
         self.people.contains(person) || self.groups.iter().any(|group| groups.contains(group))
     }
 
-    fn approvers(&self) -> Vec<String> {
+    pub fn approvers(&self) -> Vec<String> {
         self.groups.iter().map(Group::to_string).chain(self.people.iter().map(Person::to_string)).collect()
     }
 }
@@ -195,7 +209,17 @@ mod tests {
             linger: 5 * minute,
             reason_required: false,
             reason_pattern: None,
+            source: SourceRule::Address,
         }
+    }
+
+    #[test]
+    fn a_grant_is_for_any_address_only_where_every_workflow_says_so() {
+        let strict = workflow("lead", &["leads"], &[], 1, Level::Key);
+        let loose = Workflow { source: SourceRule::Any, ..workflow("phone", &["leads"], &[], 1, Level::Key) };
+        assert_eq!(source_rule([&loose, &loose]), SourceRule::Any);
+        assert_eq!(source_rule([&loose, &strict]), SourceRule::Address);
+        assert_eq!(source_rule([]), SourceRule::Address);
     }
 
     fn asked() -> GrantedTerms {

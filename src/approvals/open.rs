@@ -6,14 +6,14 @@
 
 use serde_json::{Value, json};
 
-use super::authority::{Authority, is_still_known};
+use super::authority::{Authority, is_still_known, workflows_of};
 use super::{ApprovalError, Approvals, Basis, OpenError, Opening};
 use crate::access::decision::GrantedTerms;
 use crate::access::grant::Opened;
-use crate::access::request::RequestDocument;
+use crate::access::request::{ANY_SOURCE, RequestDocument};
 use crate::access::ruling::Hold;
 use crate::access::target::Target;
-use crate::access::workflow::Progress;
+use crate::access::workflow::{Progress, SourceRule, source_rule};
 use crate::access::{Grant, Principal, Want, canonical};
 use crate::audit::Event;
 use crate::config::Directory;
@@ -166,6 +166,9 @@ impl Approvals {
         if !wanted.is_asked_in(&document) {
             return Ok(Err(Fallen::Unfit("is for somebody or something else")));
         }
+        if document.source == ANY_SOURCE && source_rule(&workflows_of(directory, &document).unwrap_or_default()) != SourceRule::Any {
+            return Ok(Err(Fallen::Void("is for any address, which its workflow does not allow any more")));
+        }
         let authority = Authority::over_one(directory, &document, wanted.target, now);
         let Progress::Approved { terms, by } = authority.weigh_proven(&decisions, row.digest, &self.bastion) else {
             return Ok(Err(Fallen::Void("has approvals that no longer stand")));
@@ -200,12 +203,12 @@ struct Wanted<'a> {
 }
 
 impl Wanted<'_> {
-    /// Whether exactly this person, key and source asked for this very host and login.
+    /// Whether exactly this person and key, from there or from anywhere, asked for this very host and login.
     fn is_asked_in(&self, document: &RequestDocument) -> bool {
         let pin = self.target.pin();
         document.person == *self.who.person()
             && document.key == self.who.fingerprint()
-            && document.source == self.who.source_block()
+            && document.is_for_source(&self.who.source_block())
             && document.login == *self.login
             && document.targets.iter().any(|target| target.id == self.target.id && target.pin == pin)
     }

@@ -3,8 +3,6 @@
 //! voids what waits and what nobody has used, never a live session. Nothing is ever widened: an opening
 //! asks policy once more, and a session that runs keeps what it was given.
 
-use std::sync::Arc;
-
 use serde_json::json;
 
 use super::authority::{is_still_known, workflows_of};
@@ -131,7 +129,7 @@ pub fn session_fallen(directory: &Directory, grant: &Grant, context: &OpeningCon
         None => return Some(format!("{} is not a target any more", grant.target.id)),
     };
     let rule = |action: &Action| {
-        let question = context.question(&directory.people, person, (&target, &grant.login), *action, grant.want.command())?;
+        let question = context.question(&directory.people, person, (&*target, &grant.login), *action, grant.want.command())?;
         Some(directory.policy.rule(&question))
     };
     match grant.want.actions().iter().filter_map(rule).reduce(Ruling::meet)? {
@@ -200,7 +198,7 @@ fn fallen(directory: &Directory, document: &RequestDocument, context: &OpeningCo
 }
 
 /// Everything that was asked for, on one target.
-fn ruled(directory: &Directory, document: &RequestDocument, context: &OpeningContext, target: &Arc<Target>) -> Ruling {
+fn ruled(directory: &Directory, document: &RequestDocument, context: &OpeningContext, target: &Target) -> Ruling {
     let rule = |action, command: Option<&str>| {
         let question = context.question(&directory.people, &document.person, (target, &document.login), action, command)?;
         Some(directory.policy.rule(&question))

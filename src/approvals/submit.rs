@@ -9,8 +9,8 @@ use super::wait::no_waiter_yet;
 use super::{Again, ApprovalError, Approvals, Ask, Joined, SubmitError};
 use crate::access::action::Class;
 use crate::access::canonical;
-use crate::access::request::{self, MAX_REASON, MAX_TARGETS, Needs, RequestDocument, TargetPin};
-use crate::access::workflow::Workflow;
+use crate::access::request::{self, ANY_SOURCE, MAX_REASON, MAX_TARGETS, Needs, RequestDocument, TargetPin};
+use crate::access::workflow::{SourceRule, Workflow, source_rule};
 use crate::access::{OpeningContext, Principal, Scope};
 use crate::audit::Event;
 use crate::config::{Directory, Limits};
@@ -87,7 +87,12 @@ impl Approvals {
         directory: &Directory,
         now: Timestamp,
     ) -> Result<RequestDocument, SubmitError> {
-        let (person, key, source) = request::asked_by(who);
+        let (person, key, address) = request::asked_by(who);
+        // The bytes say what is asked, so that the approver signs it and no address is compared later.
+        let source = match source_rule(workflows) {
+            SourceRule::Address => address,
+            SourceRule::Any => ANY_SOURCE.to_owned(),
+        };
         let exact = ask.scope.0.iter().all(|class| matches!(class, Class::Exec(_)));
         let mut needs: Vec<Needs> = ask
             .holds

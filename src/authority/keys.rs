@@ -65,6 +65,11 @@ impl Keys {
     }
 }
 
+/// Whether a key file could be used, for who looks before a start.
+pub fn judge(path: &Path) -> Result<(), KeyError> {
+    read(path.to_owned()).map(drop)
+}
+
 fn read(path: PathBuf) -> Result<PrivateKey, KeyError> {
     let fail = |source| KeyError::Read { path: path.clone(), source };
     let mode = std::fs::metadata(&path).map_err(fail)?.permissions().mode() & 0o7777;

@@ -11,7 +11,7 @@ mod seal;
 
 pub use host::HostCertificates;
 pub use issue::{Certificate, CertificateAuthority, IssueError, Needs};
-pub use keys::{KeyError, Keys};
+pub use keys::{KeyError, Keys, judge};
 pub use seal::{BadSeal, SealKey, SealKeyError, SealVerifier};
 
 #[cfg(test)]

@@ -10,10 +10,12 @@ pub mod check;
 mod clock;
 mod companion;
 mod complete;
+mod explain;
 mod export;
 mod fetch;
 pub mod init;
 mod pager;
+mod policy;
 mod replay;
 pub mod serve;
 mod shell;
@@ -32,7 +34,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::console::grammar::{TargetsArgs, Verb};
+use crate::config::schema::FileKind;
+use crate::console::grammar::{PolicyArgs, PolicyWhat, TargetsArgs, Verb};
 use crate::console::reply::RefusalKind;
 use crate::console::text::{self, Voice};
 use crate::console::{gather, render};
@@ -78,8 +81,11 @@ enum Command {
     },
     /// Read a directory, run its policies' own tests, and name everything that is wrong
     Check {
-        #[arg(short = 'c', value_name = "DIR")]
-        dir: PathBuf,
+        #[arg(short = 'c', value_name = "DIR", required_unless_present = "schema")]
+        dir: Option<PathBuf>,
+        /// Print the JSON Schema of a file instead, for editors: countersign, people, targets, approvals, retention
+        #[arg(long, value_name = "FILE", conflicts_with = "dir")]
+        schema: Option<FileKind>,
     },
     /// Say that the clock of this bastion is right, after it was blocked
     Clock {
@@ -193,7 +199,8 @@ async fn run(cli: Cli) -> anyhow::Result<u8> {
             crate::demo::run(tour).await
         }
         Command::Init { dir, host, auditor } => init::run(&dir, host.as_deref(), &auditor).map(|()| 0),
-        Command::Check { dir } => check::run(&dir),
+        Command::Check { schema: Some(of), .. } => check::schema(of),
+        Command::Check { dir, .. } => check::run(&dir.unwrap_or_default(), cli.json),
         Command::Clock { what: ClockWhat::Accept { dir } } => clock::accept(&dir).await.map(|()| 0),
         Command::Serve { dir, log: format } => {
             log("countersign=info", format);
@@ -201,6 +208,8 @@ async fn run(cli: Cli) -> anyhow::Result<u8> {
         }
         Command::Completions { shell } => Ok(shell::completions(shell)),
         Command::Man { dir } => shell::man(&dir),
+        Command::Verb(Verb::Policy(PolicyArgs { what: PolicyWhat::Test { dir } })) => policy::test(&dir, cli.json),
+        Command::Verb(Verb::Policy(PolicyArgs { what: PolicyWhat::Explain(args) })) => policy::explain(&args, cli.json),
         Command::Verb(Verb::Help) => {
             use clap::CommandFactory;
             Ok(say(&Cli::command().render_help().to_string()).err().unwrap_or(0))
@@ -215,7 +224,7 @@ async fn run(cli: Cli) -> anyhow::Result<u8> {
 }
 
 /// What the node says goes to standard error; `COUNTERSIGN_LOG` chooses, as `RUST_LOG` does elsewhere. Of the
-/// libraries only warnings pass, whatever it says: at their finest they would write down what passes through
+/// libraries (but russh) only warnings pass, whatever it says: at their finest they would write down what passes through
 /// them, keys and keystrokes.
 fn log(usual: &str, format: LogFormat) {
     use tracing_subscriber::Layer as _;
@@ -223,7 +232,12 @@ fn log(usual: &str, format: LogFormat) {
     use tracing_subscriber::util::SubscriberInitExt as _;
     let filter = tracing_subscriber::EnvFilter::try_from_env("COUNTERSIGN_LOG").unwrap_or_else(|_| usual.into());
     let ours = tracing_subscriber::filter::filter_fn(|event| {
-        event.target().split("::").next() == Some("countersign") || *event.level() <= tracing::Level::WARN
+        match event.target().split("::").next() {
+            Some("countersign") => true,
+            // It warns of what its peers do: any stranger could fill the disk with it. `ssh` says how each ended.
+            Some("russh") => false,
+            _ => *event.level() <= tracing::Level::WARN,
+        }
     });
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let lines = match format {

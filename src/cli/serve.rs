@@ -23,7 +23,8 @@ use crate::time::{Timestamp, seen};
 /// Non-terminal bytes of one stream that are kept in full.
 const BULK_CAP: u64 = 10 * 1024 * 1024;
 
-/// Serves until SIGTERM or SIGINT; SIGHUP reads the directory again.
+/// Serves until SIGTERM, which drains, SIGINT, which does not, or an announced restart; SIGHUP reads the
+/// directory again, also while it drains: a revocation does not wait for that.
 pub async fn run(dir: PathBuf) -> anyhow::Result<u8> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -36,14 +37,28 @@ pub async fn run(dir: PathBuf) -> anyhow::Result<u8> {
     let listening: Vec<String> = running.addresses.iter().map(ToString::to_string).collect();
     supervised::ready(&format!("listening on {}", listening.join(", ")));
     let watchdog = tokio::spawn(supervised::watch(running.store().clone()));
-    loop {
+    let drains = loop {
         tokio::select! {
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
+            _ = terminate.recv() => break true,
+            _ = interrupt.recv() => break false,
+            () = running.due() => break false,
             _ = hangup.recv() => {
                 supervised::reloading();
                 reload(&dir, &running).await;
                 supervised::ready("serving");
+            }
+        }
+    };
+    if drains {
+        eprintln!("countersign: draining, {} sessions run; a second SIGTERM ends them now", running.open());
+        let drained = running.drain();
+        tokio::pin!(drained);
+        loop {
+            tokio::select! {
+                () = &mut drained => break,
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+                _ = hangup.recv() => reload(&dir, &running).await,
             }
         }
     }

@@ -11,7 +11,7 @@ use toml::Spanned;
 use super::fields::{Fields, File};
 use crate::access::decision::Level;
 use crate::access::people::People;
-use crate::access::workflow::{Stage, Workflow};
+use crate::access::workflow::{SourceRule, Stage, Workflow};
 use crate::id::{Group, Person, WorkflowName};
 use crate::time::short;
 
@@ -22,6 +22,8 @@ pub(super) struct Placed {
 }
 
 const MAX_QUORUM: usize = 100;
+const SECOND: Duration = Duration::from_secs(1);
+const DAY: Duration = Duration::from_secs(86_400);
 
 const fn minutes(n: u64) -> Duration {
     Duration::from_secs(60 * n)
@@ -51,18 +53,23 @@ fn workflow(
 ) -> (impl FnOnce(WorkflowName) -> Workflow, usize) {
     let stage = only_stage(file, name, &mut fields, people);
     let level = fields.choice("signature", &[("connection", Level::Connection), ("key", Level::Key), ("touch", Level::Touch)]);
-    let mut time = |key, default| fields.duration(key).unwrap_or(default);
-    let decide_within = time("decide_within", minutes(15));
-    let longest_grant = time("longest", minutes(240));
-    let default_grant = time("offered", minutes(30).min(longest_grant));
-    let use_within = time("use_within", minutes(15));
-    let linger = time("linger", minutes(5));
+    let mut time = |key, default, most| fields.duration_within(key, SECOND..=most).unwrap_or(default);
+    let decide_within = time("decide_within", minutes(15), 30 * DAY);
+    let longest_grant = time("longest", minutes(240), 30 * DAY);
+    let default_grant = time("offered", minutes(30).min(longest_grant), 30 * DAY);
+    let use_within = time("use_within", minutes(15), 30 * DAY);
+    let linger = time("linger", minutes(5), DAY);
     if default_grant > longest_grant {
         let what = format!("offered {} is longer than longest {}", short(default_grant), short(longest_grant));
         file.error(fields.place("offered"), what, "offer at most the longest grant");
     }
     let reason_required = fields.choice("reason", &[("required", true), ("optional", false)]).unwrap_or(true);
     let reason_pattern = reason_pattern(file, &mut fields);
+    let source = fields.choice("source", &[("address", SourceRule::Address), ("any", SourceRule::Any)]).unwrap_or(SourceRule::Address);
+    if source == SourceRule::Any {
+        let what = format!("a grant of {} opens from any address, not only from the one that asked", name.get_ref());
+        file.warning(fields.place("source"), what, "keep it for people behind a carrier's NAT, whose address changes with each connection");
+    }
     fields.finish();
     // A workflow with a mistake keeps its name, so that policies are not blamed for it.
     let nobody = Stage { groups: Vec::new(), people: Vec::new(), quorum: 1 };
@@ -79,6 +86,7 @@ fn workflow(
         linger,
         reason_required,
         reason_pattern,
+        source,
     };
     (with_name, quorum_at)
 }

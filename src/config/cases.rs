@@ -13,7 +13,7 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use toml::Spanned;
@@ -32,10 +32,27 @@ use crate::time::Timestamp;
 /// Monday, 5 January 2026, noon UTC.
 const MONDAY_NOON: Timestamp = Timestamp::from_micros(1_767_614_400_000_000);
 
-/// Runs every case of a directory; returns what is wrong, and how many cases there were.
-pub fn run_counted(directory: &Directory) -> (Vec<Problem>, usize) {
+/// One case that was run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ran {
+    pub file: PathBuf,
+    /// Of its `[[case]]`, from 1.
+    pub line: usize,
+    /// `alice shell deploy@web-1`; empty where the case cannot be read.
+    pub what: String,
+    /// In the words of `expect`.
+    pub expected: String,
+    pub is: String,
+    /// The policies that ruled so.
+    pub by: Vec<String>,
+    /// Nothing is a pass.
+    pub problems: Vec<Problem>,
+}
+
+/// Runs every case of a directory; returns each, and what is wrong with the files around them.
+pub fn run_each(directory: &Directory) -> (Vec<Ran>, Vec<Problem>) {
     let found = Findings::default();
-    let mut count = 0;
+    let mut ran = Vec::new();
     let dir = directory.root.join("policies/cases");
     let mut paths: Vec<_> = match std::fs::read_dir(&dir) {
         Ok(entries) => entries.flatten().map(|entry| entry.path()).collect(),
@@ -44,11 +61,29 @@ pub fn run_counted(directory: &Directory) -> (Vec<Problem>, usize) {
     paths.sort();
     for path in paths.iter().filter(|path| path.extension().is_some_and(|extension| extension == "toml")) {
         match read(path) {
-            Ok(source) => count += File { source: &source, found: &found }.parse(|file, fields| run_file(directory, file, fields)),
+            Ok(source) => {
+                let before = found.errors();
+                let mut cases = File { source: &source, found: &found }.parse(|file, fields| run_file(directory, file, fields));
+                // Of what is not TOML only that is said.
+                let said = found.errors_since(before);
+                cases.iter_mut().for_each(|case| case.problems.retain(|problem| said.contains(problem)));
+                ran.extend(cases);
+            }
             Err(problem) => found.error(problem),
         }
     }
-    (found.into_sorted().0, count)
+    let of_cases: Vec<&Problem> = ran.iter().flat_map(|ran| &ran.problems).collect();
+    let around = found.into_sorted().0.into_iter().filter(|problem| !of_cases.contains(&problem)).collect();
+    (ran, around)
+}
+
+/// Runs every case of a directory; returns what is wrong, and how many cases there were.
+pub fn run_counted(directory: &Directory) -> (Vec<Problem>, usize) {
+    let (ran, mut problems) = run_each(directory);
+    let count = ran.len();
+    problems.extend(ran.into_iter().flat_map(|ran| ran.problems));
+    problems.sort();
+    (problems, count)
 }
 
 /// Runs every case of a directory; an empty list is a pass.
@@ -61,16 +96,34 @@ fn read(path: &Path) -> Result<Source, Problem> {
     Ok(Source::new(path.to_owned(), text))
 }
 
-fn run_file(directory: &Directory, file: File<'_>, mut fields: Fields<'_>) -> usize {
+fn run_file(directory: &Directory, file: File<'_>, mut fields: Fields<'_>) -> Vec<Ran> {
     let cases = fields.list_of_tables("case");
     fields.finish();
-    let count = cases.len();
+    let mut all = Vec::new();
     for case in cases {
+        let place = file.source.problem(case.offset, "", "");
+        let before = file.found.errors();
+        let mut ran = Ran {
+            file: place.file,
+            line: place.line,
+            what: String::new(),
+            expected: String::new(),
+            is: String::new(),
+            by: Vec::new(),
+            problems: Vec::new(),
+        };
         if let Some(case) = Case::read(directory, file, case) {
-            case.check(directory, file);
+            ran.what = case.words();
+            ran.expected = words(case.expect.get_ref());
+            if let Some((is, by)) = case.check(directory, file) {
+                ran.is = words(&is);
+                ran.by = by;
+            }
         }
+        ran.problems = file.found.errors_since(before);
+        all.push(ran);
     }
-    count
+    all
 }
 
 /// What a case asks about.
@@ -149,8 +202,19 @@ impl<'a> Case<'a> {
         Some(case)
     }
 
-    /// Asks the policies and compares.
-    fn check(&self, directory: &Directory, file: File<'_>) {
+    /// `hugo exec "uptime" deploy@web-1`
+    fn words(&self) -> String {
+        let action = match self.asks {
+            Asks::Open(actions) => actions.iter().map(|action| action.as_str()).collect::<Vec<_>>().join("+"),
+            Asks::Console(action) => action.as_str().to_owned(),
+        };
+        let command = self.command.as_ref().map(|command| format!(" {command:?}")).unwrap_or_default();
+        let place = self.login.as_ref().map_or(self.target.id.to_string(), |login| format!("{login}@{}", self.target.id));
+        format!("{} {action}{command} {place}", self.person.name)
+    }
+
+    /// Asks the policies and compares; returns what is ruled and by which policies.
+    fn check(&self, directory: &Directory, file: File<'_>) -> Option<(Expected, Vec<String>)> {
         let (is, by) = match self.asks {
             Asks::Console(action) => {
                 let may = directory.policy.may(&self.person.name, &self.person.groups, action, &self.target, self.now);
@@ -158,9 +222,10 @@ impl<'a> Case<'a> {
             }
             Asks::Open(actions) => match actions.iter().filter_map(|action| self.rule(directory, *action)).reduce(Ruling::meet) {
                 Some(ruling) => judged(&ruling),
-                None => return,
+                None => return None,
             },
         };
+        let ruled = Some((is.clone(), by.clone().unwrap_or_default()));
         let at = self.expect.span().start;
         if is != *self.expect.get_ref() {
             let reason =
@@ -170,7 +235,7 @@ impl<'a> Case<'a> {
                 format!("expected {}, is {}{reason}", words(self.expect.get_ref()), words(&is)),
                 "correct the policies or the case",
             );
-            return;
+            return ruled;
         }
         for id in &self.by {
             match &by {
@@ -186,6 +251,7 @@ impl<'a> Case<'a> {
                 None => file.error(id.span().start, "by has no meaning for a console action", "remove it"),
             }
         }
+        ruled
     }
 
     fn rule(&self, directory: &Directory, action: Action) -> Option<Ruling> {

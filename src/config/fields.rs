@@ -13,6 +13,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::problem::{Findings, Source};
+use super::schema::{Probe, SHOWN, Shape, place_of};
 
 /// A file and where to say what is wrong with it.
 #[derive(Clone, Copy)]
@@ -42,7 +43,7 @@ impl<'a> File<'a> {
             let offset = error.span().map_or(0, |span| span.start);
             self.error(offset, error.message(), "write it as TOML: key = \"value\"");
         }
-        read(file, Fields { file, name: String::new(), offset: 0, table: table.get_ref(), known: BTreeSet::new() })
+        read(file, Fields { file, name: String::new(), path: String::new(), offset: 0, table: table.get_ref(), known: BTreeSet::new() })
     }
 }
 
@@ -51,6 +52,8 @@ pub(super) struct Fields<'a> {
     file: File<'a>,
     /// `people.alice`, or nothing at the top.
     name: String,
+    /// Where the schema has it: `/people/*`; kept only while one is made.
+    path: String,
     pub offset: usize,
     table: &'a DeTable<'a>,
     known: BTreeSet<&'static str>,
@@ -63,12 +66,34 @@ impl<'a> Fields<'a> {
     }
 
     fn value(&mut self, key: &'static str) -> Option<&'a Spanned<DeValue<'a>>> {
+        self.note(key, Shape::Any);
         self.known.insert(key);
         self.table.get(key)
     }
 
+    fn probe(&self) -> Option<&'a Probe> {
+        self.file.found.probe.as_ref()
+    }
+
+    fn note(&self, key: &'static str, shape: Shape) {
+        if let Some(probe) = self.probe() {
+            probe.note(&self.path, key, shape);
+        }
+    }
+
+    /// What a probe says of every key: that it is there, or not.
+    fn pretended(&self) -> Option<bool> {
+        self.probe().and_then(Probe::pretends)
+    }
+
+    /// A table that is nowhere: what a probe gives to readers.
+    fn pretend(&self, key: &str, path: String) -> Fields<'a> {
+        Fields { file: self.file, name: key.to_owned(), path, offset: 0, table: self.table, known: BTreeSet::new() }
+    }
+
     pub fn has(&mut self, key: &'static str) -> bool {
-        self.value(key).is_some()
+        let is = self.value(key).is_some();
+        self.pretended().unwrap_or(is)
     }
 
     pub fn is_list(&self, key: &str) -> bool {
@@ -77,6 +102,9 @@ impl<'a> Fields<'a> {
 
     /// Whether a list is absent or written as empty; one of bad items only has been reported already.
     pub fn lacks(&mut self, key: &'static str) -> bool {
+        if let Some(has) = self.pretended() {
+            return !has;
+        }
         self.value(key).is_none_or(|value| value.get_ref().as_array().is_some_and(|items| items.is_empty()))
     }
 
@@ -87,6 +115,9 @@ impl<'a> Fields<'a> {
 
     /// Reports a key that has to be there and is not; one with a bad value has been reported already.
     pub fn required<T>(&mut self, key: &'static str, read: Option<T>, example: &str) -> Option<T> {
+        if let Some(probe) = self.probe() {
+            probe.require(&self.path, key);
+        }
         if read.is_none() && !self.has(key) {
             self.file.error(self.offset, format!("{} has no {key}", self.title()), format!("add {key} = {example}"));
         }
@@ -94,6 +125,7 @@ impl<'a> Fields<'a> {
     }
 
     pub fn string(&mut self, key: &'static str) -> Option<Spanned<&'a str>> {
+        self.note(key, Shape::Text);
         let value = self.value(key)?;
         self.text(key, value)
     }
@@ -114,6 +146,7 @@ impl<'a> Fields<'a> {
 
     /// A list of strings; absent is empty.
     pub fn strings(&mut self, key: &'static str) -> Vec<Spanned<&'a str>> {
+        self.note(key, Shape::Texts);
         let Some(value) = self.value(key) else { return Vec::new() };
         match value.get_ref() {
             DeValue::Array(items) => items.iter().filter_map(|item| self.text(key, item)).collect(),
@@ -159,6 +192,7 @@ impl<'a> Fields<'a> {
     }
 
     pub fn duration(&mut self, key: &'static str) -> Option<Duration> {
+        self.note(key, Shape::Duration(None));
         let text = self.string(key)?;
         match crate::time::parse_duration(text.get_ref()) {
             Ok(duration) => Some(duration),
@@ -169,8 +203,22 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// A duration within bounds: a slip of the unit is seen when it is written, not when it is needed.
+    pub fn duration_within(&mut self, key: &'static str, bounds: RangeInclusive<Duration>) -> Option<Duration> {
+        self.note(key, Shape::Duration(Some((*bounds.start(), *bounds.end()))));
+        let duration = self.duration(key)?;
+        if bounds.contains(&duration) {
+            return Some(duration);
+        }
+        let what = format!("{key} = {} is out of range", humantime::format_duration(duration));
+        let (least, most) = (crate::time::short(*bounds.start()), crate::time::short(*bounds.end()));
+        self.file.error(self.place(key), what, format!("use {least} to {most}"));
+        None
+    }
+
     /// A whole number within bounds.
     pub fn count(&mut self, key: &'static str, bounds: RangeInclusive<usize>) -> Option<usize> {
+        self.note(key, Shape::Count(*bounds.start(), *bounds.end()));
         let value = self.value(key)?;
         let DeValue::Integer(number) = value.get_ref() else {
             self.wrong_type(key, value.span().start, value.get_ref(), "a whole number", &format!("{key} = {}", bounds.start()));
@@ -185,6 +233,7 @@ impl<'a> Fields<'a> {
     }
 
     pub fn boolean(&mut self, key: &'static str) -> Option<bool> {
+        self.note(key, Shape::Boolean);
         let value = self.value(key)?;
         match value.get_ref() {
             DeValue::Boolean(is) => Some(*is),
@@ -197,6 +246,7 @@ impl<'a> Fields<'a> {
 
     /// One of a few words.
     pub fn choice<T: Copy>(&mut self, key: &'static str, of: &[(&str, T)]) -> Option<T> {
+        self.note(key, Shape::Choice(of.iter().map(|(word, _)| (*word).to_owned()).collect()));
         let text = self.string(key)?;
         let chosen = of.iter().find(|(word, _)| word == text.get_ref()).map(|(_, value)| *value);
         if chosen.is_none() {
@@ -207,23 +257,37 @@ impl<'a> Fields<'a> {
     }
 
     pub fn table(&mut self, key: &'static str) -> Option<Fields<'a>> {
+        self.note(key, Shape::Table);
+        if self.pretended().is_some() {
+            return Some(self.pretend(key, format!("{}/{key}", self.path)));
+        }
         let value = self.value(key)?;
-        self.inner(key, value.span().start, value)
+        self.inner(key, key, value.span().start, value)
     }
 
     /// The tables below a key, by name: `[people.alice]`, `[people.bob]`, …
     pub fn tables(&mut self, key: &'static str) -> Vec<(Spanned<&'a str>, Fields<'a>)> {
+        self.note(key, Shape::Tables);
+        let path = format!("{}/{key}", self.path);
+        if self.pretended().is_some() {
+            let shown = |(name, place)| (Spanned::new(0..0, name), self.pretend(key, format!("{path}/{place}")));
+            return SHOWN.map(shown).into();
+        }
         let Some(Fields { table, name, file, .. }) = self.table(key) else { return Vec::new() };
-        let outer = Fields { file, name, offset: 0, table, known: BTreeSet::new() };
+        let outer = Fields { file, name, path, offset: 0, table, known: BTreeSet::new() };
         let inner = |(name, value): (&'a Spanned<_>, &'a Spanned<DeValue<'a>>)| {
             let name: Spanned<&'a str> = Spanned::new(name.span(), AsRef::<str>::as_ref(name.get_ref()));
-            outer.inner(name.get_ref(), name.span().start, value).map(|fields| (name, fields))
+            outer.inner(name.get_ref(), place_of(name.get_ref()), name.span().start, value).map(|fields| (name, fields))
         };
         table.iter().filter_map(inner).collect()
     }
 
     /// The strings below a key, by name: `carol = "…"`.
     pub fn texts(&mut self, key: &'static str) -> Vec<(Spanned<&'a str>, Spanned<&'a str>)> {
+        self.note(key, Shape::NamedTexts);
+        if self.pretended().is_some() {
+            return Vec::new();
+        }
         let Some(inner) = self.table(key) else { return Vec::new() };
         let text = |(name, value): (&'a Spanned<_>, &'a Spanned<DeValue<'a>>)| {
             let name: Spanned<&'a str> = Spanned::new(name.span(), AsRef::<str>::as_ref(name.get_ref()));
@@ -234,9 +298,16 @@ impl<'a> Fields<'a> {
 
     /// The tables of `[[key]]`.
     pub fn list_of_tables(&mut self, key: &'static str) -> Vec<Fields<'a>> {
+        self.note(key, Shape::ListOfTables);
+        if self.pretended().is_some() {
+            return vec![self.pretend(key, format!("{}/{key}/*", self.path))];
+        }
         let Some(value) = self.value(key) else { return Vec::new() };
         match value.get_ref() {
-            DeValue::Array(items) => items.iter().filter_map(|item| self.inner(key, item.span().start, item)).collect(),
+            DeValue::Array(items) => {
+                let path = format!("{key}/*");
+                items.iter().filter_map(|item| self.inner(key, &path, item.span().start, item)).collect()
+            }
             other => {
                 self.wrong_type(key, value.span().start, other, "a list of tables", &format!("[[{key}]]"));
                 Vec::new()
@@ -244,10 +315,13 @@ impl<'a> Fields<'a> {
         }
     }
 
-    fn inner(&self, key: &str, offset: usize, value: &'a Spanned<DeValue<'a>>) -> Option<Fields<'a>> {
+    fn inner(&self, key: &str, below: &str, offset: usize, value: &'a Spanned<DeValue<'a>>) -> Option<Fields<'a>> {
         let name = if self.name.is_empty() { key.to_owned() } else { format!("{}.{key}", self.name) };
         match value.get_ref() {
-            DeValue::Table(table) => Some(Fields { file: self.file, name, offset, table, known: BTreeSet::new() }),
+            DeValue::Table(table) => {
+                let path = self.probe().map(|_| format!("{}/{below}", self.path)).unwrap_or_default();
+                Some(Fields { file: self.file, name, path, offset, table, known: BTreeSet::new() })
+            }
             other => {
                 self.wrong_type(key, value.span().start, other, "a table", &format!("[{name}]"));
                 None

@@ -44,7 +44,8 @@ impl Files {
         let mut all = BTreeMap::new();
         gather(&below, "", MAX_DEPTH, &mut all, found);
         all.extend(instead.map(|(name, text)| (name.to_owned(), text.as_bytes().to_vec())));
-        for path in [&settings_path, &below] {
+        modes::check_link(&settings_path).into_iter().for_each(|problem| found.error(problem));
+        for path in [root, &settings_path, &below] {
             modes::check_writable(path).into_iter().for_each(|problem| found.error(problem));
         }
         let digest = digest(&all);
@@ -123,6 +124,9 @@ fn gather(dir: &Path, prefix: &str, depth: usize, all: &mut BTreeMap<String, Vec
         };
         if entry.file_name().as_encoded_bytes().starts_with(b".") {
             continue;
+        }
+        if let Some(problem) = modes::check_link(&path) {
+            found.error(problem);
         }
         modes::check_writable(&path).into_iter().for_each(|problem| found.error(problem));
         if !path.is_dir() {

@@ -15,6 +15,7 @@ mod people;
 mod problem;
 mod references;
 mod retention;
+pub mod schema;
 mod settings;
 mod targets;
 
@@ -29,6 +30,7 @@ use self::problem::Findings;
 use crate::access::kinds::{Kind, kinds};
 use crate::access::people::People;
 use crate::access::policy::{PolicyProblem, PolicySet, Vocabulary};
+use crate::access::source::Network;
 use crate::access::target::{Targets, parse_host};
 use crate::access::workflow::Workflows;
 use crate::id::{Digest, Person};
@@ -107,6 +109,14 @@ pub struct Limits {
     pub unauthenticated: usize,
     /// 16 per source (/32, /64)
     pub unauthenticated_per_source: usize,
+    /// Early drops begin here, by lot: a quarter of `unauthenticated`
+    pub early_drop_from: usize,
+    /// 60 s, while a second factor is outstanding
+    pub second_factor_grace: Duration,
+    /// Addresses that many people share: a cap of their own, no penalties (`users.md` 19)
+    pub shared_sources: Vec<Network>,
+    /// 64 per shared source
+    pub shared_unauthenticated: usize,
     /// 64
     pub channels_per_connection: usize,
     /// 10
@@ -115,6 +125,8 @@ pub struct Limits {
     pub pending_per_person: usize,
     /// 200
     pub pending: usize,
+    /// 0: how long what runs may go on after SIGTERM
+    pub drain: Duration,
 }
 
 /// What reading a directory came to.

@@ -27,6 +27,12 @@ pub fn check_writable(path: &Path) -> Option<Problem> {
     anybody.then(|| Problem::whole(path, format!("everybody can write this (mode {mode:04o})"), format!("chmod o-w {}", path.display())))
 }
 
+/// Checks that a file is itself here: what a link points to is changed elsewhere, under other modes.
+pub fn check_link(path: &Path) -> Option<Problem> {
+    let link = fs::symlink_metadata(path).ok()?.file_type().is_symlink();
+    link.then(|| Problem::whole(path, "this is a symbolic link", "put the file itself here: what a link points to may change unseen"))
+}
+
 /// Checks every file of `keys/` that is a secret: not the public halves, the README, the ignore file.
 pub fn check_keys(keys: &Path) -> Vec<Problem> {
     let Ok(entries) = fs::read_dir(keys) else { return Vec::new() };
@@ -34,7 +40,9 @@ pub fn check_keys(keys: &Path) -> Vec<Problem> {
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         path.is_file() && !name.ends_with(".pub") && name != "README.md" && name != ".gitignore"
     };
-    entries.flatten().map(|entry| entry.path()).filter(|path| secret(path)).filter_map(|path| check(&path)).collect()
+    let of_file = |path: &Path| check_link(path).or_else(|| check(path));
+    let files = entries.flatten().map(|entry| entry.path()).filter(|path| secret(path)).filter_map(|path| of_file(&path));
+    check_writable(keys).into_iter().chain(files).collect()
 }
 
 #[cfg(test)]

@@ -29,6 +29,10 @@ pub(super) fn read(file: File<'_>) -> People {
                     "add keys = [\"ssh-ed25519 …\"]",
                 );
             }
+            if person.has("keys") && person.lacks("keys") {
+                let fix = "add a public key, or remove the line until there is one";
+                file.error(person.place("keys"), format!("the list of {}'s keys is empty", name.get_ref()), fix);
+            }
             let mut keys = Vec::new();
             for (at, key) in listed {
                 let fingerprint = key.fingerprint(HashAlg::Sha256).to_string();

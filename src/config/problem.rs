@@ -4,6 +4,8 @@ use std::cell::RefCell;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use super::schema::Probe;
+
 /// One thing wrong in one place: `file:line:column: what; fix`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Problem {
@@ -75,6 +77,8 @@ impl Source {
 pub(super) struct Findings {
     errors: RefCell<Vec<Problem>>,
     warnings: RefCell<Vec<Problem>>,
+    /// Notes what readers ask for, where it is that which is wanted.
+    pub probe: Option<Probe>,
 }
 
 impl Findings {
@@ -84,6 +88,20 @@ impl Findings {
 
     pub fn warning(&self, problem: Problem) {
         self.warnings.borrow_mut().push(problem);
+    }
+
+    /// For a reader that is only to say what it would read.
+    pub fn probing(probe: Probe) -> Self {
+        Self { probe: Some(probe), ..Self::default() }
+    }
+
+    /// How many errors there are so far.
+    pub fn errors(&self) -> usize {
+        self.errors.borrow().len()
+    }
+
+    pub fn errors_since(&self, before: usize) -> Vec<Problem> {
+        self.errors.borrow().iter().skip(before).cloned().collect()
     }
 
     /// Errors and warnings, each sorted by place.

@@ -10,7 +10,6 @@ use crate::access::kinds::Kind;
 use crate::access::people::{People, PersonEntry};
 use crate::access::policy::{Mentioned, PolicySet, Question};
 use crate::access::target::{Target, Targets};
-use crate::id::Person;
 use crate::time::Timestamp;
 
 /// Noon of a Monday and the night of a Sunday: what is asked about where a time is needed.
@@ -56,14 +55,21 @@ pub(super) fn nobody_left(file: File<'_>, workflows: &[Placed], policy: &PolicyS
     for Placed { workflow, quorum_at } in workflows {
         for stage in &workflow.stages {
             let members = members(stage, people);
-            // With fewer, `approvals` has said so; with more, somebody is left.
-            if members.is_empty() || stage.quorum as usize != members.len() {
+            // With fewer, `approvals` has said so.
+            if members.is_empty() || stage.quorum as usize > members.len() {
                 continue;
             }
+            let may = |person: &PersonEntry, target: &Target| {
+                [NOON, NIGHT].iter().any(|now| policy.may(&person.name, &person.groups, ConsoleAction::Approve, target, *now))
+            };
             let asking = members.iter().filter_map(|member| people.named(member));
-            let held = asking.filter_map(|member| Some((member, held_by(workflow.name.as_str(), member, policy, kinds)?)));
-            if let Some((member, place)) = { held }.next() {
-                let rest: Vec<&str> = members.iter().filter(|other| **other != member.name).map(Person::as_str).collect();
+            let held = asking.filter_map(|member| {
+                let (place, target) = held_by(workflow.name.as_str(), member, policy, kinds)?;
+                let others = members.iter().filter(|other| **other != member.name).filter_map(|other| people.named(other));
+                let rest: Vec<&str> = others.filter(|other| may(other, target)).map(|other| other.name.as_str()).collect();
+                (rest.len() < stage.quorum as usize).then_some((member, place, rest))
+            });
+            if let Some((member, place, rest)) = { held }.next() {
                 let rest = if rest.is_empty() { "nobody".to_owned() } else { rest.join(", ") };
                 let what = format!(
                     "{} needs {} to agree, but {} may ask for {place} and nobody decides on their own request: that leaves {rest}",
@@ -89,7 +95,7 @@ pub(super) fn may_approve(file: File<'_>, workflows: &[Placed], policy: &PolicyS
 }
 
 /// Finds something that this person may ask for and that this workflow holds: `deploy@web-1`.
-fn held_by(workflow: &str, person: &PersonEntry, policy: &PolicySet, kinds: &[Kind]) -> Option<String> {
+fn held_by<'a>(workflow: &str, person: &PersonEntry, policy: &PolicySet, kinds: &'a [Kind]) -> Option<(String, &'a Target)> {
     for target in kinds.iter().map(|kind| &kind.like) {
         for login in &target.logins {
             for action in Action::ALL {
@@ -109,7 +115,7 @@ fn held_by(workflow: &str, person: &PersonEntry, policy: &PolicySet, kinds: &[Ki
                     });
                     if ruling.workflows().iter().any(|name| name.as_str() == workflow) {
                         let pattern = target.entry.family.as_ref().map(ToString::to_string);
-                        return Some(format!("{login}@{}", pattern.unwrap_or_else(|| target.id.to_string())));
+                        return Some((format!("{login}@{}", pattern.unwrap_or_else(|| target.id.to_string())), target));
                     }
                 }
             }

@@ -27,10 +27,15 @@ impl Default for Limits {
             login_tries: 6,
             unauthenticated: 256,
             unauthenticated_per_source: 16,
+            early_drop_from: 64,
+            second_factor_grace: Duration::from_secs(60),
+            shared_sources: Vec::new(),
+            shared_unauthenticated: 64,
             channels_per_connection: 64,
             held_per_connection: 10,
             pending_per_person: 32,
             pending: 200,
+            drain: Duration::ZERO,
         }
     }
 }
@@ -108,6 +113,9 @@ fn recordings(file: File<'_>, fields: &mut Fields<'_>, root: &Path) -> Option<Re
     let free_floor = table.count("free_floor_mb", 0..=1_000_000).map_or(FREE_FLOOR, |mb| mb as u64 * (1 << 20));
     let single = table.boolean("single_recipient").unwrap_or(false);
     let mut key_files: Vec<PathBuf> = table.strings("key_files").iter().map(|dir| root.join(dir.get_ref())).collect();
+    if table.has("key_files") && table.lacks("key_files") {
+        file.error(table.place("key_files"), "key files would go nowhere", "write key_files = [\"key-files\"], or remove the line");
+    }
     if key_files.is_empty() {
         key_files.push(root.join("key-files"));
     }
@@ -198,15 +206,25 @@ fn metrics(file: File<'_>, mut fields: Fields<'_>) -> Option<SocketAddr> {
 fn limits(mut fields: Fields<'_>) -> Limits {
     let default = Limits::default();
     let mut count = |key, default| fields.count(key, 1..=100_000).unwrap_or(default);
+    let unauthenticated = count("unauthenticated", default.unauthenticated);
     let limits = Limits {
         login_tries: count("login_tries", default.login_tries),
-        unauthenticated: count("unauthenticated", default.unauthenticated),
+        unauthenticated,
+        early_drop_from: count("early_drop_from", unauthenticated / 4),
+        shared_unauthenticated: count("shared_unauthenticated", default.shared_unauthenticated),
         unauthenticated_per_source: count("unauthenticated_per_source", default.unauthenticated_per_source),
         channels_per_connection: count("channels_per_connection", default.channels_per_connection),
         held_per_connection: count("held_per_connection", default.held_per_connection),
         pending_per_person: count("pending_per_person", default.pending_per_person),
         pending: count("pending", default.pending),
-        login_grace: fields.duration("login_grace").unwrap_or(default.login_grace),
+        login_grace: fields
+            .duration_within("login_grace", Duration::from_secs(1)..=Duration::from_secs(600))
+            .unwrap_or(default.login_grace),
+        shared_sources: fields.words("shared_sources").into_iter().map(Spanned::into_inner).collect(),
+        second_factor_grace: fields
+            .duration_within("second_factor_grace", Duration::from_secs(1)..=Duration::from_secs(600))
+            .unwrap_or(default.second_factor_grace),
+        drain: fields.duration_within("drain", Duration::from_secs(1)..=Duration::from_secs(86_400)).unwrap_or(default.drain),
     };
     fields.finish();
     limits

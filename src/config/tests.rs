@@ -89,6 +89,8 @@ const BROKEN: &[(&str, &str, &str, &str)] = &[
     ("countersign.toml", "[recordings]", "listen = [\"*:22\"]\n[recordings]", "countersign.toml:3:11: \"*:22\": invalid socket address syntax; correct it in listen"),
     ("countersign.toml", "[recordings]", "[console]\ntell_watchers = false\n[recordings]", "countersign.toml:4:1: [console] has no key \"tell_watchers\"; known are tell_watched"),
     ("countersign.toml", "[recordings]", "[limits]\npending = 0\n[recordings]", "countersign.toml:4:11: pending = 0 is out of range; use 1 to 100000"),
+    ("countersign.toml", "[recordings]", "[limits]\nshared_sources = [\"203.0.113.7/24\"]\n[recordings]", "countersign.toml:4:19: \"203.0.113.7/24\": it has bits beyond its length; write 203.0.113.0/24; correct it in shared_sources"),
+    ("countersign.toml", "[recordings]", "[limits]\nshared_sources = [\"2001:db8::/65\"]\n[recordings]", "countersign.toml:4:19: \"2001:db8::/65\": a source here is at most /64 long: that is what counts as one; correct it in shared_sources"),
     ("countersign.toml", "[recordings]", "[limits]\nlogin_grace = 30\n[recordings]", "countersign.toml:4:15: login_grace is an integer, not a string; write login_grace = \"…\""),
     ("countersign.toml", "[recordings]", "[recordings", "countersign.toml:3:12: unclosed table, expected `]`; write it as TOML: key = \"value\""),
 
@@ -185,6 +187,7 @@ fn what_loads_but_is_probably_not_meant_is_warned_of() {
     let odd = [
         ("policies/targets.toml", "host_keys", "principal = \"login\"\nhost_keys", "policies/targets.toml:5:13: certificates for web-1 fit every host that accepts plain logins; give the host an AuthorizedPrincipalsFile and remove this line"),
         ("policies/approvals.toml", "[\"leads\"]", "[\"leads\", \"heads\"]", "policies/approvals.toml:2:23: nobody is in the group heads; add it to somebody's groups in people.toml"),
+        ("policies/approvals.toml", "quorum = 1", "source = \"any\"", "policies/approvals.toml:3:10: a grant of lead opens from any address, not only from the one that asked; keep it for people behind a carrier's NAT, whose address changes with each connection"),
         ("policies/access.cedar", "Group::\"sre\"", "Group::\"sres\"", "policies/access.cedar:1:33: nobody is in the group \"sres\"; add it to somebody's groups in people.toml, or correct it"),
         ("policies/access.cedar", "Label::\"prod\"", "Label::\"prd\"", "policies/access.cedar:2:83: no target has the label \"prd\"; add it to a target's labels in targets.toml, or correct it"),
         ("policies/access.cedar", "resource);", "resource == Target::\"web-2\");", "policies/access.cedar:1:88: there is no target \"web-2\"; use the name in [targets.NAME], not an alias"),
@@ -319,7 +322,7 @@ fn a_case_that_fails_says_where_and_by_what() {
         (case("expect = \"permit\"\nwho = 1"), "7:1: [case] has no key \"who\"; known are action, at, by, command, expect, first_time, inner_auth, login, mfa, person, source, target"),
         (case("").replace("web-1", "web-9"), "3:10: there is no target \"web-9\"; use one of targets.toml"),
         (case("").replace("alice", "zoe"), "2:10: there is no person zoe; use one of people.toml"),
-        (case("").replace("shell", "shel"), "5:10: \"shel\" is not an action; use shell, exec, sftp, sftp-read, sftp-write, approve, replay, watch, kill, hold, review, audit"),
+        (case("").replace("shell", "shel"), "5:10: \"shel\" is not an action; use shell, exec, sftp, sftp-read, sftp-write, approve, replay, watch, kill, hold, review, audit, drain"),
         (case(""), "1:1: [case] has no expect; add expect = \"permit\""),
     ];
     for (text, line) in table {
@@ -328,6 +331,96 @@ fn a_case_that_fails_says_where_and_by_what() {
         let said = lines(dir.path(), &cases::run(&directory));
         assert!(said.contains(&format!("policies/cases/x.toml:{line}")), "{text}\nwanted {line}\nsaid {said:#?}");
     }
+}
+
+/// security.md F-01, F-03, F-04 beside [`BROKEN`]: the file, what to replace by what, the place and a part
+/// of what is said.
+#[rustfmt::skip]
+const FAULTY: &[(&str, &str, &str, &str, &str)] = &[
+    ("countersign.toml", "mode = \"plain\"", "mode = \"plain\"\nmode = \"plain\"", "countersign.toml:5:1", "duplicate key"),
+    ("countersign.toml", "[recordings]", "listen = []\n[recordings]", "countersign.toml:3:10", "listens nowhere"),
+    ("countersign.toml", "mode = \"plain\"", "mode = \"plain\"\nkey_files = []", "countersign.toml:5:13", "key files would go nowhere"),
+    ("countersign.toml", "mode = \"plain\"", "mode = \"plain\"\nfree_floor_mb = -1", "countersign.toml:5:17", "out of range"),
+    ("countersign.toml", "mode = \"plain\"", "[recordings.auditors]\ncarol = \"age1../../x\"", "countersign.toml:5:9", "nothing can be encrypted"),
+    ("countersign.toml", "mode = \"plain\"", "[recordings.auditors]\ncarol = \"age1yubikey1qwt50d05nh5vutpdzmlg5wn80xq5negm4uj9ghv0snvdd3yysf5yw3rhl3t\"", "countersign.toml:5:9", "nothing can be encrypted"),
+    ("countersign.toml", "[recordings]", "[limits]\nlogin_grace = \"1h\"\n[recordings]", "countersign.toml:4:15", "login_grace = 1h is out of range; use 1s to 10m"),
+    ("countersign.toml", "[recordings]", "[limits]\ndrain = \"2 days\"\n[recordings]", "countersign.toml:4:9", "drain = 2days is out of range; use 1s to 1d"),
+    ("countersign.toml", "[recordings]", "[limits]\nlogin_tries = 4294967296\n[recordings]", "countersign.toml:4:15", "out of range"),
+    ("policies/approvals.toml", "quorum = 1", "decide_within = \"0s\"", "policies/approvals.toml:3:17", "out of range"),
+    ("policies/approvals.toml", "quorum = 1", "decide_within = \"-5m\"", "policies/approvals.toml:3:17", "is not a duration"),
+    ("policies/approvals.toml", "quorum = 1", "decide_within = \"10ms\"", "policies/approvals.toml:3:17", "decide_within = 10ms is out of range; use 1s to 30d"),
+    ("policies/approvals.toml", "quorum = 1", "longest = \"9y\"", "policies/approvals.toml:3:11", "out of range"),
+    ("policies/approvals.toml", "quorum = 1", "longest = \"999999999999999y\"", "policies/approvals.toml:3:11", "is not a duration"),
+    ("policies/approvals.toml", "[\"leads\"]", "[]", "policies/approvals.toml:1:12", "names nobody"),
+    ("policies/retention.toml", "\"30d\"", "\"-30d\"", "policies/retention.toml:3:16", "-30d"),
+    ("policies/retention.toml", "[schedules.short]", "grace = \"1y\"\n[schedules.short]", "policies/retention.toml:1:9", "longer than"),
+    ("policies/access.cedar", "action in Action::\"session\", resource)", "action in Action::\"session\", resource) when { context.source.isInRange(ip(\"192.0.2.7/24\")) }", "policies/access.cedar:1:", "\"192.0.2.7/24 names a host"),
+    ("policies/targets.toml", "host_keys", "host_ca = [\"-----BEGIN OPENSSH PRIVATE KEY-----\"]\nhost_keys", "policies/targets.toml:5:12", "this is a private key; remove it, make a new pair"),
+];
+
+#[test]
+fn faults_never_start_on_defaults() {
+    let mut unsaid = String::new();
+    for (file, good, bad, place, part) in FAULTY {
+        let (errors, _) = inspect(file, |text| {
+            assert!(text.contains(good), "{file} has no {good}");
+            text.replacen(good, bad, 1)
+        });
+        let part = part.trim_start_matches('"');
+        if !errors.iter().any(|line| line.starts_with(place) && line.contains(part)) {
+            unsaid.push_str(&format!("{file}: {bad:?}\nwanted {place}: … {part}\nsaid   {errors:#?}\n"));
+        }
+    }
+    assert!(unsaid.is_empty(), "{unsaid}");
+}
+
+#[test]
+fn a_person_with_an_empty_list_of_keys_is_a_slip() {
+    let (errors, _) = inspect("policies/people.toml", |text| text.replace(&format!("[\"{BOB}\"]"), "[]"));
+    assert_eq!(
+        errors,
+        ["policies/people.toml:6:8: the list of bob's keys is empty; add a public key, or remove the line until there is one"]
+    );
+}
+
+#[test]
+fn links_and_what_everybody_may_write_are_refused() {
+    let said = |change: &dyn Fn(&Path)| {
+        let dir = write(&good());
+        fs::create_dir(dir.path().join("keys")).unwrap();
+        change(dir.path());
+        let problems = Directory::load(dir.path()).unwrap_err();
+        lines(dir.path(), &problems).iter().map(|line| line.replace(&dir.path().display().to_string(), "DIR")).collect::<Vec<_>>()
+    };
+    for name in ["policies/people.toml", "countersign.toml", "keys/user_ca"] {
+        let linked = said(&|dir| {
+            let (from, elsewhere) = (dir.join(name), dir.join("elsewhere"));
+            if from.exists() {
+                fs::rename(&from, &elsewhere).unwrap()
+            } else {
+                fs::write(&elsewhere, "secret").unwrap()
+            }
+            std::os::unix::fs::symlink(&elsewhere, &from).unwrap();
+        });
+        let line = format!("{name}: this is a symbolic link; put the file itself here: what a link points to may change unseen");
+        assert_eq!(linked, [line.as_str()]);
+    }
+    for (name, shown) in [("", "DIR"), ("policies", "policies"), ("keys", "keys"), ("countersign.toml", "countersign.toml")] {
+        let open = said(&|dir| fs::set_permissions(dir.join(name), fs::Permissions::from_mode(0o777)).unwrap());
+        assert!(open.iter().any(|line| line.starts_with(&format!("{shown}: everybody can write this (mode 0777)"))), "{name}: {open:?}");
+    }
+}
+
+/// `users.md` 16: those who may not approve there do not count.
+#[test]
+fn a_quorum_counts_only_those_who_may_approve() {
+    let mut files = good();
+    files[1].1 = files[1].1.replace("[\"sre\"]", "[\"sre\", \"others\"]");
+    files[4].1 = "[workflows.lead]\napprovers = [\"leads\", \"others\"]\nquorum = 1\n".into();
+    files[3].1 = files[3].1.replace("principal in Group::\"leads\"", "principal in Group::\"others\"");
+    let dir = write(&files);
+    let said = lines(dir.path(), &Directory::load(dir.path()).unwrap_err());
+    assert!(said.iter().any(|line| line.contains("alice may ask for deploy@web-1") && line.contains("that leaves nobody")), "{said:?}");
 }
 
 proptest! {

@@ -5,7 +5,7 @@ use super::render::{counted, visible, when};
 use super::reply::{Card, State};
 use super::text::Reader;
 use crate::access::decision::GrantedTerms;
-use crate::access::request::{RequestDocument, matching_code};
+use crate::access::request::{ANY_SOURCE, RequestDocument, matching_code};
 use crate::time::{Timestamp, short};
 
 /// Targets named one by one; beyond, the rest is counted and `--json` lists all.
@@ -52,7 +52,7 @@ pub(super) fn tone(state: &State) -> Tone {
 /// What the bytes say.
 fn asked(document: &RequestDocument, now: Timestamp) -> Vec<(&'static str, String)> {
     let mut rows = vec![
-        ("who", format!("{}, from {}", document.person, document.source)),
+        ("who", format!("{}, from {}", document.person, if document.source == ANY_SOURCE { "any address" } else { &document.source })),
         ("key", document.key.clone()),
         ("where", targets(document)),
         ("as", document.login.to_string()),

@@ -96,6 +96,8 @@ impl Act<'_> {
             Verb::Release(args) => self.release(args).await,
             Verb::Retention(RetentionArgs { what }) => self.retention(what).await,
             Verb::Policy(PolicyArgs { what: PolicyWhat::Show { digest } }) => self.policy(digest).await,
+            Verb::Policy(PolicyArgs { what: PolicyWhat::Test { .. } | PolicyWhat::Explain(_) }) => Err(self.at_home(verb)),
+            Verb::Drain(args) => self.drain(args).await,
             Verb::Auditors(AuditorsArgs { what: AuditorsWhat::List }) => self.auditors().await,
             Verb::Auditors(AuditorsArgs { what: AuditorsWhat::Prove }) => Err(self.at_home(verb)),
             Verb::Canary => self.canary(),

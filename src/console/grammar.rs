@@ -3,6 +3,7 @@
 //! A [`Verb`] comes from a console line, from the companion's arguments or as JSON from the wire; it
 //! is the same value each time, and `execute` is the only one who acts on it.
 
+mod policy;
 mod targets;
 mod typed;
 
@@ -15,6 +16,7 @@ use crate::access::request::{MAX_REASON, MAX_TARGETS};
 use crate::id::{Digest, Person, RequestId, SessionId};
 use crate::retention::hold::Pattern;
 
+pub use policy::{ExplainArgs, PolicyArgs, PolicyWhat};
 pub use targets::{From, ImportArgs, PinArgs, TargetsArgs, TargetsWhat};
 pub use typed::{Destination, Moment, SessionWord, Span, Start};
 
@@ -94,8 +96,10 @@ pub enum Verb {
     Retention(RetentionArgs),
     /// Who reads recordings, and whether they still can
     Auditors(AuditorsArgs),
-    /// What a digest of policies stands for
+    /// What a digest of policies stands for; what policies of a directory say
     Policy(PolicyArgs),
+    /// Tell everybody when this bastion restarts; it stops by itself then
+    Drain(DrainArgs),
     /// Give the reason that a request waits for
     Reason {
         request: RequestId,
@@ -390,23 +394,6 @@ pub enum AuditorsWhat {
 
 #[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct PolicyArgs {
-    #[command(subcommand)]
-    pub what: PolicyWhat,
-}
-
-#[derive(Debug, Clone, PartialEq, Subcommand, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum PolicyWhat {
-    /// The files, as they were loaded
-    Show {
-        /// The digest, or its beginning
-        digest: String,
-    },
-}
-
-#[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct RetentionArgs {
     #[command(subcommand)]
     pub what: RetentionWhat,
@@ -479,6 +466,22 @@ pub struct AuditVerifyArgs {
     /// A checkpoint that was kept: the log has to continue it
     #[arg(long, value_name = "FILE")]
     pub checkpoint: Option<std::path::PathBuf>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Args, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DrainArgs {
+    /// When sessions end (22:10, UTC, or RFC 3339)
+    #[arg(long, value_name = "22:10", required_unless_present = "cancel", conflicts_with = "cancel")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at: Option<Start>,
+    /// Why; everybody reads it
+    #[arg(long, default_value = "")]
+    pub reason: String,
+    /// It does not restart after all
+    #[arg(long)]
+    #[serde(skip)]
+    pub cancel: bool,
 }
 
 fn as_it_was() -> f64 {
@@ -556,6 +559,7 @@ impl Verb {
                 fits("reason", &args.reason, MAX_REASON)
             }
             Verb::Release(args) => fits("reason", &args.reason, MAX_REASON),
+            Verb::Drain(args) => fits("reason", &args.reason, 200),
             Verb::Proven { canary_b64 } => fits("canary", canary_b64, 256),
             Verb::Approve(args) => fits("note", &args.less.note, MAX_REASON),
             Verb::Decision(args) => fits("note", &args.less.note, MAX_REASON),
@@ -618,6 +622,7 @@ impl Verb {
             Verb::Release(_) => "release",
             Verb::Retention(_) => "retention",
             Verb::Policy(_) => "policy",
+            Verb::Drain(_) => "drain",
             Verb::Auditors(_) => "auditors",
             Verb::Canary => "canary",
             Verb::Proven { .. } => "proven",

@@ -61,10 +61,18 @@ impl Act<'_> {
     }
 
     fn may_audit(&self) -> Result<(), Refusal> {
-        let may = |target| self.directory.policy.may(self.who.person(), self.who.groups(), ConsoleAction::Audit, target, self.now);
+        if self.may_everywhere(ConsoleAction::Audit) {
+            Ok(())
+        } else {
+            Err(self.refusal(RefusalKind::Refused, "the audit log", "is for those who may audit every target"))
+        }
+    }
+
+    /// For what is about the whole bastion: it has to be permitted on every target, of which there is one.
+    pub(super) fn may_everywhere(&self, action: ConsoleAction) -> bool {
+        let may = |target| self.directory.policy.may(self.who.person(), self.who.groups(), action, target, self.now);
         let kinds = &self.directory.kinds;
-        let all = !kinds.is_empty() && kinds.iter().all(|kind| may(&kind.like));
-        if all { Ok(()) } else { Err(self.refusal(RefusalKind::Refused, "the audit log", "is for those who may audit every target")) }
+        !kinds.is_empty() && kinds.iter().all(|kind| may(&kind.like))
     }
 
     /// For what an operator does to the files of a bastion, on its own machine.

@@ -8,6 +8,7 @@ mod ask;
 mod auditors;
 mod card;
 pub mod decide;
+mod drain;
 mod execute;
 pub mod grammar;
 mod live;
@@ -45,6 +46,7 @@ use crate::store::Store;
 use crate::store::log::Log;
 
 pub use card::with_causes;
+pub use drain::Phase;
 pub use nearby::{is_own, nearby};
 pub use play::{PlayError, Played, play};
 pub use render::{Look, visible};
@@ -64,6 +66,8 @@ pub struct Console {
     pub directory: watch::Receiver<Arc<Directory>>,
     /// Decisions printed for `ssh-keygen`, until their signature comes.
     waiting: decide::Waiting,
+    /// How far the node is on its way out.
+    pub phase: watch::Sender<Phase>,
     /// Canaries on their way to auditors and back.
     canaries: auditors::Canaries,
 }
@@ -94,6 +98,7 @@ impl Console {
             disposal,
             directory,
             waiting: decide::Waiting::default(),
+            phase: watch::Sender::new(Phase::default()),
             canaries: auditors::Canaries::default(),
         }
     }

@@ -53,6 +53,7 @@ pub enum Reply {
         held: u64,
         unverified: u64,
     },
+    Drain(Drain),
     /// Lines of an exported log, in order; the last answer has none.
     AuditLines(Vec<String>),
     Whoami(Whoami),
@@ -343,6 +344,16 @@ pub struct AuditorLine {
     /// When they last showed that this key decrypts.
     #[serde(with = "maybe_moment")]
     pub proven: Option<Timestamp>,
+}
+
+/// What everybody is told: when the bastion restarts, or that it does not.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Drain {
+    #[serde(with = "maybe_moment")]
+    pub at: Option<Timestamp>,
+    pub reason: String,
+    /// Sessions that run now.
+    pub live: u64,
 }
 
 /// A policy set as it was loaded.

@@ -81,6 +81,10 @@ pub fn reply(reply: &Reply, reader: &Reader<'_>) -> String {
             let also = if *unverified > 0 { format!(", {unverified} not as they were sealed and kept") } else { String::new() };
             said(&format!("{marked} marked, {erased} gone, {held} held{also}"))
         }
+        Reply::Drain(drain) => said(&match drain.at {
+            Some(at) => format!("everybody is told: bastion restarts {}; {} sessions run now", crate::time::at(at, reader.now), drain.live),
+            None => "everybody is told: bastion goes on".to_owned(),
+        }),
         Reply::AuditLines(lines) => lines.iter().map(|line| format!("{line}\n")).collect(),
         Reply::Whoami(me) => whoami(me),
         Reply::Status(status) => status_lines(status, reader),

@@ -10,6 +10,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use tokio::sync::Mutex;
 
+use super::Crowd;
 use crate::console::Console;
 use crate::console::reply::Status;
 use crate::console::status::StatusError;
@@ -23,9 +24,9 @@ const READ: u32 = 4096;
 /// What `troubles` can be about.
 const TROUBLES: [&str; 6] = ["clock", "disk", "seal", "disposal", "checkpoint", "auditors"];
 
-#[derive(Debug)]
 pub struct Families {
     pub console: Console,
+    crowd: Crowd,
     counted: Mutex<Counted>,
 }
 
@@ -54,10 +55,18 @@ struct Gauges {
     checkpoint_age: Gauge<f64, AtomicU64>,
     unproved: Gauge,
     trouble: Family<Labels, Gauge>,
+    unauthenticated: Gauge,
+    waiting_at_door: Gauge,
+}
+
+impl std::fmt::Debug for Families {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Families").finish_non_exhaustive()
+    }
 }
 
 impl Families {
-    pub fn new(console: Console) -> Self {
+    pub fn new(console: Console, crowd: Crowd) -> Self {
         let mut registry = Registry::with_prefix("countersign");
         let events = Family::<Labels, Counter>::default();
         registry.register("audit_events", "Rows of the audit log since the bastion started, by name", events.clone());
@@ -66,7 +75,7 @@ impl Families {
         let info = Family::<Labels, Gauge>::default();
         info.get_or_create(&vec![("version".into(), env!("CARGO_PKG_VERSION").into())]).set(1);
         registry.register("build", "The version that runs", info);
-        Self { console, counted: Mutex::new(Counted { registry, events, through: None, gauges }) }
+        Self { console, crowd, counted: Mutex::new(Counted { registry, events, through: None, gauges }) }
     }
 
     /// OpenMetrics text of now.
@@ -90,6 +99,9 @@ impl Families {
         }
         counted.through = Some(through);
         counted.gauges.set(&status, now);
+        let (inside, waiting) = (self.crowd)();
+        counted.gauges.unauthenticated.set(i64::try_from(inside).unwrap_or(i64::MAX));
+        counted.gauges.waiting_at_door.set(i64::try_from(waiting).unwrap_or(i64::MAX));
         let mut text = String::new();
         // Writing into a String does not fail.
         let _ = encode(&mut text, &counted.registry);
@@ -111,6 +123,8 @@ impl Gauges {
         gauge("overdue_recordings", "Recordings that should have gone", &self.overdue);
         gauge("log_rows", "Rows of the audit log", &self.log_rows);
         gauge("unproved_auditors", "Auditors who did not show for 90 days that they can decrypt", &self.unproved);
+        gauge("unauthenticated_connections", "Connections that have not logged in", &self.unauthenticated);
+        gauge("waiting_connections", "Connections that wait for a place among them", &self.waiting_at_door);
         registry.register("checkpoint_age_seconds", "Since the oldest row without a checkpoint", self.checkpoint_age.clone());
         registry.register("trouble", "1 where somebody has to do something; countersign status says what", self.trouble.clone());
     }

@@ -33,9 +33,12 @@ const CONNECTION: Duration = Duration::from_secs(20);
 
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
+/// How many connections have not logged in, and how many wait for a place among them.
+pub type Crowd = Box<dyn Fn() -> (usize, usize) + Send + Sync>;
+
 /// Answers until the node stops.
-pub async fn serve(listener: TcpListener, console: Console, mut stop: watch::Receiver<bool>) {
-    let families = Arc::new(Families::new(console));
+pub async fn serve(listener: TcpListener, console: Console, crowd: Crowd, mut stop: watch::Receiver<bool>) {
+    let families = Arc::new(Families::new(console, crowd));
     let slots = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
         let accepted = tokio::select! {

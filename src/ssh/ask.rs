@@ -65,7 +65,7 @@ impl<'a> Asking<'a> {
             Some(target) => self.target = target,
             None => {
                 self.bastion.report_refusal(self.principal.clone(), self.wanted(), "no such target for this person");
-                return Err(unknown(directory, &self.principal, &self.wanted(), self.target.id.as_str(), &console).await);
+                return Err(unknown(directory.clone(), &self.principal, &self.wanted(), self.target.id.as_str(), &console).await);
             }
         }
         let Self { bastion, principal, target, login, want, .. } = self;

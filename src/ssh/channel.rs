@@ -10,7 +10,7 @@ use russh::{ChannelWriteHalf, Sig};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-use super::flow::Inbox;
+use super::flow::{End, Inbox};
 
 /// Text to a client that does not read is given up after this.
 const SAY: Duration = Duration::from_millis(500);
@@ -134,6 +134,8 @@ impl ClientChannel {
     pub async fn close(&self) {
         let _ = timeout(SAY, self.write.eof()).await;
         let _ = timeout(SAY, self.write.close()).await;
+        // russh tells nobody that the client has answered: what we close first ends here.
+        self.inbox.finish(End::Closed);
     }
 
     /// Window-aware writer of standard output, for the console.

@@ -10,9 +10,11 @@ use bytes::BytesMut;
 use russh::server::{Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, Session, VerifiedPublicKey};
 use russh::{Channel, ChannelId, ChannelOpenFailure, Sig};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::channel::{ClientChannel, Slots};
-use super::flow::{End, Inbox, Item, Pressure, Pty, Size, Start};
+use super::door::Stage;
+use super::flow::{Allowance, End, Inbox, Item, Pressure, Pty, Size, Start};
 use super::{Bastion, gate, jump, login, session};
 use crate::access::{Principal, Target};
 use crate::id::Person;
@@ -32,18 +34,35 @@ pub struct Front {
     role: Role,
     source: SocketAddr,
     pressure: Arc<Pressure>,
-    /// Told to the listener when the login succeeded: the grace timer ends.
-    authenticated: watch::Sender<bool>,
+    /// Told to the door: how long this may take, and how it ended.
+    stage: watch::Sender<Stage>,
     /// User name and principal; bound together at the verified signature, never before.
     login: Option<(String, Principal)>,
     channels: HashMap<ChannelId, Arc<Inbox>>,
     slots: Slots,
+    opens: Allowance,
 }
 
+/// Channels that a connection may open at once, and then each second: no tool opens more, and each costs
+/// a task, a certificate or a row of the log.
+const OPENS: (u32, u32) = (256, 50);
+
 impl Front {
-    pub fn new(bastion: Arc<Bastion>, role: Role, source: SocketAddr, pressure: Arc<Pressure>, authenticated: watch::Sender<bool>) -> Self {
+    pub fn new(bastion: Arc<Bastion>, role: Role, source: SocketAddr, pressure: Arc<Pressure>, stage: watch::Sender<Stage>) -> Self {
         let slots = Slots::new(bastion.directory().config.limits.held_per_connection);
-        Self { bastion, role, source, pressure, authenticated, login: None, channels: HashMap::new(), slots }
+        let opens = Allowance::new(OPENS.0, OPENS.1, Instant::now());
+        Self { bastion, role, source, pressure, stage, login: None, channels: HashMap::new(), slots, opens }
+    }
+
+    /// A factor was refused: how a connection ended depends on it.
+    fn refused(&self) -> Auth {
+        self.stage.send_if_modified(|stage| {
+            *stage == Stage::Silent && {
+                *stage = Stage::Refused;
+                true
+            }
+        });
+        Auth::reject()
     }
 
     fn inbox(&self, id: ChannelId) -> Option<&Arc<Inbox>> {
@@ -56,15 +75,22 @@ impl Front {
         }
     }
 
-    /// A channel more for this connection, or none beyond the cap.
+    /// A channel more for this connection, or none beyond the cap. It counts what is open, and what has a
+    /// task although the client has closed it.
     fn open(&mut self, id: ChannelId) -> Option<Arc<Inbox>> {
-        self.channels.retain(|_, inbox| inbox.ended().is_none());
-        if self.slots.taken() >= self.bastion.directory().config.limits.channels_per_connection {
+        self.forget_ended();
+        let taken = self.slots.taken().max(self.channels.len());
+        if taken >= self.bastion.directory().config.limits.channels_per_connection || !self.opens.take(1, Instant::now()) {
             return None;
         }
         let inbox = Inbox::facing_client(self.pressure.clone());
         self.channels.insert(id, inbox.clone());
         Some(inbox)
+    }
+
+    /// What has ended weighs no longer: neither in the count nor in the window.
+    fn forget_ended(&mut self) {
+        self.channels.retain(|_, inbox| inbox.ended().is_none());
     }
 
     /// The principal as the directory has them now: a key or a group may be gone since the login.
@@ -96,7 +122,11 @@ impl Handler for Front {
     async fn auth_publickey_offered(&mut self, _user: &str, offer: PublicKeyOffer<'_>) -> Result<Auth, russh::Error> {
         let directory = self.bastion.directory();
         let worth_signing = login::is_acceptable(offer.algorithm) && directory.people.by_key(offer.public_key).is_some();
-        Ok(if worth_signing { Auth::Accept } else { Auth::reject() })
+        Ok(if worth_signing { Auth::Accept } else { self.refused() })
+    }
+
+    async fn auth_password(&mut self, _user: &str, _password: &str) -> Result<Auth, russh::Error> {
+        Ok(self.refused())
     }
 
     async fn auth_publickey(&mut self, user: &str, key: VerifiedPublicKey<'_>) -> Result<Auth, russh::Error> {
@@ -122,12 +152,12 @@ impl Handler for Front {
                 self.login = Some((user.to_owned(), principal));
                 Ok(Auth::Accept)
             }
-            None => Ok(Auth::reject()),
+            None => Ok(self.refused()),
         }
     }
 
     async fn auth_succeeded(&mut self, _: &mut Session) -> Result<(), russh::Error> {
-        self.authenticated.send_replace(true);
+        self.stage.send_replace(Stage::LoggedIn);
         Ok(())
     }
 
@@ -284,6 +314,7 @@ impl Handler for Front {
 
     /// R2: the target is the whole connection's, so the fullest queue decides it.
     fn adjust_window(&mut self, _: ChannelId, _: u32) -> u32 {
+        self.forget_ended();
         self.channels.values().map(|inbox| inbox.window()).min().unwrap_or(super::flow::WINDOW)
     }
 }

@@ -19,6 +19,7 @@ use crate::access::request::MAX_REASON;
 use crate::access::ruling::{Ruling, Terms};
 use crate::access::{OpeningContext, Principal, Target, Want};
 use crate::approvals::{self, Again, Ask, Basis, Joined, RequestState, RequestView, SubmitError, Waiter};
+use crate::console::Phase;
 use crate::id::{Digest, Login, RequestId};
 use crate::time::{Timestamp, at};
 
@@ -111,6 +112,10 @@ async fn wait(asking: &mut Asking<'_>, ruled: Ruled, opening: &mut Opening, clie
             opening.reason = opening.reason.take().or(reason);
             Ok(Waited::PolicyChanged)
         }
+        HoldEnd::Going => {
+            waiting.stay();
+            Err(Stop::new(format!("the bastion restarts; {id} stays asked, the same command brings you back"), Status::Ended))
+        }
         HoldEnd::Stop(stop) => {
             let _ = waiting.leave(Timestamp::now()).await;
             Err(stop)
@@ -145,6 +150,8 @@ enum HoldEnd {
     PolicyChanged {
         reason: Option<String>,
     },
+    /// The bastion stops; the request stays.
+    Going,
     Stop(Stop),
 }
 
@@ -154,6 +161,7 @@ struct Shown {
     needs_reason: bool,
     pending: bool,
     clock: bool,
+    announced: bool,
     typed: String,
     /// Bytes of a character that is not whole yet.
     partial: Vec<u8>,
@@ -197,6 +205,9 @@ impl Hold<'_> {
         let mut tick = interval_at(started + every, every);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut stop = self.bastion.stop.clone();
+        let mut phase = self.bastion.phase.clone();
+        // An announcement from before is news to who comes now.
+        phase.mark_changed();
         loop {
             let view = match self.bastion.approvals.view(self.id).await {
                 Ok(Some(view)) => view,
@@ -212,7 +223,7 @@ impl Hold<'_> {
                     hint = hints.recv() => match hint {
                         Ok(id) if id != self.id => {}
                         Ok(_) | Err(RecvError::Lagged(_)) => break,
-                        Err(RecvError::Closed) => return stopped("the bastion is stopping; connect again in a moment", Status::Ended),
+                        Err(RecvError::Closed) => return HoldEnd::Going,
                     },
                     _ = self.client.inbox.gone() => return HoldEnd::Stop(Stop { text: None, status: Status::Undecided }),
                     () = self.client.inbox.interrupted() => return self.withdraw().await,
@@ -225,7 +236,13 @@ impl Hold<'_> {
                         // A hint can be lost; the row cannot.
                         break;
                     }
-                    () = super::stopped(&mut stop) => return stopped("the bastion is stopping; connect again in a moment", Status::Ended),
+                    Ok(()) = phase.changed() => {
+                        let now = phase.borrow_and_update().clone();
+                        if let Some(end) = self.phase(&now).await {
+                            return end;
+                        }
+                    }
+                    () = super::stopped(&mut stop) => return HoldEnd::Going,
                 }
             }
         }
@@ -262,6 +279,24 @@ impl Hold<'_> {
                 self.say_pending(view, person).await;
             }
             RequestState::NeedsReason | RequestState::Pending => {}
+        }
+        None
+    }
+
+    /// What is announced is said, here on any channel: nothing runs on it yet.
+    async fn phase(&mut self, phase: &Phase) -> Option<HoldEnd> {
+        match phase {
+            Phase::Draining { .. } => return Some(HoldEnd::Going),
+            Phase::Announced { .. } => {
+                let announced = phase.words(Timestamp::now()).unwrap_or_default();
+                if std::mem::take(&mut self.shown.clock) {
+                    self.client.raw("\r\n".into()).await;
+                }
+                self.client.say(&format!("{announced}; {} stays asked, the same command brings you back", self.id)).await;
+                self.shown.announced = true;
+            }
+            Phase::Serving if std::mem::take(&mut self.shown.announced) => self.client.say("bastion goes on").await,
+            Phase::Serving => {}
         }
         None
     }
@@ -392,6 +427,11 @@ impl Hold<'_> {
         }
         HoldEnd::Stop(Stop::new(format!("{} withdrawn", self.id), Status::Refused))
     }
+}
+
+/// For whoever comes while the bastion drains.
+pub fn going() -> Stop {
+    Stop::new("the bastion restarts and opens nothing new; connect again in a moment", Status::Ended)
 }
 
 fn stopped(text: impl Into<String>, status: Status) -> HoldEnd {

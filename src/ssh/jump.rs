@@ -9,6 +9,7 @@ use russh::server::{ChannelOpenHandle, Msg, run_stream};
 use russh::{ChannelOpenFailure, ChannelWriteHalf};
 use tokio::sync::watch;
 
+use super::door::Stage;
 use super::flow::{Cut, End, Inbox, Pressure, Throttled, Tunnel};
 use super::front::{Front, Role};
 use super::{Bastion, listener};
@@ -43,12 +44,14 @@ pub async fn serve(
     reply.accept().await;
     let pressure = Arc::new(Pressure::default());
     let cut = Cut::default();
+    let (stage, reached) = watch::channel(Stage::Silent);
     let stream = Throttled::paced(Tunnel::new(inbox.clone(), Box::pin(write.make_writer())), pressure.clone(), &cut);
+    let stream = stream.until_logged_in(reached.clone());
     let config = listener::server_config(&directory.config, bastion.host_certificates.host_key().clone(), vec![certificate]);
-    let (authenticated, logged_in) = watch::channel(false);
     let role = Role::Inner { target, person: principal.person().clone() };
-    let front = Front::new(bastion.clone(), role, source, pressure, authenticated);
-    listener::converse(run_stream(Arc::new(config), stream, front), directory.config.limits.login_grace, logged_in, &cut).await;
+    let front = Front::new(bastion.clone(), role, source, pressure, stage);
+    listener::converse(run_stream(Arc::new(config), stream, front), &directory.config.limits, reached, &cut).await;
+    inbox.finish(End::Closed);
     let _ = write.eof().await;
     let _ = write.close().await;
 }

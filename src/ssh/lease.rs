@@ -13,6 +13,7 @@ use super::Bastion;
 use crate::access::{Grant, OpeningContext};
 use crate::approvals::{self, Approvals};
 use crate::config::Directory;
+use crate::console::Phase;
 use crate::id::{RequestId, SessionId};
 use crate::time::{Timestamp, boottime, short};
 use crate::transcript::Outcome;
@@ -31,6 +32,8 @@ const STALENESS: Duration = Duration::from_secs(60);
 pub enum Notice {
     /// The window closes in about this long.
     EndsIn(Duration),
+    /// Something that everybody is told.
+    Said(String),
     Over(Outcome),
 }
 
@@ -48,6 +51,7 @@ enum Woken {
     Clock,
     Look,
     Policy,
+    Phase,
     Stop,
 }
 
@@ -62,6 +66,8 @@ pub struct Lease {
     hints: broadcast::Receiver<RequestId>,
     kills: broadcast::Receiver<SessionId>,
     stop: watch::Receiver<bool>,
+    phase: watch::Receiver<Phase>,
+    announced: bool,
     second: tokio::time::Interval,
     look: tokio::time::Interval,
     known_good: Duration,
@@ -88,6 +94,9 @@ impl Lease {
         };
         let words = Words { ended, again: format!("ssh {}={}@{}", grant.login, grant.target.id, bastion.directory().config.host) };
         let left = grant.ends_at.map(|ends| ends.since(Timestamp::now()));
+        let mut phase = bastion.phase.clone();
+        // An announcement from before is news to who comes now.
+        phase.mark_changed();
         let mut second = interval(Duration::from_secs(1));
         second.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self {
@@ -99,6 +108,8 @@ impl Lease {
             hints: bastion.approvals.hints(),
             kills: bastion.approvals.kills(),
             stop: bastion.stop.clone(),
+            phase,
+            announced: false,
             second,
             look: interval(LOOK),
             known_good: boottime(),
@@ -118,14 +129,14 @@ impl Lease {
             Outcome::Revoked { by, why } if why.is_empty() => format!("revoked by {by}. {goes_on}"),
             Outcome::Revoked { by, why } => format!("revoked by {by}: {}. {goes_on}", crate::console::visible(why)),
             Outcome::Killed { by, why } => format!("ended by {by}: {}. {goes_on}", crate::console::visible(why)),
-            _ => format!("the bastion is stopping; in a moment: {again}"),
+            _ => format!("the bastion is stopping{}; in a moment: {again}", self.comes_back(Timestamp::now())),
         }
     }
 
     /// Waits for the next notice; may be dropped and called again at any time.
     pub async fn next(&mut self) -> Notice {
         loop {
-            let Self { second, hints, kills, look, stop, standing, .. } = self;
+            let Self { second, hints, kills, look, stop, standing, phase, .. } = self;
             let woken = tokio::select! {
                 _ = second.tick(), if self.ends.is_some() => Woken::Clock,
                 hint = hints.recv(), if self.request.is_some() => match hint {
@@ -140,17 +151,48 @@ impl Lease {
                 },
                 _ = look.tick() => Woken::Look,
                 changed = standing.changes.changed() => if changed.is_ok() { Woken::Policy } else { Woken::Stop },
+                Ok(()) = phase.changed() => Woken::Phase,
                 () = super::stopped(stop) => Woken::Stop,
             };
             let notice = match woken {
                 Woken::Clock => self.clock(boottime()),
                 Woken::Look => self.look().await,
                 Woken::Policy => self.policy(),
+                Woken::Phase => self.phase(Timestamp::now()),
                 Woken::Stop => Some(Notice::Over(Outcome::Shutdown)),
             };
             if let Some(notice) = notice {
                 return notice;
             }
+        }
+    }
+
+    /// `users.md` 24: nobody who is told has to guess what it costs them.
+    fn phase(&mut self, now: Timestamp) -> Option<Notice> {
+        let phase = self.phase.borrow_and_update().clone();
+        match phase.words(now) {
+            // Said once there is somebody to say it to.
+            Some(_) if !self.warns => None,
+            // At once: the goodbye says it.
+            Some(_) if phase.ends_at().is_some_and(|at| at <= now) => None,
+            Some(announced) => {
+                self.announced = true;
+                Some(Notice::Said(format!("{announced}{}", self.comes_back(now))))
+            }
+            None if std::mem::take(&mut self.announced) => Some(Notice::Said("bastion goes on".into())),
+            None => None,
+        }
+    }
+
+    /// `; K7Q3FM stays valid to 23:05Z, the same command brings you back`
+    fn comes_back(&self, now: Timestamp) -> String {
+        let restart = self.phase.borrow().ends_at().unwrap_or(now);
+        match (self.request, self.grant.ends_at) {
+            (Some(id), Some(ends)) if ends > restart => {
+                format!("; {id} stays valid to {}, the same command brings you back", ends.clock())
+            }
+            (Some(_), _) => String::new(),
+            (None, _) => "; the same command brings you back".into(),
         }
     }
 
@@ -166,6 +208,7 @@ impl Lease {
     /// From now on there is somebody to warn.
     pub fn begin_warning(&mut self) {
         self.warns = true;
+        self.phase.mark_changed();
     }
 
     /// A new hold does not end a session, a no does (**D policy change**).

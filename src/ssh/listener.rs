@@ -1,8 +1,9 @@
-//! The door: who may knock, how many at once, how long until they must have logged in.
+//! Accepts connections, and ends those that have not logged in when their grace is over. Who may come in
+//! at all is the door's to say.
 
-use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::io::Write;
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use russh::keys::ssh_key::{Certificate, PrivateKey};
@@ -10,11 +11,13 @@ use russh::server::{self, RunningSession, run_stream};
 use russh::{MethodKind, MethodSet};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
+use super::door::{Knock, Left, Stage, Stranger, Turn};
 use super::flow::{Cut, PACKET, Pressure, Throttled, WINDOW};
 use super::front::{Front, Role};
 use super::{Bastion, algorithms};
-use crate::config::Config;
+use crate::config::{Config, Limits};
 
 /// russh's configuration of a connection that faces a client.
 pub fn server_config(config: &Config, host_key: PrivateKey, certificates: Vec<Certificate>) -> server::Config {
@@ -39,69 +42,19 @@ pub fn server_config(config: &Config, host_key: PrivateKey, certificates: Vec<Ce
     }
 }
 
-/// Connections that have not logged in yet, in all and by source (/32, /64).
-#[derive(Debug, Default)]
-struct Strangers {
-    by_source: Mutex<HashMap<IpAddr, usize>>,
-}
-
-struct Stranger {
-    strangers: Arc<Strangers>,
-    block: IpAddr,
-}
-
-impl Strangers {
-    /// Counts one more, or refuses beyond either cap.
-    fn admit(self: &Arc<Self>, source: IpAddr, all: usize, per_source: usize) -> Option<Stranger> {
-        let block = block(source);
-        let mut counts = self.by_source.lock().unwrap_or_else(PoisonError::into_inner);
-        let of_block = counts.get(&block).copied().unwrap_or(0);
-        if counts.values().sum::<usize>() >= all || of_block >= per_source {
-            return None;
-        }
-        counts.insert(block, of_block + 1);
-        Some(Stranger { strangers: self.clone(), block })
-    }
-}
-
-impl Drop for Stranger {
-    fn drop(&mut self) {
-        let mut counts = self.strangers.by_source.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = counts.get_mut(&self.block) {
-            *count -= 1;
-            if *count == 0 {
-                counts.remove(&self.block);
-            }
-        }
-    }
-}
-
-fn block(source: IpAddr) -> IpAddr {
-    match source.to_canonical() {
-        IpAddr::V4(v4) => IpAddr::V4(v4),
-        IpAddr::V6(v6) => {
-            let [a, b, c, d, ..] = v6.segments();
-            IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
-        }
-    }
-}
-
 /// Accepts until `stop` says so. Each connection is a task of its own.
 pub async fn accept(bastion: Arc<Bastion>, listener: TcpListener, mut stop: watch::Receiver<bool>) {
-    let strangers = Arc::new(Strangers::default());
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             () = super::stopped(&mut stop) => return,
         };
         match accepted {
-            Ok((stream, source)) => {
-                let limits = &bastion.directory().config.limits;
-                match strangers.admit(source.ip(), limits.unauthenticated, limits.unauthenticated_per_source) {
-                    Some(stranger) => drop(tokio::spawn(serve(bastion.clone(), stream, source, stranger))),
-                    None => tracing::debug!(%source, "dropped: too many connections that have not logged in"),
-                }
-            }
+            Ok((stream, source)) => match bastion.door.knock(source.ip(), &bastion.directory().config.limits) {
+                Knock::Enter(stranger) => drop(tokio::spawn(serve(bastion.clone(), stream, source, stranger))),
+                Knock::Wait(turn) => drop(tokio::spawn(wait(bastion.clone(), stream, source, turn))),
+                Knock::TurnAway(why) => turn_away(stream, source, &why),
+            },
             Err(error) => {
                 // Out of descriptors, most likely: the ones we have must end first.
                 tracing::warn!(%error, "accept failed");
@@ -111,51 +64,93 @@ pub async fn accept(bastion: Arc<Bastion>, listener: TcpListener, mut stop: watc
     }
 }
 
+async fn wait(bastion: Arc<Bastion>, stream: TcpStream, source: SocketAddr, turn: Turn) {
+    match turn.come().await {
+        Some(stranger) => serve(bastion, stream, source, stranger).await,
+        None => turn_away(stream, source, "too many connections that have not logged in; try again in a moment"),
+    }
+}
+
+/// Says why in a line before any identification (RFC 4253 4.2), if that can be written at once.
+fn turn_away(stream: TcpStream, source: SocketAddr, why: &str) {
+    tracing::debug!(%source, why, "turned away");
+    if let Ok(mut stream) = stream.into_std() {
+        let _ = stream.write(format!("countersign: {why}\r\n").as_bytes());
+    }
+}
+
 async fn serve(bastion: Arc<Bastion>, stream: TcpStream, source: SocketAddr, stranger: Stranger) {
     let _ = stream.set_nodelay(true);
     let directory = bastion.directory();
     let pressure = Arc::new(Pressure::default());
-    let cut = Cut::default();
-    let (authenticated, logged_in) = watch::channel(false);
+    let cut = stranger.cut.clone();
+    let (stage, reached) = watch::channel(Stage::Silent);
     let config = Arc::new(server_config(&directory.config, bastion.host_certificates.host_key().clone(), Vec::new()));
-    let stream = Throttled::paced(stream, pressure.clone(), &cut);
-    let front = Front::new(bastion.clone(), Role::Outer, source, pressure, authenticated);
-    let grace = directory.config.limits.login_grace;
+    let stream = Throttled::paced(stream, pressure.clone(), &cut).until_logged_in(reached.clone());
+    let front = Front::new(bastion.clone(), Role::Outer, source, pressure, stage);
+    let limits = directory.config.limits.clone();
     drop(directory);
-    let conversation = converse(run_stream(config, stream, front), grace, logged_in.clone(), &cut);
-    let mut logged_in = logged_in;
-    // The slot is a stranger's only until the login.
-    let release = async {
-        let _ = logged_in.wait_for(|logged_in| *logged_in).await;
-        drop(stranger);
+    let conversation = converse(run_stream(config, stream, front), &limits, reached.clone(), &cut);
+    tokio::pin!(conversation);
+    let mut logs_in = reached.clone();
+    let ended = tokio::select! {
+        left = &mut conversation => Some(left),
+        // Where it ends without, only the other branch is left.
+        Ok(_) = logs_in.wait_for(|stage| *stage == Stage::LoggedIn) => None,
     };
-    tokio::join!(conversation, release);
+    match ended {
+        Some(left) => {
+            let stage = *reached.borrow();
+            stranger.leave(stage, left);
+        }
+        None => {
+            // The place is a stranger's only until the login.
+            drop(stranger);
+            conversation.await;
+        }
+    }
 }
 
 /// Runs one connection to its end; cuts it when nobody has logged in within the grace time.
 pub async fn converse(
     start: impl Future<Output = Result<RunningSession<Front>, russh::Error>>,
-    grace: Duration,
-    logged_in: watch::Receiver<bool>,
+    limits: &Limits,
+    mut stage: watch::Receiver<Stage>,
     cut: &Cut,
-) {
-    let deadline = tokio::time::sleep(grace);
-    tokio::pin!(deadline);
-    let running = tokio::select! {
-        running = start => running,
-        () = &mut deadline => return cut.now(),
-    };
-    let Ok(mut running) = running else { return };
-    let ended = tokio::select! {
-        ended = &mut running => ended,
-        () = &mut deadline => {
-            if !*logged_in.borrow() {
-                cut.now();
+) -> Left {
+    let grace = async {
+        let began = Instant::now();
+        loop {
+            let reached = *stage.borrow_and_update();
+            if reached == Stage::LoggedIn {
+                std::future::pending::<()>().await;
             }
-            running.await
+            tokio::select! {
+                () = tokio::time::sleep_until(began + reached.grace(limits)) => return,
+                changed = stage.changed() => if changed.is_err() {
+                    // Nobody is left to log in; the connection ends by itself, or in time.
+                    return tokio::time::sleep_until(began + reached.grace(limits)).await;
+                },
+            }
         }
     };
-    if let Err(error) = ended {
-        tracing::debug!(%error, "connection ended");
+    let talk = async {
+        let ended = match start.await {
+            Ok(running) => running.await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = ended {
+            tracing::debug!(%error, "connection ended");
+        }
+    };
+    tokio::pin!(talk);
+    tokio::select! {
+        () = &mut talk => Left::InTime,
+        () = grace => {
+            cut.now();
+            // russh's own task; it ends at the next read or write of its stream.
+            talk.await;
+            Left::TooLate
+        }
     }
 }

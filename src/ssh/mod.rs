@@ -5,6 +5,7 @@ mod alternate;
 mod ask;
 mod channel;
 mod console;
+mod door;
 pub mod flow;
 mod front;
 mod gate;
@@ -28,12 +29,13 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use self::door::Door;
 use crate::access::{Grant, Principal, Target};
 use crate::approvals::{Approvals, Reruled};
 use crate::audit::Event;
 use crate::authority::{CertificateAuthority, HostCertificates, Keys};
 use crate::config::Directory;
-use crate::console::Console;
+use crate::console::{Console, Phase};
 use crate::id::SessionId;
 use crate::recording::{Ended, Recordings, Sealed};
 use crate::retention::disposal::{Disposal, DisposalError};
@@ -59,7 +61,12 @@ pub struct Bastion {
     unsealed: Mutex<Vec<SessionId>>,
     /// True once the node stops.
     stop: watch::Receiver<bool>,
+    /// What is told to everybody before that.
+    phase: watch::Receiver<Phase>,
     live: Live,
+    /// Sessions on a target, from their opening to their end.
+    open: Live,
+    door: Arc<Door>,
 }
 
 /// How many channels have a task that must not be cut short: it may still have to end a recording.
@@ -109,6 +116,15 @@ impl Bastion {
                 tracing::error!(%error, "a refusal could not be logged");
             }
         });
+    }
+
+    /// Logs who did not come in: counts by source (**D order**).
+    async fn report_at_door(&self, refusals: Vec<Event>) {
+        for event in refusals {
+            if let Err(error) = self.store.report(event, Timestamp::now()).await {
+                tracing::error!(%error, "the refusals of a minute at the door could not be logged");
+            }
+        }
     }
 
     async fn session_ended(&self, grant: &Grant, outcome: &Outcome) {
@@ -163,8 +179,12 @@ pub struct Running {
     /// Where it listens, in the order of the configuration.
     pub addresses: Vec<SocketAddr>,
     stop: watch::Sender<bool>,
+    /// True once nobody is let in any more.
+    shut: watch::Sender<bool>,
+    phase: watch::Sender<Phase>,
     tasks: Vec<JoinHandle<()>>,
     live: Live,
+    open: Live,
     directory: watch::Sender<Arc<Directory>>,
     store: Store,
     approvals: Approvals,
@@ -178,6 +198,9 @@ pub enum ReloadError {
     #[error("recordings cannot be protected as it says")]
     Protect(#[from] crate::recording::RecordError),
 }
+
+/// The longest that nobody looks whether a restart is due.
+const LOOK: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// How long the ends of sessions may take when the node stops.
 const STOP: std::time::Duration = std::time::Duration::from_secs(20);
@@ -214,9 +237,46 @@ impl Running {
         }
     }
 
+    /// Returns when an announced restart is due.
+    pub async fn due(&self) {
+        let mut phase = self.phase.subscribe();
+        loop {
+            let announced = match &*phase.borrow_and_update() {
+                Phase::Announced { at, .. } => Some(*at),
+                Phase::Serving | Phase::Draining { .. } => None,
+            };
+            let now = Timestamp::now();
+            if announced.is_some_and(|at| at <= now) {
+                return;
+            }
+            // Short steps: the wall clock may be set meanwhile.
+            let left = announced.map_or(LOOK, |at| at.since(now).min(LOOK));
+            tokio::select! {
+                _ = phase.changed() => {}
+                () = tokio::time::sleep(left) => {}
+            }
+        }
+    }
+
+    /// Lets nobody and nothing new in, tells everybody, and waits for what runs: until it has ended by
+    /// itself, or as long as `[limits] drain` says.
+    pub async fn drain(&self) {
+        let longest = self.directory.borrow().config.limits.drain;
+        self.shut.send_replace(true);
+        self.phase.send_replace(Phase::Draining { at: Timestamp::now().plus(longest) });
+        let mut open = self.open.0.subscribe();
+        let _ = tokio::time::timeout(longest, open.wait_for(|count| *count == 0)).await;
+    }
+
+    /// How many sessions run on targets.
+    pub fn open(&self) -> usize {
+        *self.open.0.borrow()
+    }
+
     /// Stops accepting, ends every session with a word, and waits until their recordings are sealed. What
     /// is not sealed within [`STOP`] is sealed at the next start.
     pub async fn stop(self) {
+        self.shut.send_replace(true);
         self.stop.send_replace(true);
         for task in self.tasks {
             let _ = task.await;
@@ -248,7 +308,8 @@ pub async fn start(parts: Parts) -> std::io::Result<Running> {
     let Parts { directory: reload, keys, store, approvals, recordings, log, clock, disposal, handed_over } = parts;
     let directory = reload.subscribe();
     let (stop, stopped) = watch::channel(false);
-    let live = Live(watch::Sender::new(0));
+    let (shut, closed) = watch::channel(false);
+    let (live, open) = (Live(watch::Sender::new(0)), Live(watch::Sender::new(0)));
     let console = Console::new(approvals.clone(), store.clone(), recordings.clone(), log.clone(), disposal.clone(), directory.clone());
     let (listen, metrics) = {
         let config = &directory.borrow().config;
@@ -259,6 +320,8 @@ pub async fn start(parts: Parts) -> std::io::Result<Running> {
         None => None,
     };
     let (kept_store, kept_approvals, kept_recordings) = (store.clone(), approvals.clone(), recordings.clone());
+    let phase = console.phase.clone();
+    let door = Arc::<Door>::default();
     let bastion = Arc::new(Bastion {
         directory,
         store,
@@ -272,7 +335,10 @@ pub async fn start(parts: Parts) -> std::io::Result<Running> {
         console,
         unsealed: Mutex::new(Vec::new()),
         stop: stopped.clone(),
+        phase: phase.subscribe(),
         live: live.clone(),
+        open: open.clone(),
+        door: door.clone(),
     });
     let (mut addresses, mut tasks) = (Vec::new(), Vec::new());
     let mut listeners = Vec::new();
@@ -287,18 +353,21 @@ pub async fn start(parts: Parts) -> std::io::Result<Running> {
     }
     for listener in listeners {
         addresses.push(listener.local_addr()?);
-        tasks.push(tokio::spawn(listener::accept(bastion.clone(), listener, stopped.clone())));
+        tasks.push(tokio::spawn(listener::accept(bastion.clone(), listener, closed.clone())));
     }
     if let Some((listener, console)) = for_monitors {
-        tasks.push(tokio::spawn(crate::metrics::serve(listener, console, stopped.clone())));
+        tasks.push(tokio::spawn(crate::metrics::serve(listener, console, Box::new(move || door.crowd()), stopped.clone())));
     }
     tasks.push(tokio::spawn(dispose(bastion.clone(), stopped.clone())));
     tasks.push(tokio::spawn(sweep(bastion, stopped)));
     Ok(Running {
         addresses,
         stop,
+        shut,
+        phase,
         tasks,
         live,
+        open,
         directory: reload,
         store: kept_store,
         approvals: kept_approvals,
@@ -362,11 +431,15 @@ async fn sweep(bastion: Arc<Bastion>, mut stop: watch::Receiver<bool>) {
                 if let Err(error) = bastion.approvals.sweep(now).await {
                     tracing::error!(%error, "the sweep failed; it is tried again in a second");
                 }
+                bastion.report_at_door(bastion.door.refusals_of_the_minute(now)).await;
                 if let Err(error) = bastion.log.tick(now).await {
                     tracing::error!(error = crate::console::with_causes(&error), "no checkpoint could be signed; it is tried again in a second");
                 }
             }
-            () = stopped(&mut stop) => return,
+            () = stopped(&mut stop) => {
+                bastion.report_at_door(bastion.door.last_refusals()).await;
+                return;
+            }
         }
     }
 }

@@ -135,7 +135,11 @@ pub async fn run(client: &ClientChannel, upstream: &Upstream, tape: &Tape, mut l
             }
             () = &mut last_input, if client_left => return left(client),
             notice = lease.next() => match notice {
-                Notice::EndsIn(left) => warn(client, tape, &screen, left).await,
+                Notice::EndsIn(left) => {
+                    let ends = at(Timestamp::now().plus(left), Timestamp::now());
+                    notify(client, tape, &screen, format!("{} left · ends {ends} · what runs in tmux goes on", about(left))).await;
+                }
+                Notice::Said(text) => notify(client, tape, &screen, text).await,
                 Notice::Over(outcome) => return Relayed { leave_screen: screen.is_on(), ..over(outcome, &lease) },
             },
             Ok(()) = watchers.changed() => {
@@ -154,9 +158,8 @@ fn left(client: &ClientChannel) -> Relayed {
     }
 }
 
-async fn warn(client: &ClientChannel, tape: &Tape, screen: &AlternateScreen, left: Duration) {
-    let ends = at(Timestamp::now().plus(left), Timestamp::now());
-    let text = format!("{} left · ends {ends} · what runs in tmux goes on", about(left));
+/// Says what should not be missed: a full-screen program's person hears a bell.
+async fn notify(client: &ClientChannel, tape: &Tape, screen: &AlternateScreen, text: String) {
     if remark(client, tape, screen, text).await == Said::Later {
         // A full-screen program owns the picture: a bell now, the text when it leaves.
         client.raw("\x07".into()).await;

@@ -17,7 +17,7 @@ use super::upstream::{self, ConnectError, PtyGranted};
 use crate::access::{Grant, Principal, Target};
 use crate::approvals;
 use crate::authority::Needs;
-use crate::console::with_causes;
+use crate::console::{Phase, with_causes};
 use crate::id::{Login, SessionId};
 use crate::recording::{Header, Recorder, Tape};
 use crate::time::{Timestamp, short};
@@ -103,6 +103,9 @@ async fn session(
 ) -> Result<(), Stop> {
     let want =
         opening.want().ok_or_else(|| Stop::new("refused: this subsystem is unknown here; shell, exec and sftp pass", Status::Refused))?;
+    if matches!(&*bastion.phase.borrow(), Phase::Draining { .. }) {
+        return Err(hold::going());
+    }
     let mut asking = Asking::new(bastion, principal, target, login, want);
     let Held { basis, terms, by_text, context, policy } = hold::until_approved(&mut asking, opening, client).await?;
     let Asking { principal, target, login, want, changes, .. } = asking;
@@ -125,6 +128,7 @@ async fn session(
         return Err(Stop { text: None, status: Status::Undecided });
     }
     let (grant, evidence) = bastion.approvals.open(opening_of, now).await.map_err(ask::not_opened)?;
+    let _open = bastion.open.enter();
     let recorder = match bastion.recordings.begin(header(&grant, opening)).await {
         Ok(recorder) => recorder,
         Err(error) => {

@@ -14,6 +14,7 @@ use super::{Snapshot, StoreError, Tx};
 use crate::access::Grant;
 use crate::access::decision::GrantedTerms;
 use crate::access::grant::Opened;
+use crate::access::request::ANY_SOURCE;
 use crate::audit::Event;
 use crate::id::{Digest, Login, Person, RequestId, TargetId, WorkflowName};
 use crate::time::{Timestamp, micros_of};
@@ -302,7 +303,7 @@ impl Snapshot {
         rows.iter().map(read).collect()
     }
 
-    /// Open grants of this person, key, source and login over this very target: first those whose
+    /// Open grants of this person, key and login, of this source or of any, over this very target: first those whose
     /// window runs, then the fresh ones, those for one session last.
     pub(crate) async fn grants_reaching(
         &mut self,
@@ -311,7 +312,7 @@ impl Snapshot {
         login: &Login,
     ) -> Result<Vec<GrantRow>, StoreError> {
         let rows = select!(
-            "where state = 'open' and person = $1 and key = $2 and source = $3 and login = $4
+            "where state = 'open' and person = $1 and key = $2 and source in ($3, $7) and login = $4
              and exists (select 1 from request_targets as t where t.request = grants.request and t.target = $5 and t.pin = $6)
              order by case when uses_left is not null then 2 when first_used is null then 1 else 0 end, ends_at desc, given_at"
         )
@@ -321,6 +322,7 @@ impl Snapshot {
         .bind(login.as_str().to_owned())
         .bind(target.as_str().to_owned())
         .bind(pin.0.to_vec())
+        .bind(ANY_SOURCE)
         .fetch_all(&mut *self.tx)
         .await?;
         rows.iter().map(read).collect()

@@ -111,6 +111,25 @@ impl Store {
         Ok(Self { writer, readers, wake, rows_at_start: u64::try_from(rows).unwrap_or(0) })
     }
 
+    /// Whether [`Store::open`] would refuse this database, from its file alone: nothing is opened or made.
+    /// One that is not there yet is fine.
+    pub fn inspect(path: &Path) -> Result<(), StoreError> {
+        use std::io::Read;
+        let open_error = |source: std::io::Error| StoreError::Open { path: path.to_owned(), source: source.into() };
+        let mut file = match std::fs::File::open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(open_error(error)),
+        };
+        let mode = file.metadata().map_err(open_error)?.permissions().mode() & 0o777;
+        if mode & 0o077 != 0 {
+            return Err(StoreError::Mode { path: path.to_owned(), mode });
+        }
+        let mut header = Vec::new();
+        file.by_ref().take(schema::HEADER).read_to_end(&mut header).map_err(open_error)?;
+        schema::judge(&header)
+    }
+
     /// Finishes what is queued and closes; every later call fails with [`StoreError::Stopped`] or a
     /// closed reader.
     pub async fn close(&self) {

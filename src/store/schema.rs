@@ -10,6 +10,22 @@ const VERSIONS: [&str; 3] = [include_str!("schema/0001.sql"), include_str!("sche
 /// `user_version` before the first of them; below it, but not nothing, is a form that was never released.
 const BASE: usize = 1;
 
+/// The part of the file that [`judge`] reads.
+pub(super) const HEADER: u64 = 100;
+
+/// Whether a database with this header is one that [`migrate`] takes (SQLite's file format, 1.3: the user
+/// version is a big-endian number at offset 60).
+pub(super) fn judge(header: &[u8]) -> Result<(), StoreError> {
+    let Some(found) = header.get(60..64).and_then(|bytes| bytes.try_into().ok()).map(u32::from_be_bytes) else { return Ok(()) };
+    let known = BASE + VERSIONS.len();
+    match usize::try_from(found).unwrap_or(usize::MAX) {
+        0 => Ok(()),
+        done if done <= BASE => Err(StoreError::Unreleased),
+        done if done > known => Err(StoreError::Newer { found: found.into(), known }),
+        _ => Ok(()),
+    }
+}
+
 /// Brings the database to this binary's version.
 pub(super) async fn migrate(connection: &mut SqliteConnection) -> Result<(), StoreError> {
     let found: i64 = sqlx::query_scalar("pragma user_version").fetch_one(&mut *connection).await?;

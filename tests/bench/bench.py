@@ -47,6 +47,8 @@ def keep(pidfile, command):
 class Lab:
     """A target, a double hop, a bastion, and the ssh_config that leads through each."""
 
+    limits = ["unauthenticated = 2000", "unauthenticated_per_source = 2000"]
+
     def __init__(self, binary, record="output"):
         self.binary, self.record = str(binary), record
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="countersign-bench-"))
@@ -139,7 +141,7 @@ MaxSessions 2000
         policies = self.bastion_dir / "policies"
         settings = self.bastion_dir / "countersign.toml"
         lines = ['listen = ["127.0.0.1:0"]' if line.startswith("listen") else line for line in settings.read_text().splitlines()]
-        lines += ["[limits]", "unauthenticated = 2000", "unauthenticated_per_source = 2000"]
+        lines += ["[limits]", *self.limits]
         settings.write_text("\n".join(lines) + "\n")
         shutil.rmtree(policies / "cases", ignore_errors=True)
         (policies / "people.toml").write_text(

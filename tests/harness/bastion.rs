@@ -173,6 +173,10 @@ impl Bastion {
         self.serve.as_ref().expect("it serves").id()
     }
 
+    pub fn is_running(&mut self) -> bool {
+        self.serve.as_mut().is_some_and(|serve| matches!(serve.try_wait(), Ok(None)))
+    }
+
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.home.path().join("bastion.log")).unwrap_or_default()
     }
@@ -225,9 +229,20 @@ impl Bastion {
 
     /// SIGTERM, and the end that follows.
     pub fn stops(&mut self) {
+        self.terminates();
+        self.ends();
+    }
+
+    /// SIGTERM: what runs is drained.
+    pub fn terminates(&self) {
+        Command::new(program("kill")).args(["-TERM", &self.pid().to_string()]).status().unwrap();
+    }
+
+    /// Waits for the server to end by itself, and well.
+    #[track_caller]
+    pub fn ends(&mut self) {
         let mut serve = self.serve.take().expect("it serves");
-        Command::new(program("kill")).args(["-TERM", &serve.id().to_string()]).status().unwrap();
-        assert!(serve.wait().unwrap().success(), "{}", self.log());
+        until_some("the bastion ends", SOON, || serve.try_wait().unwrap().map(|status| assert!(status.success(), "{status}")));
     }
 
     /// The most memory that it has held so far, in bytes (VmHWM).

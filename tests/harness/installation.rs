@@ -24,8 +24,12 @@ pub struct Plan {
     pub settings: String,
     /// `retention.toml`, where not the usual.
     pub retention: Option<&'static str>,
+    /// More lines of `[limits]`.
+    pub limits: String,
     /// More lines of its `[recordings]`.
     pub recordings: String,
+    /// `[limits]`, where not those for tests whose clients all come from one address, often.
+    pub all_limits: Option<&'static str>,
     /// The recordings lie on a file system of this size in megabytes, the bastion's own.
     pub tmpfs: Option<u32>,
 }
@@ -91,10 +95,12 @@ impl Installation {
             "bastion = \"test\"\nhost = \"bastion\"\nlisten = [\"127.0.0.1:0\"]\nstate = \"var/state\"\n{}
 [recordings]\ndir = \"var/recordings\"\nkey_files = [\"var/key-files\"]\nsingle_recipient = true\n{}
 [recordings.auditors]\ncarol = \"{}\"\n
-[limits]\nunauthenticated = 1000\nunauthenticated_per_source = 1000\nheld_per_connection = 64\n",
+[limits]\n{}\n{}\n",
             plan.settings,
             plan.recordings,
             public(&self.key_of("carol")),
+            plan.all_limits.unwrap_or(ROOMY),
+            plan.limits,
         );
         let people: String = PEOPLE
             .iter()
@@ -162,6 +168,11 @@ Host *
         }
     }
 }
+
+const ROOMY: &str = "unauthenticated = 1000
+shared_sources = [\"127.0.0.1/32\"]
+shared_unauthenticated = 1000
+held_per_connection = 64";
 
 const ACCESS: &str = r#"
 @id("engineers")

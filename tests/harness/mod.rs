@@ -9,7 +9,7 @@ mod terminal;
 pub use bastion::{Bastion, REASON, Way, pause};
 pub use client::{Client, Seen, until};
 pub use installation::Plan;
-pub use sshd::Sshd;
+pub use sshd::{Sshd, free_port};
 pub use terminal::Terminal;
 
 use std::path::PathBuf;

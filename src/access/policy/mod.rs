@@ -7,6 +7,7 @@
 
 mod annotations;
 mod command;
+mod network;
 mod parse;
 mod question;
 mod text;
@@ -126,6 +127,31 @@ impl PolicySet {
         let Ok(asked) = question::ask_console(person, groups, action, target, now) else { return false };
         let base = Authorizer::new().is_authorized(&asked.request, &self.base, &asked.entities);
         failure(&base).is_none() && base.decision() == Decision::Allow
+    }
+
+    /// Which policies permit a console action, or which one does not.
+    pub fn why(
+        &self,
+        person: &Person,
+        groups: &[Group],
+        action: ConsoleAction,
+        target: &Target,
+        now: Timestamp,
+    ) -> Result<Vec<String>, Denial> {
+        let asked = question::ask_console(person, groups, action, target, now)
+            .map_err(|error| Denial::Error { policy: "(question)".into(), error })?;
+        let base = Authorizer::new().is_authorized(&asked.request, &self.base, &asked.entities);
+        let matched = self.reasons(&base);
+        match failure(&base) {
+            Some(denial) => Err(denial),
+            None if base.decision() == Decision::Allow => Ok(matched.keys().map(|id| (*id).to_owned()).collect()),
+            None => Err(forbidden(&matched)),
+        }
+    }
+
+    /// The `@message` of a policy.
+    pub fn message(&self, id: &str) -> Option<&str> {
+        self.by_id.get(id)?.message.as_deref()
     }
 
     /// What policies can know of a target: its labels, and those of its names (its own, its pattern's) that

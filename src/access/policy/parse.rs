@@ -9,7 +9,7 @@ use miette::Diagnostic;
 
 use super::annotations::{self, Annotations, Wrong};
 use super::question::{SCHEMA, TYPES};
-use super::{Mention, Mentioned, PolicyProblem, PolicySet, Vocabulary, command, text};
+use super::{Mention, Mentioned, PolicyProblem, PolicySet, Vocabulary, command, network, text};
 use crate::access::action::ConsoleAction;
 
 /// The longest policy text that is read.
@@ -91,6 +91,11 @@ impl Reading<'_> {
                     let at = at.or_else(|| text::find(self.source, place, &["command"])).unwrap_or(place.start);
                     let fix = "compare the whole command: context.command == \"…\" or [\"…\", \"…\"].contains(context.command)";
                     self.problem(at, format!("{operator:?} on context.command: shell text cannot be judged by its parts"), fix);
+                }
+                for network::HostBits { given, meant } in network::host_bits(&json) {
+                    let at = text::find(self.source, place, &[&format!("{given:?}")]).unwrap_or(place.start);
+                    let what = format!("{given} names a host and a network at once");
+                    self.problem(at, what, &format!("write ip({meant:?}), or the address alone"));
                 }
             }
             Err(error) => self.problem(place.start, one_line(&error.to_string()), "write the policy more plainly"),

@@ -27,7 +27,7 @@ use crate::access::kinds::kinds;
 use crate::access::people::{People, PersonEntry};
 use crate::access::policy::{PolicySet, Vocabulary};
 use crate::access::target::{Entry, PrincipalStyle, Targets};
-use crate::access::workflow::{Stage, Workflow, Workflows};
+use crate::access::workflow::{SourceRule, Stage, Workflow, Workflows};
 use crate::access::{Grant, VerifiedKey};
 use crate::config::{Config, Limits, RecordingSettings};
 use crate::id::Person;
@@ -110,6 +110,7 @@ fn workflow(name: &str, quorum: u32, level: Level) -> Workflow {
         linger: 5 * MINUTE,
         reason_required: false,
         reason_pattern: None,
+        source: SourceRule::Address,
     }
 }
 
@@ -145,9 +146,8 @@ impl Plan {
         let period = |text: &str| text.parse().unwrap();
         let year = Schedule { name: "year".parse().unwrap(), keep_at_least: period("90d"), delete_after: period("1y") };
         let targets = Targets::new(self.targets.clone(), self.families.clone()).unwrap();
-        let policy =
-            PolicySet::parse(&self.policy, &Vocabulary { workflows: self.workflows.keys().cloned().collect(), ..Vocabulary::default() })
-                .unwrap();
+        let known = Vocabulary { workflows: self.workflows.keys().cloned().collect(), ..Vocabulary::default() };
+        let policy = PolicySet::parse(&self.policy, &known).unwrap();
         Directory {
             root: "/".into(),
             config: Config {

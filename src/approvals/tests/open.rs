@@ -106,6 +106,42 @@ async fn a_grant_fits_nobody_and_nothing_else() {
     assert!(matches!(scene.open(id, NOW).await, Err(OpenError::Key(_))));
 }
 
+/// `users.md` 19: a carrier's NAT gives each connection another address.
+#[tokio::test]
+async fn a_grant_for_any_address_opens_from_each_until_its_workflow_says_otherwise() {
+    let mut scene = Scene::new().await;
+    let rule = |scene: &mut Scene, source| {
+        scene.reload(|plan| plan.workflows.values_mut().filter(|w| w.name.as_str() == "lead").for_each(|lead| lead.source = source));
+    };
+    rule(&mut scene, SourceRule::Any);
+    let id = scene.approved(scene.ask(&["lead"])).await;
+    assert_eq!(scene.view(id).await.document.source, "any", "the approver signs it");
+    let elsewhere = scene.coming(1, "2001:db8::8");
+    let (joined, how) = scene.approvals.submit(&elsewhere, scene.ask(&["lead"]), NOW).await.unwrap();
+    assert!(joined != id && how == Joined::New, "what is decided is not joined");
+    let from_there = Opening { principal: elsewhere.clone(), ..scene.opening(Basis::Approved(id), Want::Shell, NOW) };
+    let usable = |scene: &Scene| {
+        let (approvals, who, target, holds) =
+            (scene.approvals.clone(), elsewhere.clone(), scene.target("web-1"), scene.ask(&["lead"]).holds);
+        async move { approvals.usable(&who, &target, &"deploy".parse().unwrap(), &Want::Shell, &holds, NOW).await.unwrap() }
+    };
+    assert_eq!(usable(&scene).await, Some(id));
+    scene.approvals.open(from_there.clone(), NOW).await.unwrap();
+    for (what, opening) in [
+        ("another person", Opening { principal: scene.who("mallory"), ..from_there.clone() }),
+        ("another host", Opening { target: scene.target("web-2"), ..from_there.clone() }),
+    ] {
+        assert!(matches!(scene.approvals.open(opening, NOW).await, Err(OpenError::Unusable(..))), "{what}");
+    }
+    let both = scene.approvals.submit(&elsewhere, scene.ask(&["lead", "pair"]), NOW).await.unwrap().0;
+    assert_eq!(scene.view(both).await.document.source, "2001:db8::/64", "the strictest workflow decides");
+
+    rule(&mut scene, SourceRule::Address);
+    assert_eq!(usable(&scene).await, None);
+    let refused = scene.approvals.open(Opening { session: SessionId::new(NOW), ..from_there }, NOW).await;
+    assert!(matches!(refused, Err(OpenError::Unusable(..))), "{refused:?}");
+}
+
 #[tokio::test]
 async fn an_exact_command_is_bound_to_its_bytes_and_its_standard_input() {
     let scene = Scene::new().await;

@@ -197,6 +197,7 @@ fn samples() -> Vec<Reply> {
             now: NOW,
         }),
         Reply::Help("h".into()),
+        Reply::Drain(Drain { at: Some(NOW), reason: "r".into(), live: 1 }),
         Reply::Status(Box::new(Status {
             ok: false,
             troubles: vec![Trouble { what: "disk".into(), why: "w".into(), fix: "f".into() }],
@@ -254,10 +255,11 @@ fn place(reply: &Reply) -> usize {
         Reply::Whoami(_) => 28,
         Reply::Help(_) => 29,
         Reply::Status(_) => 30,
+        Reply::Drain(_) => 31,
     }
 }
 
-const PLACES: usize = 31;
+const PLACES: usize = 32;
 
 /// `path` and the keys below it, for each object of a value.
 fn shape(value: &Value, path: &str, shapes: &mut BTreeMap<String, BTreeSet<String>>) {

@@ -6,11 +6,13 @@
 //! [`Inbox::window`] shrinks what a client may send, [`Paced`] spaces out its tiny packets,
 //! [`Gated`] stops reading a target's transport. What comes in spite of that is bounded by [`HARD_CAP`].
 
+mod allowance;
 mod inbox;
 mod item;
 mod throttled;
 mod tunnel;
 
+pub use allowance::Allowance;
 pub use inbox::{End, Inbox, Pressure};
 pub use item::{Item, Pty, Size, Start};
 pub use throttled::{Cut, Throttled};
@@ -38,6 +40,7 @@ mod tests {
     use bytes::BytesMut;
     use russh::Sig;
 
+    use super::super::door::Stage;
     use super::item::ITEM_COST;
     use super::*;
 
@@ -155,6 +158,80 @@ mod tests {
         let (read, _) = tokio::join!(tokio::time::timeout(Duration::from_secs(5), gated.read_exact(&mut buffer)), drain);
         read.unwrap().unwrap();
         assert_eq!(&buffer, b"hello");
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_never_reads_is_given_up() {
+        let (ours, _theirs) = tokio::io::duplex(4);
+        let cut = Cut::default();
+        let mut stream = Throttled::paced(ours, Arc::default(), &cut).with_write_deadline(Duration::from_millis(20));
+        assert_eq!(stream.write_all(b"more than fits").await.unwrap_err().kind(), std::io::ErrorKind::TimedOut);
+    }
+
+    /// russh reads on after its goodbye for as long as the peer likes.
+    #[tokio::test]
+    async fn a_peer_that_does_not_close_after_the_goodbye_is_left() {
+        let (ours, _theirs) = tokio::io::duplex(4);
+        let cut = Cut::default();
+        let mut stream = Throttled::paced(ours, Arc::default(), &cut);
+        stream.shutdown().await.unwrap();
+        let read = tokio::time::timeout(Duration::from_secs(10), stream.read_u8()).await.expect("it waits for ever");
+        assert_eq!(read.unwrap_err().kind(), std::io::ErrorKind::TimedOut);
+    }
+
+    #[tokio::test]
+    async fn a_stranger_sends_only_so_much() {
+        let (stage, reached) = tokio::sync::watch::channel(Stage::Silent);
+        let endless = || tokio::io::join(tokio::io::repeat(b'\n'), tokio::io::sink());
+        let cut = Cut::default();
+        let mut stranger = Throttled::paced(endless(), Arc::default(), &cut).until_logged_in(reached.clone());
+        let mut buffer = vec![0; 2 << 20];
+        assert_eq!(stranger.read_exact(&mut buffer).await.unwrap_err().kind(), std::io::ErrorKind::QuotaExceeded);
+        let mut drips = Throttled::paced(endless(), Arc::default(), &cut).until_logged_in(reached.clone());
+        let mut reads = 0;
+        while drips.read_u8().await.is_ok() {
+            reads += 1;
+        }
+        assert_eq!(reads, 2000);
+        let mut known = Throttled::paced(endless(), Arc::default(), &cut).until_logged_in(reached);
+        stage.send_replace(Stage::LoggedIn);
+        known.read_exact(&mut buffer).await.unwrap();
+    }
+
+    /// D-04: 100,000 requests in one go are read at a pace that leaves the others their share.
+    #[tokio::test]
+    async fn a_flood_of_small_packets_is_paced() {
+        let cut = Cut::default();
+        let endless = tokio::io::join(tokio::io::repeat(b'\n'), tokio::io::sink());
+        let mut stream = Throttled::paced(endless, Arc::default(), &cut);
+        let mut packet = [0; 64];
+        let started = std::time::Instant::now();
+        for _ in 0..30_000 {
+            stream.read_exact(&mut packet).await.unwrap();
+        }
+        assert!(started.elapsed() >= Duration::from_millis(400), "a burst of 20,000, then 20,000 a second: {:?}", started.elapsed());
+        let mut bulk = vec![0; 32 * 1024];
+        for _ in 0..2_000 {
+            stream.read_exact(&mut bulk).await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn an_identification_is_printable_and_one_line() {
+        for (ident, good) in [
+            ("SSH-2.0-x\r\n\0", true),
+            ("SSH-2.0-x\n\r\x07", true),
+            ("SSH-2.0-\0x\r\n", false),
+            ("SSH-2.0-a\rb\r\n", false),
+            ("SSH-2.0-\u{e9}\r\n", false),
+        ] {
+            let (ours, mut theirs) = tokio::io::duplex(100);
+            theirs.write_all(ident.as_bytes()).await.unwrap();
+            drop(theirs);
+            let cut = Cut::default();
+            let read = Throttled::paced(ours, Arc::default(), &cut).read_to_end(&mut Vec::new()).await;
+            assert_eq!(read.is_ok(), good, "{ident:?}");
+        }
     }
 
     #[tokio::test]

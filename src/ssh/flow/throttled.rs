@@ -10,6 +10,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::watch;
 use tokio::time::{Instant, Sleep};
 
+use super::super::door::Stage;
+use super::allowance::Allowance;
 use super::inbox::Pressure;
 
 /// Ends a connection from outside: every read and write of its stream fails at once. The connection ends
@@ -53,8 +55,55 @@ impl Sign {
     }
 }
 
-/// How long a peer may leave our bytes unread before the connection is given up.
+/// How long a peer may leave our bytes unread before the connection is given up: long enough for a client
+/// stopped with Ctrl-Z over a coffee, and no longer than keep-alives wait for one that is dead.
 const WRITE_DEADLINE: Duration = Duration::from_secs(600);
+/// How long a peer may take to close its side after we have closed ours.
+const GOODBYE: Duration = Duration::from_secs(2);
+/// russh asks for a packet's length, at most a block of it, then for the rest: what it asks for between
+/// these two is the rest of a small packet.
+const LENGTH: usize = 16;
+const SMALL: usize = 1024;
+/// Small packets that may come at once, and then each second: several times what typing, sftp's requests
+/// or window changes in bulk need. A flood of requests, PINGs or IGNOREs is answered at that pace, and
+/// costs its neighbours little.
+const SMALL_PACKETS: (u32, u32) = (20_000, 20_000);
+/// A pause of a peer that has spent them, as short as a timer sensibly gets; 200 have come back after it.
+const REST: Duration = Duration::from_millis(10);
+/// Reads and bytes that a login may take: a hundred times what it needs.
+const STRANGER: Quota = Quota { reads: 2_000, bytes: 512 * 1024 };
+
+/// What is left for a connection that has not logged in.
+#[derive(Debug, Clone, Copy)]
+struct Quota {
+    reads: usize,
+    bytes: usize,
+}
+
+/// How much of a peer's identification has been seen: printable ASCII and one line end (RFC 4253 4.2).
+/// russh lets NUL and a lone CR pass into what is hashed and logged (CVE-2026-48108 and its kin).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ident {
+    Text,
+    CarriageReturn,
+    Over,
+}
+
+impl Ident {
+    /// Looks at more of it; an error is for what cannot be one.
+    fn see(&mut self, bytes: &[u8]) -> io::Result<()> {
+        for byte in bytes {
+            *self = match (*self, byte) {
+                (Ident::Over, _) => break,
+                (Ident::Text | Ident::CarriageReturn, b'\n') => Ident::Over,
+                (Ident::Text, b'\r') => Ident::CarriageReturn,
+                (Ident::Text, b' '..=b'~') => Ident::Text,
+                (Ident::Text | Ident::CarriageReturn, _) => return Err(io::ErrorKind::InvalidData.into()),
+            };
+        }
+        Ok(())
+    }
+}
 /// Bytes read ahead of russh: little while a connection idles, much while it streams.
 const AHEAD_IDLE: usize = 4 * 1024;
 const AHEAD_BUSY: usize = 128 * 1024;
@@ -85,6 +134,14 @@ pub struct Throttled<S> {
     pause: Option<Pin<Box<Sleep>>>,
     trickling_since: Option<Instant>,
     stalled: Option<Pin<Box<Sleep>>>,
+    write_deadline: Duration,
+    small_packets: Allowance,
+    rest: Option<Pin<Box<Sleep>>>,
+    /// Until the login.
+    stranger: Option<(Quota, watch::Receiver<Stage>)>,
+    ident: Ident,
+    /// Since our side is closed.
+    goodbye: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S> std::fmt::Debug for Throttled<S> {
@@ -117,7 +174,43 @@ impl<S> Throttled<S> {
             pause: None,
             trickling_since: None,
             stalled: None,
+            write_deadline: WRITE_DEADLINE,
+            small_packets: Allowance::new(SMALL_PACKETS.0, SMALL_PACKETS.1, Instant::now()),
+            rest: None,
+            stranger: None,
+            ident: Ident::Text,
+            goodbye: None,
         }
+    }
+
+    #[cfg(test)]
+    pub fn with_write_deadline(mut self, deadline: Duration) -> Self {
+        self.write_deadline = deadline;
+        self
+    }
+
+    /// Gives up a peer that sends more than a login takes before it has logged in.
+    pub fn until_logged_in(mut self, stage: watch::Receiver<Stage>) -> Self {
+        self.stranger = Some((STRANGER, stage));
+        self
+    }
+
+    /// Counts a read, of `count` bytes where `asked` were wanted, against what a stranger may send and how
+    /// fast small packets may come.
+    fn spend(&mut self, asked: usize, count: usize) -> io::Result<()> {
+        if let Some((quota, stage)) = &mut self.stranger {
+            if *stage.borrow() == Stage::LoggedIn {
+                self.stranger = None;
+            } else {
+                let (reads, bytes) = (quota.reads.checked_sub(1), quota.bytes.checked_sub(count));
+                let (Some(reads), Some(bytes)) = (reads, bytes) else { return Err(io::ErrorKind::QuotaExceeded.into()) };
+                *quota = Quota { reads, bytes };
+            }
+        }
+        if (LENGTH + 1..SMALL).contains(&asked) && !self.small_packets.take(1, Instant::now()) {
+            self.rest = Some(Box::pin(tokio::time::sleep(REST)));
+        }
+        Ok(())
     }
 
     /// Ready when reading may go on.
@@ -161,7 +254,7 @@ impl<S> Throttled<S> {
         self.pause = Some(Box::pin(tokio::time::sleep(pause)));
     }
 
-    /// Passes a write's result on, giving up a peer that has read nothing for [`WRITE_DEADLINE`].
+    /// Passes a write's result on, giving up a peer that has read nothing until the deadline.
     fn deadline<T>(&mut self, context: &mut Context<'_>, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if result.is_ready() {
             self.stalled = None;
@@ -170,7 +263,8 @@ impl<S> Throttled<S> {
         if self.cut.is_given(context) {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
-        let stalled = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(WRITE_DEADLINE)));
+        let deadline = self.write_deadline;
+        let stalled = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(deadline)));
         ready!(stalled.as_mut().poll(context));
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
@@ -203,15 +297,32 @@ impl<S: AsyncRead + Unpin> AsyncRead for Throttled<S> {
         if self.cut.is_given(context) {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
+        if let Some(goodbye) = &mut self.goodbye
+            && goodbye.as_mut().poll(context).is_ready()
+        {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        if let Some(rest) = &mut self.rest {
+            ready!(rest.as_mut().poll(context));
+            self.rest = None;
+        }
         if self.used == self.filled {
             self.resize_ahead();
             ready!(self.poll_ahead(context))?;
         }
         let rest = self.ahead.get(self.used..self.filled).unwrap_or_default();
-        let count = rest.len().min(buffer.remaining());
-        buffer.put_slice(rest.get(..count).unwrap_or_default());
+        let asked = buffer.remaining();
+        let count = rest.len().min(asked);
+        let read = rest.get(..count).unwrap_or_default();
+        buffer.put_slice(read);
+        // A target may say lines of its own before; a client may not.
+        if self.answer == Answer::Pace {
+            let mut ident = self.ident;
+            ident.see(read)?;
+            self.ident = ident;
+        }
         self.used += count;
-        Poll::Ready(Ok(()))
+        Poll::Ready(self.spend(asked, count))
     }
 }
 
@@ -228,6 +339,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Throttled<S> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let result = Pin::new(&mut self.stream).poll_shutdown(context);
+        // russh reads on until the peer has closed its side, however long that takes.
+        self.goodbye.get_or_insert_with(|| Box::pin(tokio::time::sleep(GOODBYE)));
         self.deadline(context, result)
     }
 }
