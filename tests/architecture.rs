@@ -14,12 +14,13 @@ const LAYERS: [(&str, &[&str]); 5] = [
 
 /// Who may name a crate: everything below these paths of `src/`. The `russh::keys` types are plain data
 /// (keys, certificates, signatures), so their wall is wider than the protocol's.
-const WALLS: [(&str, &[&str]); 13] = [
+const WALLS: [(&str, &[&str]); 14] = [
     ("sqlx", &["store/"]),
     ("cedar_policy", &["access/policy"]),
     ("clap", &["cli/", "console/grammar"]),
     ("russh", &["ssh/"]),
     ("russh::keys", &["ssh/", "access/", "approvals/", "authority/", "cli/", "config/"]),
+    ("totp_rs", &["access/factor"]),
     ("zeekstd", &["recording/"]),
     ("age", &["transcript/envelope", "recording/seal", "recording/unseal"]),
     ("pty_process", &["ssh/sandbox"]),
@@ -31,7 +32,12 @@ const WALLS: [(&str, &[&str]); 13] = [
 ];
 
 /// A permission is made in one place (house style 7).
-const MADE_IN: [(&str, &str); 2] = [("Grant::opened(", "store/grants.rs"), ("VerifiedKey::proven(", "ssh/login.rs")];
+const MADE_IN: [(&str, &str); 4] = [
+    ("Grant::opened(", "store/grants.rs"),
+    ("VerifiedKey::proven(", "ssh/login.rs"),
+    ("VerifiedKey::certified(", "ssh/login.rs"),
+    ("SecondFactor::proven(", "store/factors.rs"),
+];
 
 /// Modules that guard something: each opens by saying what is always true.
 const GUARDS: [&str; 7] = ["access/", "audit/", "authority/", "recording/", "ssh/", "store/", "transcript/"];

@@ -1,8 +1,9 @@
-//! The story with clients of three families, and the file tools that people use.
+//! The story with clients of five families, and the file tools that people use.
 
+use std::path::Path;
 use std::process::Command;
 
-use crate::harness::{Bastion, Client, login, program, public, python};
+use crate::harness::{Bastion, Client, REASON, login, program, public, python};
 
 fn scripted(bastion: &Bastion, library: &str, target: &str, command: &str) -> Command {
     let script = format!("{}/tests/clients/{library}_exec.py", env!("CARGO_MANIFEST_DIR"));
@@ -59,6 +60,62 @@ fn paramiko_is_held_approved_withdrawn_and_denied() {
 #[test]
 fn asyncssh_is_held_approved_withdrawn_and_denied() {
     story("asyncssh");
+}
+
+/// A client that sends no environment: it is told how to give the reason, and goes on as it was.
+fn held_without_a_reason(client_of: impl FnOnce(&Bastion) -> Command) {
+    let bastion = Bastion::start();
+    let client = Client::start(client_of(&bastion));
+    client.reads(" waits for your reason: ssh bastion reason ");
+    let said = client.err();
+    let request = said.split(" reason ").nth(1).and_then(|rest| rest.split(' ').next()).unwrap_or_else(|| panic!("no id in {said}"));
+    bastion.says("alice", &["reason", request, REASON]).well();
+    bastion.comes_to("alice", request, "pending");
+    bastion.approve(request, &[]);
+    let seen = client.ends();
+    assert_eq!((seen.status, seen.out().as_str()), (9, "out\n"), "{seen:?}");
+    assert!(seen.err.contains("err\n"), "{seen:?}");
+    let sealed = bastion.sealed();
+    assert_eq!((sealed["person"].as_str(), sealed["request"].as_str()), (Some("alice"), Some(request)));
+}
+
+const COMMAND: &str = "echo out; echo err >&2; exit 9";
+
+/// Runs a key converter, which has to end well.
+fn converts(program_: &str, args: &[&Path]) {
+    let output = Command::new(program(program_)).args(args).output().unwrap();
+    assert!(output.status.success(), "{program_}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn plink_is_held_and_approved() {
+    held_without_a_reason(|bastion| {
+        let key = bastion.dir().join("alice.ppk");
+        converts("puttygen", &[&bastion.key_of("alice"), Path::new("-O"), Path::new("private"), Path::new("-o"), &key]);
+        let host = bastion.root().join("keys/host_ed25519.pub");
+        let fingerprint = Command::new(program("ssh-keygen")).arg("-lf").arg(host).output().unwrap();
+        let fingerprint = String::from_utf8(fingerprint.stdout).unwrap().split(' ').nth(1).unwrap().to_owned();
+        let mut plink = Command::new(program("plink"));
+        plink.args(["-batch", "-T", "-hostkey", &fingerprint, "-P", &bastion.port.to_string(), "-i"]).arg(key);
+        plink.args(["-l", &format!("{}=web-1", login()), "127.0.0.1", COMMAND]).env("HOME", bastion.dir());
+        plink
+    });
+}
+
+#[test]
+fn dbclient_is_held_and_approved() {
+    held_without_a_reason(|bastion| {
+        let key = bastion.dir().join("alice.dropbear");
+        converts("dropbearconvert", &[Path::new("openssh"), Path::new("dropbear"), &bastion.key_of("alice"), &key]);
+        let home = bastion.dir().join("dropbear-home");
+        std::fs::create_dir_all(home.join(".ssh")).unwrap();
+        let known = format!("127.0.0.1 {}\n", public(&bastion.root().join("keys/host_ed25519")));
+        std::fs::write(home.join(".ssh/known_hosts"), known).unwrap();
+        let mut dbclient = Command::new(program("dbclient"));
+        dbclient.args(["-T", "-p", &bastion.port.to_string(), "-i"]).arg(key);
+        dbclient.args(["-l", &format!("{}=web-1", login()), "127.0.0.1", COMMAND]).env("HOME", home);
+        dbclient
+    });
 }
 
 /// sftp, both kinds of scp, and rsync, there and back.

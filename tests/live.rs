@@ -41,7 +41,7 @@ fn a_session_without_a_grant_is_listed_and_killed() {
         let mut command = bastion.ssh("bob", &["-o", "SendEnv=NO_COLOR", "-t", "bastion", "sessions", "--live"]);
         let terminal = Terminal::start(command.env("NO_COLOR", no_colour));
         terminal.sees("alice");
-        terminal.sees("open\r\n");
+        terminal.sees("  open");
         let screen = terminal.screen();
         assert_eq!(terminal.ends(), 0);
         screen

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::certificate::Issued;
 use super::policy::Question;
 use super::principal::Principal;
 use super::{Action, People, Target};
@@ -23,11 +24,15 @@ pub struct OpeningContext {
     pub opened: Vec<TargetId>,
     pub mfa: bool,
     pub inner_auth: bool,
+    /// The certificate that named the person, where no list of keys did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<Box<Issued>>,
 }
 
 impl OpeningContext {
     pub fn of(who: &Principal, opened: Vec<TargetId>, at: Timestamp) -> Self {
-        Self { source: who.source(), at, opened, mfa: false, inner_auth: true }
+        let certificate = who.key().certificate().map(|certificate| Box::new(Issued::of(certificate)));
+        Self { source: who.source(), at, opened, mfa: who.second_factor().is_some(), inner_auth: true, certificate }
     }
 
     /// The question about one action on one target, with the groups that the person is in by `people`;

@@ -231,6 +231,9 @@ pub enum BadDecision {
     Hash,
     #[error("the signing key is not one of yours here")]
     Key,
+    /// Whoever has a CA could otherwise ask as one person and agree as another.
+    #[error("an approval needs a key that is listed under you, and a certificate is none: sign with one, or log in with one")]
+    Certified,
     #[error("the signature does not fit the document")]
     Signature,
     #[error("the document names {0} with another key; it must name you and the key that signed")]
@@ -239,4 +242,45 @@ pub enum BadDecision {
     Bastion(String),
     #[error("the clocks differ: the signer says {signer}, this bastion {ours}")]
     Clock { signer: Timestamp, ours: Timestamp },
+}
+
+#[cfg(test)]
+mod tests {
+    use data_encoding::BASE64;
+
+    use super::*;
+
+    fn string(bytes: &[u8]) -> Vec<u8> {
+        [&u32::try_from(bytes.len()).unwrap().to_be_bytes()[..], bytes].concat()
+    }
+
+    fn pem(key: &[u8]) -> String {
+        let parts = [string(key), string(NAMESPACE.as_bytes()), string(b""), string(b"sha512"), string(&[0; 64])].concat();
+        let body = BASE64.encode(&[b"SSHSIG\0\0\0\x01", &parts[..]].concat());
+        format!("-----BEGIN SSH SIGNATURE-----\n{body}\n-----END SSH SIGNATURE-----\n")
+    }
+
+    /// A certificate whose CA's key is a certificate, and so on: without a guard this ends the process.
+    #[test]
+    fn certificates_never_reach_the_parser_however_deep() {
+        for depth in [1, 2, 40, 1000, 2000] {
+            let mut key = [string(b"ssh-ed25519"), string(&[1; 32])].concat();
+            for _ in 0..depth {
+                let head = [string(b"ssh-ed25519-cert-v01@openssh.com"), string(&[2; 16]), string(&[3; 32])].concat();
+                let fields = [&[0; 12][..], &string(b"id"), &string(b""), &[0; 16], &string(b""), &string(b""), &string(b"")].concat();
+                key = [head, fields, string(&key), string(&[4; 64])].concat();
+            }
+            let refused = parse_signature(&pem(&key)).unwrap_err().to_string();
+            assert!(refused.contains("made with a certificate") || refused.contains("bytes long"), "{depth}: {refused}");
+        }
+    }
+
+    #[test]
+    fn keys_of_any_length_are_read_or_refused() {
+        for length in 0..=40 {
+            for kind in [&b"ssh-ed25519"[..], b"sk-ssh-ed25519@openssh.com", b"ssh-rsa", b"ecdsa-sha2-nistp256"] {
+                let _ = parse_signature(&pem(&[string(kind), string(&vec![7; length])].concat()));
+            }
+        }
+    }
 }

@@ -5,8 +5,10 @@
 
 pub mod action;
 pub mod canonical;
+pub mod certificate;
 pub mod context;
 pub mod decision;
+pub mod factor;
 pub mod family;
 pub mod grant;
 pub mod kinds;
@@ -22,6 +24,7 @@ pub mod workflow;
 
 pub use action::{Action, Class, ConsoleAction, Want};
 pub use context::OpeningContext;
+pub use factor::SecondFactor;
 pub use grant::Grant;
 pub use people::People;
 pub use principal::{Principal, VerifiedKey};

@@ -1,9 +1,10 @@
 //! The persons, the groups they are in and the keys that name them. Filled by `config`, asked by all.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use russh::keys::ssh_key::{HashAlg, PublicKey};
 
+use super::certificate::{RevokedCertificates, UserCa};
 use crate::id::{Group, Person};
 
 /// One human being with all their accounts and keys.
@@ -21,6 +22,10 @@ pub struct PersonEntry {
 pub struct People {
     by_name: BTreeMap<Person, PersonEntry>,
     by_fingerprint: BTreeMap<String, Person>,
+    /// `SHA256:…`
+    revoked: BTreeSet<String>,
+    user_cas: Vec<UserCa>,
+    revoked_certificates: RevokedCertificates,
 }
 
 /// Two persons list the same key.
@@ -45,6 +50,7 @@ impl People {
             }
             people.by_name.insert(entry.name.clone(), entry);
         }
+        people.revoked = revoked.iter().cloned().collect();
         people.by_fingerprint.retain(|fingerprint, _| !revoked.contains(fingerprint));
         for entry in people.by_name.values_mut() {
             entry.keys.retain(|key| people.by_fingerprint.contains_key(&key.fingerprint(HashAlg::Sha256).to_string()));
@@ -52,10 +58,29 @@ impl People {
         Ok(people)
     }
 
-    /// Returns the person who lists exactly this key.
+    /// Also takes the certificates of these CAs for what they say, but for what is revoked.
+    pub fn trusting(self, user_cas: Vec<UserCa>, revoked_certificates: RevokedCertificates) -> Self {
+        Self { user_cas, revoked_certificates, ..self }
+    }
+
+    /// Returns the person who lists exactly this key. A certificate has its subject's fingerprint and is
+    /// not that key.
     pub fn by_key(&self, key: &PublicKey) -> Option<&PersonEntry> {
         let name = self.by_fingerprint.get(&key.fingerprint(HashAlg::Sha256).to_string())?;
-        self.by_name.get(name)
+        self.by_name.get(name).filter(|entry| entry.keys.iter().any(|listed| listed.key_data() == key.key_data()))
+    }
+
+    pub fn user_cas(&self) -> &[UserCa] {
+        &self.user_cas
+    }
+
+    /// Whether a key is revoked, by its fingerprint.
+    pub fn is_revoked(&self, fingerprint: &str) -> bool {
+        self.revoked.contains(fingerprint)
+    }
+
+    pub fn revoked_certificates(&self) -> &RevokedCertificates {
+        &self.revoked_certificates
     }
 
     pub fn named(&self, name: &Person) -> Option<&PersonEntry> {

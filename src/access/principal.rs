@@ -1,33 +1,70 @@
-//! Who asks: a person named by a key whose possession was proven on this connection.
+//! Who asks: a person named by a key whose possession was proven on this connection, or by a certificate
+//! for that key.
 //!
 //! A [`VerifiedKey`] is made in `ssh/login.rs` alone, after the signature was checked; an offered key
 //! is not one (Warpgate GHSA-3cjp-w4cp-m9c8). A [`Principal`] is made from it here, and nowhere else.
+//! The key counts wherever a key is named (scopes, requests, the log), also where a certificate named
+//! the person; a new key is somebody who has to ask anew.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
-use russh::keys::ssh_key::{Fingerprint, HashAlg, PublicKey};
+use russh::keys::ssh_key::{Certificate, Fingerprint, HashAlg, PublicKey};
 
+use super::certificate::{self, BadCertificate};
+use super::factor::SecondFactor;
 use super::people::People;
 use super::source::Block;
 use crate::id::{Group, Person};
+use crate::time::Timestamp;
 
-/// A public key that has signed this connection's session identifier.
+/// A public key that has signed this connection's session identifier, with the certificate it came in.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct VerifiedKey(PublicKey);
+pub struct VerifiedKey {
+    key: PublicKey,
+    certificate: Option<Arc<Certificate>>,
+}
 
 impl VerifiedKey {
     /// Only for the place that has seen the signature verified (see `tests/architecture.rs`).
     pub(crate) fn proven(key: PublicKey) -> Self {
-        Self(key)
+        Self { key, certificate: None }
+    }
+
+    /// The same for a certificate whose subject key has signed. What it says is not believed yet.
+    pub(crate) fn certified(certificate: Certificate) -> Self {
+        let key = PublicKey::new(certificate.public_key().clone(), "");
+        Self { key, certificate: Some(Arc::new(certificate)) }
     }
 
     pub fn key(&self) -> &PublicKey {
-        &self.0
+        &self.key
+    }
+
+    /// The certificate that names the person, where no list of keys does.
+    pub fn certificate(&self) -> Option<&Certificate> {
+        self.certificate.as_deref()
     }
 
     pub fn fingerprint(&self) -> Fingerprint {
-        self.0.fingerprint(HashAlg::Sha256)
+        self.key.fingerprint(HashAlg::Sha256)
     }
+
+    /// Whether a terminal may be asked for: a certificate has to say so (`permit-pty`), as for sshd.
+    pub fn permits_terminal(&self) -> bool {
+        self.certificate.as_ref().is_none_or(|certificate| certificate.extensions().contains_key("permit-pty"))
+    }
+}
+
+/// Why a proven key is nobody's.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotKnown {
+    #[error("nobody lists the key")]
+    Key,
+    #[error("the certificate names nobody: {0}")]
+    Certificate(BadCertificate),
+    #[error("it is another person's now")]
+    Another,
 }
 
 /// Who asks: the person whom the verified key names, the key, and where they come from.
@@ -37,20 +74,34 @@ pub struct Principal {
     groups: Vec<Group>,
     key: VerifiedKey,
     source: IpAddr,
+    second_factor: Option<SecondFactor>,
 }
 
 impl Principal {
-    /// Names the person whom `people` lists with exactly this key; `None` if nobody does.
-    pub fn identify(people: &People, key: VerifiedKey, source: IpAddr) -> Option<Self> {
-        let entry = people.by_key(key.key())?;
-        Some(Self { person: entry.name.clone(), groups: entry.groups.clone(), key, source: source.to_canonical() })
+    /// Names the person whom `people` lists with exactly this key, or whom the certificate it came in
+    /// names.
+    pub fn identify(people: &People, key: VerifiedKey, source: IpAddr, now: Timestamp) -> Result<Self, NotKnown> {
+        let source = source.to_canonical();
+        let entry = match key.certificate() {
+            None => people.by_key(key.key()).ok_or(NotKnown::Key)?,
+            Some(certificate) => certificate::person(people, certificate, source, now).map_err(NotKnown::Certificate)?,
+        };
+        Ok(Self { person: entry.name.clone(), groups: entry.groups.clone(), key, source, second_factor: None })
     }
 
-    /// The same person on the same connection, as `people` lists them by now; `None` where the key no
-    /// longer names them.
-    pub fn now(&self, people: &People) -> Option<Self> {
-        let entry = people.by_key(self.key.key()).filter(|entry| entry.name == self.person)?;
-        Some(Self { groups: entry.groups.clone(), ..self.clone() })
+    /// The same person as `people` has them now: a key, a CA or a group may be gone since, and a
+    /// certificate over.
+    pub fn again(&self, people: &People, now: Timestamp) -> Result<Self, NotKnown> {
+        let now = Self::identify(people, self.key.clone(), self.source, now)?;
+        if now.person != self.person {
+            return Err(NotKnown::Another);
+        }
+        Ok(Self { second_factor: self.second_factor.clone(), ..now })
+    }
+
+    /// The same, having given their second factor too; `None` if it is somebody else's.
+    pub fn with_second_factor(self, factor: SecondFactor) -> Option<Self> {
+        (*factor.person() == self.person).then_some(Self { second_factor: Some(factor), ..self })
     }
 
     pub fn person(&self) -> &Person {
@@ -63,6 +114,11 @@ impl Principal {
 
     pub fn key(&self) -> &VerifiedKey {
         &self.key
+    }
+
+    /// What policies call `context.mfa`: given on this connection, or on the one that carries it.
+    pub fn second_factor(&self) -> Option<&SecondFactor> {
+        self.second_factor.as_ref()
     }
 
     /// `SHA256:…` of the verified key, as OpenSSH prints it.

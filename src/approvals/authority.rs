@@ -164,9 +164,9 @@ pub(super) fn workflows_of(directory: &Directory, document: &RequestDocument) ->
     names.into_iter().map(|name| directory.workflows.get(name).cloned()).collect()
 }
 
-/// Whether the key that somebody came with is still theirs.
-pub(super) fn is_still_known(directory: &Directory, who: &Principal) -> bool {
-    directory.people.by_key(who.key().key()).is_some_and(|entry| entry.name == *who.person())
+/// Whether the key that somebody came with, or its certificate, still names them.
+pub(super) fn is_still_known(directory: &Directory, who: &Principal, now: Timestamp) -> bool {
+    who.again(&directory.people, now).is_ok()
 }
 
 /// What people may say of a verdict.

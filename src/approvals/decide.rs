@@ -40,7 +40,7 @@ impl Approvals {
         {
             return Err(ApprovalError::Clock(why));
         }
-        if !is_still_known(&directory, approver) {
+        if !is_still_known(&directory, approver, now) {
             return Err(BadDecision::Key.into());
         }
         let cases = self.cases(said, approver, &directory, now).await?;
@@ -96,6 +96,9 @@ impl Approvals {
                 }
                 if note.len() > MAX_NOTE {
                     return Err(BadDecision::Note.into());
+                }
+                if verdict == Verdict::Approve && approver.key().certificate().is_some() {
+                    return Err(BadDecision::Certified.into());
                 }
                 let row = snapshot.request(request).await?.ok_or(ApprovalError::Unknown(request))?;
                 let decision = DecisionRow {

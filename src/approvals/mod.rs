@@ -223,7 +223,7 @@ pub enum OpenError {
     Schedule(ScheduleName),
     #[error("the grant {0} cannot be used: it {1}")]
     Unusable(RequestId, &'static str),
-    #[error("the key {0} is not known here any more")]
+    #[error("the key {0}, or the certificate it came with, is not known here any more; connect again")]
     Key(String),
     #[error("the policy changed just now")]
     PolicyChanged,

@@ -8,13 +8,14 @@ use serde_json::{Value, json};
 
 use super::authority::{Authority, is_still_known, workflows_of};
 use super::{ApprovalError, Approvals, Basis, OpenError, Opening};
+use crate::access::certificate::Issued;
 use crate::access::decision::GrantedTerms;
 use crate::access::grant::Opened;
 use crate::access::request::{ANY_SOURCE, RequestDocument};
 use crate::access::ruling::Hold;
 use crate::access::target::Target;
 use crate::access::workflow::{Progress, SourceRule, source_rule};
-use crate::access::{Grant, Principal, Want, canonical};
+use crate::access::{Grant, Principal, SecondFactor, Want, canonical};
 use crate::audit::Event;
 use crate::config::Directory;
 use crate::id::{Digest, Login, Person, RequestId, ScheduleName};
@@ -79,7 +80,7 @@ impl Approvals {
             return Err(OpenError::Clock(why));
         }
         let directory = self.directory();
-        if !is_still_known(&directory, &opening.principal) {
+        if !is_still_known(&directory, &opening.principal, now) {
             return Err(OpenError::Key(opening.principal.fingerprint()));
         }
         // Z-06: what was ruled under another set is ruled again, not opened.
@@ -224,6 +225,7 @@ fn new_session(directory: &Directory, opening: Opening, request: Option<RequestI
         "session": session, "request": request, "person": principal.person(), "key": principal.fingerprint(),
         "source": principal.source(), "target": target.id, "pin": target.pin(), "address": address.to_string(),
         "login": login, "kind": kind, "command": command, "policies": terms.policies,
+        "second_factor": principal.second_factor().map(SecondFactor::at), "login_certificate": login_certificate(&principal),
     });
     let certificate = json!({
         "session": session, "request": request, "person": principal.person(),
@@ -254,6 +256,13 @@ fn new_session(directory: &Directory, opening: Opening, request: Option<RequestI
         open: Event::new("session.open", open),
         certificate: Event::new("certificate.issue", certificate),
     })
+}
+
+/// The certificate that named the person, where one did.
+fn login_certificate(who: &Principal) -> Option<Value> {
+    let Issued { ca, serial, key_id } = who.key().certificate().map(Issued::of)?;
+    let key_id: String = key_id.chars().take(256).collect();
+    Some(json!({ "ca": ca, "serial": serial, "key_id": key_id }))
 }
 
 /// What a signer that trusts nobody needs to agree: the request's bytes, every decision with its

@@ -120,7 +120,8 @@ pub fn session_fallen(directory: &Directory, grant: &Grant, context: &OpeningCon
     if directory.people.named(person).is_none() {
         return Some(format!("{person} is not known here any more"));
     }
-    if !is_still_known(directory, &grant.principal) {
+    // As of its opening: that a certificate is over by now ends nothing, that it was revoked does.
+    if !is_still_known(directory, &grant.principal, context.at) {
         return Some(format!("the key {} is not {person}'s any more", grant.principal.fingerprint()));
     }
     let target = match directory.targets.find(grant.target.id.as_str()).filter(|target| target.id == grant.target.id) {
@@ -161,7 +162,9 @@ fn fallen(directory: &Directory, document: &RequestDocument, context: &OpeningCo
     let Some(entry) = directory.people.named(person) else {
         return Some(Fallen::Forbidden(format!("{person} is not known here any more")));
     };
-    if !entry.keys.iter().any(|key| key.fingerprint(Default::default()).to_string() == document.key) {
+    let listed = entry.keys.iter().any(|key| key.fingerprint(Default::default()).to_string() == document.key);
+    let certified = context.certificate.as_ref().is_some_and(|issued| issued.stands(&directory.people, &document.key));
+    if !listed && !certified {
         return Some(Fallen::Forbidden(format!("the key {} is not {person}'s any more", document.key)));
     }
     if workflows_of(directory, document).is_none() {
@@ -200,7 +203,9 @@ fn fallen(directory: &Directory, document: &RequestDocument, context: &OpeningCo
 /// Everything that was asked for, on one target.
 fn ruled(directory: &Directory, document: &RequestDocument, context: &OpeningContext, target: &Target) -> Ruling {
     let rule = |action, command: Option<&str>| {
-        let question = context.question(&directory.people, &document.person, (target, &document.login), action, command)?;
+        let mut question = context.question(&directory.people, &document.person, (target, &document.login), action, command)?;
+        // Made ahead, as if it had been given; who comes without it is asked then.
+        question.mfa |= directory.policy.lacks_second_factor(&question);
         Some(directory.policy.rule(&question))
     };
     let mut commands = document.commands.iter();
@@ -224,5 +229,6 @@ fn context_of(document: &RequestDocument) -> OpeningContext {
         opened: document.targets.iter().map(|target| target.id.clone()).collect(),
         mfa: false,
         inner_auth: true,
+        certificate: None,
     }
 }

@@ -23,6 +23,7 @@ pub mod sign;
 mod supervised;
 mod targets;
 mod terminal;
+mod totp;
 mod trust;
 mod verify;
 mod watch;
@@ -107,6 +108,11 @@ enum Command {
     },
     /// Write manual pages, one for each verb
     Man { dir: PathBuf },
+    /// Give persons a second factor, or take it away
+    Totp {
+        #[command(subcommand)]
+        what: totp::Totp,
+    },
     #[command(flatten)]
     Verb(Verb),
 }
@@ -171,7 +177,8 @@ fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, u8> {
         | Command::Clock { .. }
         | Command::Serve { .. }
         | Command::Completions { .. }
-        | Command::Man { .. } => Ok(cli),
+        | Command::Man { .. }
+        | Command::Totp { .. } => Ok(cli),
     }
 }
 
@@ -208,6 +215,7 @@ async fn run(cli: Cli) -> anyhow::Result<u8> {
         }
         Command::Completions { shell } => Ok(shell::completions(shell)),
         Command::Man { dir } => shell::man(&dir),
+        Command::Totp { what } => totp::run(what).map(|()| 0),
         Command::Verb(Verb::Policy(PolicyArgs { what: PolicyWhat::Test { dir } })) => policy::test(&dir, cli.json),
         Command::Verb(Verb::Policy(PolicyArgs { what: PolicyWhat::Explain(args) })) => policy::explain(&args, cli.json),
         Command::Verb(Verb::Help) => {

@@ -296,6 +296,23 @@ impl<'a> Fields<'a> {
         inner.table.iter().filter_map(text).collect()
     }
 
+    /// The lists of strings below a key, by name: `office = ["…"]`.
+    pub fn lists(&mut self, key: &'static str) -> Vec<(Spanned<&'a str>, Vec<Spanned<&'a str>>)> {
+        let Some(inner) = self.table(key) else { return Vec::new() };
+        let list = |(name, value): (&'a Spanned<_>, &'a Spanned<DeValue<'a>>)| {
+            let name: Spanned<&'a str> = Spanned::new(name.span(), AsRef::<str>::as_ref(name.get_ref()));
+            let key = *name.get_ref();
+            match value.get_ref() {
+                DeValue::Array(items) => Some((name, items.iter().filter_map(|item| inner.text(key, item)).collect())),
+                other => {
+                    inner.wrong_type(key, value.span().start, other, "a list of strings", &format!("{key} = [\"…\"]"));
+                    None
+                }
+            }
+        };
+        inner.table.iter().filter_map(list).collect()
+    }
+
     /// The tables of `[[key]]`.
     pub fn list_of_tables(&mut self, key: &'static str) -> Vec<Fields<'a>> {
         self.note(key, Shape::ListOfTables);

@@ -120,6 +120,28 @@ mod tests {
         assert!(parse_public_key(GOOD).is_ok());
     }
 
+    /// However deep a certificate nests, and whatever it is called outside, it is not parsed.
+    #[test]
+    fn nested_certificates_and_keys_of_any_length_are_refused() {
+        let string = |bytes: &[u8]| [&u32::try_from(bytes.len()).unwrap().to_be_bytes()[..], bytes].concat();
+        let mut blob = [string(b"ssh-ed25519"), string(&[1; 32])].concat();
+        for depth in 1..=2000 {
+            let head = [string(b"ssh-ed25519-cert-v01@openssh.com"), string(&[2; 16]), string(&[3; 32])].concat();
+            blob =
+                [head, vec![0; 12], string(b"id"), string(b""), vec![0; 16], string(b""), string(b""), string(b""), string(&blob)].concat();
+            if [1, 2, 8, 9, 60, 200, 2000].contains(&depth) {
+                for outside in ["ssh-ed25519-cert-v01@openssh.com", "ssh-ed25519", "ssh-rsa"] {
+                    let refused = parse_public_key(&format!("{outside} {}", BASE64.encode(&blob)));
+                    assert!(matches!(refused, Err(BadKey::Certificate | BadKey::TooLong)), "{depth}: {refused:?}");
+                }
+            }
+        }
+        for length in (0..=40).filter(|length| *length != 32) {
+            let refused = parse_public_key(&line("ssh-ed25519", "ssh-ed25519", &string(&vec![7; length])));
+            assert!(matches!(refused, Err(BadKey::Form(_))), "{length}: {refused:?}");
+        }
+    }
+
     #[test]
     fn weak_keys_are_refused() {
         let mut small = vec![0, 0, 0, 3, 1, 0, 1, 0, 0, 0, 129, 0];

@@ -6,6 +6,7 @@
 
 mod approvals;
 pub mod cases;
+pub mod factors;
 mod families;
 mod fields;
 mod files;
@@ -18,6 +19,7 @@ mod retention;
 pub mod schema;
 mod settings;
 mod targets;
+mod user_cas;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -27,6 +29,7 @@ use std::time::Duration;
 use self::fields::File;
 use self::files::Files;
 use self::problem::Findings;
+use crate::access::factor::Factors;
 use crate::access::kinds::{Kind, kinds};
 use crate::access::people::People;
 use crate::access::policy::{PolicyProblem, PolicySet, Vocabulary};
@@ -48,6 +51,8 @@ pub struct Directory {
     pub root: PathBuf,
     pub config: Config,
     pub people: People,
+    /// Second factors; their secrets are in `keys/totp`.
+    pub factors: Factors,
     pub targets: Targets,
     /// The targets in heaps that policy cannot tell apart.
     pub kinds: Vec<Kind>,
@@ -177,7 +182,8 @@ fn read(root: &Path, instead: Option<(&str, &str)>, found: &Findings) -> Option<
     let (people_file, targets_file, access_file, approvals_file) = (people?, targets?, access?, approvals?);
 
     let config = files.settings.as_ref().and_then(|source| settings::read(File { source, found }, root));
-    let people = people::read(people_file);
+    let (people, asks) = people::read(people_file);
+    let factors = factors::read(root, &people, &asks, found);
     let more = files.more_targets.iter().map(|source| File { source, found });
     let targets_files: Vec<File<'_>> = std::iter::once(targets_file).chain(more).collect();
     let targets = targets::read(&targets_files, &root.join("policies"), &people);
@@ -201,7 +207,20 @@ fn read(root: &Path, instead: Option<(&str, &str)>, found: &Findings) -> Option<
     references::may_approve(approvals_file, &workflows, &policy, &people, &kinds);
     let workflows = workflows.into_iter().map(|placed| (placed.workflow.name.clone(), placed.workflow)).collect();
     let (root, digest, texts) = (root.to_owned(), files.digest, files.texts);
-    Some(Directory { root, config: config?, people, targets, kinds, policy, workflows, schedules, digest, texts, warnings: Vec::new() })
+    Some(Directory {
+        root,
+        config: config?,
+        people,
+        factors,
+        targets,
+        kinds,
+        policy,
+        workflows,
+        schedules,
+        digest,
+        texts,
+        warnings: Vec::new(),
+    })
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! `policies/people.toml`: who there is, and the keys that name them.
+//! `policies/people.toml`: who there is, and the keys and CAs that name them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr;
@@ -6,23 +6,31 @@ use std::str::FromStr;
 use russh::keys::ssh_key::{Fingerprint, HashAlg, PublicKey};
 use toml::Spanned;
 
+use super::factors::Asks;
 use super::fields::{Fields, File};
 use super::key::parse_public_key;
+use super::user_cas;
+use crate::access::certificate::RevokedCertificates;
+use crate::access::factor::Ask;
 use crate::access::people::{People, PersonEntry};
 use crate::id::{Group, Person};
 
 const MAX_ACCOUNT: usize = 128;
+const ASK: [(&str, Ask); 2] = [("when-needed", Ask::WhenNeeded), ("always", Ask::Always)];
 
-pub(super) fn read(file: File<'_>) -> People {
+/// Reads the persons, and when those with a second factor are asked for it.
+pub(super) fn read(file: File<'_>) -> (People, Asks) {
     file.parse(|file, mut fields| {
-        let revoked = revoked(file, &mut fields);
+        let (revoked, revoked_certificates) = revoked(file, &mut fields);
+        let mut asks = Asks { all: fields.choice("second_factor", &ASK).unwrap_or_default(), ..Asks::default() };
         let mut by_fingerprint = BTreeMap::new();
         let mut entries = Vec::new();
         for (name, mut person) in fields.tables("people") {
             let groups: Vec<Group> = person.words("groups").into_iter().map(Spanned::into_inner).collect();
             let accounts = accounts(file, &mut person);
             let listed = keys(file, &mut person, "keys");
-            if listed.is_empty() && !person.has("keys") {
+            let ask = person.choice("second_factor", &ASK);
+            if listed.is_empty() && !person.has("keys") && !fields.has("user_cas") {
                 file.warning(
                     name.span().start,
                     format!("{} has no key and cannot log in", name.get_ref()),
@@ -60,9 +68,17 @@ pub(super) fn read(file: File<'_>) -> People {
                         "choose another name",
                     );
                 }
-                Ok(name) => entries.push(PersonEntry { name, groups, keys, accounts }),
+                Ok(name) => {
+                    asks.of.extend(ask.map(|ask| (name.clone(), ask)));
+                    entries.push(PersonEntry { name, groups, keys, accounts });
+                }
                 Err(why) => file.error(name.span().start, why, "write [people.alice]"),
             }
+        }
+        let user_cas = user_cas::read(file, &mut fields, &revoked, &by_fingerprint);
+        if let Some(unknown) = revoked_certificates.serials.keys().find(|name| user_cas.iter().all(|ca| ca.name != **name)) {
+            let fix = "write the NAME of a [user_cas.NAME]";
+            file.error(fields.place("revoked"), format!("serials of {unknown:?} are revoked, and there is no such CA"), fix);
         }
         fields.finish();
         if entries.is_empty() {
@@ -70,10 +86,11 @@ pub(super) fn read(file: File<'_>) -> People {
             file.warning(0, "there is nobody yet: no one can log in", fix);
         }
         let revoked: Vec<String> = revoked.into_iter().collect();
-        People::new(entries, &revoked).unwrap_or_else(|shared| {
+        let people = People::new(entries, &revoked).unwrap_or_else(|shared| {
             file.error(0, shared, "a key names one person");
             People::default()
-        })
+        });
+        (people.trusting(user_cas, revoked_certificates), asks)
     })
 }
 
@@ -89,8 +106,8 @@ pub(super) fn keys(file: File<'_>, fields: &mut Fields<'_>, key: &'static str) -
     keys
 }
 
-fn revoked(file: File<'_>, fields: &mut Fields<'_>) -> BTreeSet<String> {
-    let Some(mut table) = fields.table("revoked") else { return BTreeSet::new() };
+fn revoked(file: File<'_>, fields: &mut Fields<'_>) -> (BTreeSet<String>, RevokedCertificates) {
+    let Some(mut table) = fields.table("revoked") else { return Default::default() };
     let mut revoked = BTreeSet::new();
     for text in table.strings("keys") {
         match Fingerprint::from_str(text.get_ref()) {
@@ -103,8 +120,9 @@ fn revoked(file: File<'_>, fields: &mut Fields<'_>) -> BTreeSet<String> {
             }
         }
     }
+    let certificates = user_cas::revoked(file, &mut table);
     table.finish();
-    revoked
+    (revoked, certificates)
 }
 
 fn accounts(file: File<'_>, person: &mut Fields<'_>) -> Vec<String> {

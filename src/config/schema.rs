@@ -201,7 +201,8 @@ fn property(kind: FileKind, path: &str, shape: &Shape, tables: &BTreeMap<String,
         Shape::Tables => {
             let one = object(kind, &format!("{path}/*"), tables);
             let pattern = object(kind, &format!("{path}/**"), tables);
-            if one == pattern {
+            // Most readers take no such name at all.
+            if one == pattern || !tables.contains_key(&format!("{path}/**")) {
                 json!({ "type": "object", "additionalProperties": one })
             } else {
                 json!({ "type": "object", "patternProperties": { "[*]": pattern }, "additionalProperties": one })
@@ -236,6 +237,7 @@ const DESCRIPTIONS: &[(FileKind, &str, &str)] = &[
     (FileKind::Countersign, "/recordings/durability", "second: synced each second; strict: before each byte goes on"),
     (FileKind::Countersign, "/recordings/free_floor_mb", "Free space below which no new session begins"),
     (FileKind::Countersign, "/limits", "Caps at the door"),
+    (FileKind::Countersign, "/console/tell_watched", "Whoever is watched reads by whom, in their terminal"),
     (FileKind::Countersign, "/metrics", "Where Prometheus reads, on loopback"),
     (FileKind::Countersign, "/limits/drain", "How long what runs may go on after SIGTERM; without it sessions end at once"),
     (FileKind::People, "/people", "A person is one human being with all their keys"),

@@ -62,7 +62,11 @@ pub fn ahead(
         }
         let there = There { who, target: &target, login: &login, first_time: first_time(&target.id), now };
         // `--exec` asks for exactly its bytes, whatever a shell would be ruled (**D scope**).
-        let asked = directory.policy.ask(&there, &want, Reach::Exact);
+        let mut asked = directory.policy.ask(&there, &want, Reach::Exact);
+        if matches!(asked.ruling, Ruling::Deny(_)) {
+            // The second factor is given when they come; what is asked ahead is ruled again then.
+            asked = directory.policy.ask_with_second_factor(&there, &want, Reach::Exact);
+        }
         match asked.ruling {
             Ruling::Deny(_) => return Err(not_yours()),
             Ruling::Permit(_) => free.push(target.id.clone()),

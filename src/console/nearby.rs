@@ -34,14 +34,13 @@ fn among_own(directory: &Directory, who: &Principal, name: &str) -> Vec<String> 
 }
 
 /// Whether the person may ask for anything on this target now: an action whatever the command, or a
-/// command that policy names.
+/// command that policy names. What they may with their second factor is theirs, whether they gave it yet
+/// or not.
 pub fn is_own(directory: &Directory, who: &Principal, target: &Target, now: Timestamp) -> bool {
-    let may = |login, action, command| match directory
-        .policy
-        .rule(&There { who, target, login, first_time: false, now }.question(action, command))
-    {
-        Ruling::Permit(_) | Ruling::RequireApproval { .. } => true,
-        Ruling::Deny(_) => false,
+    let policy = &directory.policy;
+    let may = |login, action, command| {
+        let question = There { who, target, login, first_time: false, now }.question(action, command);
+        !matches!(policy.rule(&question), Ruling::Deny(_)) || policy.lacks_second_factor(&question)
     };
     target.accounts(who.person()).iter().any(|login| {
         Action::ALL.into_iter().any(|action| may(login, action, None))

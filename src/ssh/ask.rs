@@ -55,9 +55,11 @@ impl<'a> Asking<'a> {
     pub async fn rule(&mut self) -> Result<Ruled, Stop> {
         let directory = self.changes.borrow_and_update().clone();
         let console = console(&directory, &self.principal);
-        let Some(principal) = self.principal.now(&directory.people) else {
-            self.bastion.report_refusal(self.principal.clone(), self.wanted(), "the key is not known any more");
-            return Err(Stop::new("refused: your key is not known here any more; an operator can tell you why", Status::Refused));
+        let Ok(principal) = self.principal.again(&directory.people, Timestamp::now()) else {
+            self.bastion.report_refusal(self.principal.clone(), self.wanted(), "the key, or its certificate, is not known any more");
+            let what = if self.principal.key().certificate().is_some() { "certificate" } else { "key" };
+            let text = format!("refused: your {what} does not count here any more; an operator can tell you why");
+            return Err(Stop::new(text, Status::Refused));
         };
         self.principal = principal;
         let found = directory.targets.find(self.target.id.as_str()).filter(|target| target.id == self.target.id);
@@ -94,6 +96,10 @@ async fn rule(
     let asked = directory.policy.ask(&there, want, Reach::Widest);
     if let Ruling::Deny(denial) = &asked.ruling {
         let wanted = format!("{login}@{}", target.id);
+        if !matches!(directory.policy.ask_with_second_factor(&there, want, Reach::Widest).ruling, Ruling::Deny(_)) {
+            bastion.report_refusal(principal.clone(), wanted, "no second factor");
+            return Err(needs_second_factor(directory, principal));
+        }
         let (why, said) = match denial {
             Denial::NoPermit => ("no permit".to_owned(), None),
             Denial::Forbidden { policy, message } => (format!("forbidden by {policy}"), message.clone()),
@@ -111,6 +117,15 @@ async fn rule(
     };
     let opened = opened_before.then(|| target.id.clone()).into_iter().collect();
     Ok(Ruled { asked, by_text: !any_command, context: OpeningContext::of(principal, opened, now), policy: directory.digest })
+}
+
+/// What somebody reads who would be let in with a second factor.
+fn needs_second_factor(directory: &Directory, principal: &Principal) -> Stop {
+    let how = match directory.factors.of(principal.person()) {
+        Some(_) => "connect again, not in BatchMode, and type the code when ssh asks".to_owned(),
+        None => format!("you have none here yet; an operator makes one: countersign totp enroll {} -c DIR", principal.person()),
+    };
+    Stop::new(format!("refused: this needs your second factor: {how}"), Status::Refused)
 }
 
 /// Where a refused person goes on.

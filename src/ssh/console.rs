@@ -9,6 +9,7 @@ use super::opening::Opening;
 use crate::access::Principal;
 use crate::config::Directory;
 use crate::console::Terminal;
+use crate::time::Timestamp;
 
 /// The companion's subsystem (**D wire**).
 const WIRE: &str = "countersign-v1";
@@ -39,7 +40,8 @@ pub async fn run(bastion: &Arc<Bastion>, who: &Principal, opening: &Opening, cli
     let mut stop = bastion.stop.clone();
     let changed = async {
         let mut changes = bastion.directory.clone();
-        let as_listed = |directory: &Directory| who.now(&directory.people).is_some_and(|now| now.groups() == who.groups());
+        let as_listed =
+            |directory: &Directory| who.again(&directory.people, Timestamp::now()).is_ok_and(|now| now.groups() == who.groups());
         while as_listed(&changes.borrow_and_update()) {
             if changes.changed().await.is_err() {
                 std::future::pending::<()>().await;

@@ -7,25 +7,29 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::BytesMut;
-use russh::server::{Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, Session, VerifiedPublicKey};
+use russh::keys::ssh_key::Certificate;
+use russh::server::{Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, Response, Session, VerifiedPublicKey};
 use russh::{Channel, ChannelId, ChannelOpenFailure, Sig};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::channel::{ClientChannel, Slots};
 use super::door::Stage;
+use super::factor::{self, Asked};
 use super::flow::{Allowance, End, Inbox, Item, Pressure, Pty, Size, Start};
 use super::{Bastion, gate, jump, login, session};
-use crate::access::{Principal, Target};
+use crate::access::{Principal, SecondFactor, Target, VerifiedKey};
 use crate::id::Person;
+use crate::time::Timestamp;
 
 /// Where the channels of a connection go.
 #[derive(Debug, Clone)]
 pub enum Role {
     /// The SSH user name says (**D names**).
     Outer,
-    /// The inner server of a jump: to this target, for this person and nobody else.
-    Inner { target: Arc<Target>, person: Person },
+    /// The inner server of a jump: to this target, for this person and nobody else. A second factor that
+    /// they gave on the connection that carries it counts here too: both are one person's.
+    Inner { target: Arc<Target>, person: Person, second_factor: Option<SecondFactor> },
 }
 
 /// One connection from a client.
@@ -36,6 +40,8 @@ pub struct Front {
     pressure: Arc<Pressure>,
     /// Told to the door: how long this may take, and how it ended.
     stage: watch::Sender<Stage>,
+    /// The first factor is done, the second asked for.
+    asked: Option<Asked>,
     /// User name and principal; bound together at the verified signature, never before.
     login: Option<(String, Principal)>,
     channels: HashMap<ChannelId, Arc<Inbox>>,
@@ -51,7 +57,7 @@ impl Front {
     pub fn new(bastion: Arc<Bastion>, role: Role, source: SocketAddr, pressure: Arc<Pressure>, stage: watch::Sender<Stage>) -> Self {
         let slots = Slots::new(bastion.directory().config.limits.held_per_connection);
         let opens = Allowance::new(OPENS.0, OPENS.1, Instant::now());
-        Self { bastion, role, source, pressure, stage, login: None, channels: HashMap::new(), slots, opens }
+        Self { bastion, role, source, pressure, stage, asked: None, login: None, channels: HashMap::new(), slots, opens }
     }
 
     /// A factor was refused: how a connection ended depends on it.
@@ -93,18 +99,76 @@ impl Front {
         self.channels.retain(|_, inbox| inbox.ended().is_none());
     }
 
-    /// The principal as the directory has them now: a key or a group may be gone since the login.
+    /// The principal as the directory has them now: a key, a CA or a group may be gone since the login, and
+    /// a certificate over.
     fn principal(&self) -> Option<(String, Principal)> {
         let (user, principal) = self.login.as_ref()?;
         let directory = self.bastion.directory();
-        let now = Principal::identify(&directory.people, principal.key().clone(), principal.source())?;
-        (now.person() == principal.person()).then(|| (user.clone(), now))
+        match principal.again(&directory.people, Timestamp::now()) {
+            Ok(now) => Some((user.clone(), now)),
+            Err(why) => {
+                tracing::info!(person = %principal.person(), source = %self.source, %why, "not known any more");
+                None
+            }
+        }
+    }
+
+    /// From a key or a certificate that has signed to a login, or to the question for the second factor.
+    fn admit(&mut self, user: &str, key: VerifiedKey) -> Auth {
+        self.asked = None;
+        let now = Timestamp::now();
+        let directory = self.bastion.directory();
+        let principal = match Principal::identify(&directory.people, key, self.source.ip(), now) {
+            Ok(principal) => principal,
+            Err(why) => {
+                tracing::info!(user = ?brief(user), source = %self.source, %why, "not logged in");
+                return self.refused();
+            }
+        };
+        let principal = match &self.role {
+            Role::Outer => principal,
+            Role::Inner { person, .. } if principal.person() != person => {
+                let wanted = format!("{user:.128} through {person}'s jump");
+                self.bastion.report_refusal(principal, wanted, "the inner person is another");
+                return self.refused();
+            }
+            Role::Inner { second_factor: None, .. } => principal,
+            Role::Inner { second_factor: Some(given), .. } => match principal.with_second_factor(given.clone()) {
+                Some(principal) => principal,
+                None => return self.refused(),
+            },
+        };
+        if factor::is_needed(&directory, &principal, user, &self.role, now) {
+            self.stage.send_replace(Stage::SecondFactor);
+            self.asked = Some(Asked::of(user, principal));
+            return factor::first_is_done();
+        }
+        self.log_in(user, principal)
+    }
+
+    fn log_in(&mut self, user: &str, principal: Principal) -> Auth {
+        let certificate = principal.key().certificate().map(|certificate| brief(certificate.key_id()));
+        let second_factor = principal.second_factor().is_some();
+        let (person, key) = (principal.person(), principal.fingerprint());
+        tracing::info!(%person, source = %self.source, key, ?certificate, second_factor, "logged in");
+        self.login = Some((user.to_owned(), principal));
+        Auth::Accept
+    }
+
+    /// What was proven for one user name is worth nothing for another (RFC 4252 section 5; CVE-2026-46705).
+    fn forget_unless(&mut self, user: &str) {
+        self.asked = self.asked.take().filter(|asked| asked.is_for(user));
     }
 
     /// Answers a channel request now: russh keeps one reply flag a channel, and OpenSSH pipelines.
     fn answer(&self, id: ChannelId, good: bool, session: &mut Session) -> Result<(), russh::Error> {
         if good { session.channel_success(id) } else { session.channel_failure(id) }
     }
+}
+
+/// As much of what a stranger wrote as a log needs; it is printed escaped.
+fn brief(text: &str) -> String {
+    text.chars().take(64).collect()
 }
 
 impl Drop for Front {
@@ -118,39 +182,52 @@ impl Drop for Front {
 impl Handler for Front {
     type Error = russh::Error;
 
-    /// An offer proves nothing: it only spares the client a signature that cannot succeed.
-    async fn auth_publickey_offered(&mut self, _user: &str, offer: PublicKeyOffer<'_>) -> Result<Auth, russh::Error> {
-        let directory = self.bastion.directory();
-        let worth_signing = login::is_acceptable(offer.algorithm) && directory.people.by_key(offer.public_key).is_some();
-        Ok(if worth_signing { Auth::Accept } else { self.refused() })
+    async fn auth_none(&mut self, user: &str) -> Result<Auth, russh::Error> {
+        self.forget_unless(user);
+        Ok(Auth::reject())
     }
 
-    async fn auth_password(&mut self, _user: &str, _password: &str) -> Result<Auth, russh::Error> {
+    async fn auth_password(&mut self, user: &str, _: &str) -> Result<Auth, russh::Error> {
+        self.forget_unless(user);
         Ok(self.refused())
     }
 
-    async fn auth_publickey(&mut self, user: &str, key: VerifiedPublicKey<'_>) -> Result<Auth, russh::Error> {
+    /// An offer proves nothing: it only spares the client a signature that cannot succeed. russh says the
+    /// key and not whether it came in a certificate: where a CA is trusted, any key may have.
+    async fn auth_publickey_offered(&mut self, user: &str, offer: PublicKeyOffer<'_>) -> Result<Auth, russh::Error> {
+        self.forget_unless(user);
         let directory = self.bastion.directory();
-        let principal = login::identify(&directory.people, &key, self.source.ip());
-        let admitted = principal.filter(|principal| match &self.role {
-            Role::Outer => true,
-            Role::Inner { person, .. } => {
-                let same = principal.person() == person;
-                if !same {
-                    self.bastion.report_refusal(
-                        principal.clone(),
-                        format!("{user} through {person}'s jump"),
-                        "the inner person is another",
-                    );
-                }
-                same
-            }
-        });
-        match admitted {
+        let people = &directory.people;
+        let may_be_known = !people.user_cas().is_empty() || people.by_key(offer.public_key).is_some();
+        let worth_signing = login::is_acceptable(offer.algorithm) && may_be_known;
+        Ok(if worth_signing { Auth::Accept } else { self.refused() })
+    }
+
+    async fn auth_publickey(&mut self, user: &str, key: VerifiedPublicKey<'_>) -> Result<Auth, russh::Error> {
+        Ok(match login::verified(&key) {
+            Some(key) => self.admit(user, key),
+            None => self.refused(),
+        })
+    }
+
+    /// The subject key has signed, with an algorithm that [`login::is_acceptable`] has seen in the offer.
+    async fn auth_openssh_certificate(&mut self, user: &str, certificate: &Certificate) -> Result<Auth, russh::Error> {
+        Ok(self.admit(user, login::certified(certificate)))
+    }
+
+    async fn auth_keyboard_interactive<'a>(
+        &'a mut self,
+        user: &str,
+        _submethods: &str,
+        response: Option<Response<'a>>,
+    ) -> Result<Auth, russh::Error> {
+        self.forget_unless(user);
+        let Some(asked) = self.asked.as_mut() else { return Ok(self.refused()) };
+        let Some(response) = response else { return Ok(asked.question()) };
+        match asked.answered(&self.bastion, response, Timestamp::now()).await {
             Some(principal) => {
-                tracing::info!(person = %principal.person(), source = %self.source, key = principal.fingerprint(), "logged in");
-                self.login = Some((user.to_owned(), principal));
-                Ok(Auth::Accept)
+                self.asked = None;
+                Ok(self.log_in(user, principal))
             }
             None => Ok(self.refused()),
         }
@@ -226,7 +303,8 @@ impl Handler for Front {
         modes: &[(russh::Pty, u32)],
         session: &mut Session,
     ) -> Result<(), russh::Error> {
-        let good = gate::is_term(term) && gate::is_size(cols, rows);
+        let permitted = self.login.as_ref().is_some_and(|(_, principal)| principal.key().permits_terminal());
+        let good = permitted && gate::is_term(term) && gate::is_size(cols, rows);
         if good {
             let size = Size { cols, rows, pix_width, pix_height };
             self.push(id, Item::Pty(Pty { term: term.to_owned(), size, modes: modes.to_vec() }));

@@ -48,7 +48,7 @@ pub async fn serve(
     let stream = Throttled::paced(Tunnel::new(inbox.clone(), Box::pin(write.make_writer())), pressure.clone(), &cut);
     let stream = stream.until_logged_in(reached.clone());
     let config = listener::server_config(&directory.config, bastion.host_certificates.host_key().clone(), vec![certificate]);
-    let role = Role::Inner { target, person: principal.person().clone() };
+    let role = Role::Inner { target, person: principal.person().clone(), second_factor: principal.second_factor().cloned() };
     let front = Front::new(bastion.clone(), role, source, pressure, stage);
     listener::converse(run_stream(Arc::new(config), stream, front), &directory.config.limits, reached, &cut).await;
     inbox.finish(End::Closed);

@@ -1,13 +1,10 @@
-//! Who is at the other end. The only place that makes a `VerifiedKey`: from the callback that russh calls
+//! Who is at the other end. The only place that makes a `VerifiedKey`: from the callbacks that russh calls
 //! after it has verified the signature over the session identifier.
 
-use std::net::IpAddr;
-
-use russh::keys::ssh_key::Algorithm;
+use russh::keys::ssh_key::{Algorithm, Certificate};
 use russh::server::VerifiedPublicKey;
 
-use crate::access::people::People;
-use crate::access::{Principal, VerifiedKey};
+use crate::access::VerifiedKey;
 
 /// Refuses `ssh-rsa` signatures: SHA-1 (RFC 8332). The algorithm is the one announced, which russh holds
 /// the signature to.
@@ -22,10 +19,12 @@ pub fn is_acceptable(algorithm: &Algorithm) -> bool {
     )
 }
 
-/// Names the person whose key has signed, if anybody's.
-pub fn identify(people: &People, key: &VerifiedPublicKey<'_>, source: IpAddr) -> Option<Principal> {
-    if !is_acceptable(key.algorithm) {
-        return None;
-    }
-    Principal::identify(people, VerifiedKey::proven(key.public_key.clone()), source)
+/// The key that has signed, if we take its kind.
+pub fn verified(key: &VerifiedPublicKey<'_>) -> Option<VerifiedKey> {
+    is_acceptable(key.algorithm).then(|| VerifiedKey::proven(key.public_key.clone()))
+}
+
+/// The certificate whose subject key has signed.
+pub fn certified(certificate: &Certificate) -> VerifiedKey {
+    VerifiedKey::certified(certificate.clone())
 }

@@ -6,6 +6,7 @@ mod ask;
 mod channel;
 mod console;
 mod door;
+mod factor;
 pub mod flow;
 mod front;
 mod gate;

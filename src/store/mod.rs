@@ -9,6 +9,7 @@ pub mod clock;
 mod columns;
 pub mod decisions;
 pub mod disposal;
+pub mod factors;
 pub mod grants;
 pub mod health;
 mod kills;

@@ -196,6 +196,27 @@ impl Bastion {
         self.installation.adds(&Host { id, labels: "", port: self.target.port, host_key: self.target.host_key() });
     }
 
+    /// An operator changes a file below the directory, and the bastion reads it again.
+    #[track_caller]
+    pub fn is_told(&self, file: &str, change: impl FnOnce(String) -> String) {
+        let path = self.root().join(file);
+        std::fs::write(&path, change(std::fs::read_to_string(&path).unwrap())).unwrap();
+        self.has_reloaded();
+    }
+
+    /// SIGHUP, and its end.
+    #[track_caller]
+    pub fn has_reloaded(&self) {
+        let before = self.log().len();
+        self.reloads();
+        until("the directory was read again", SOON, || {
+            let log = self.log();
+            let said = log.get(before..).unwrap_or_default();
+            assert!(!said.contains("not reloaded"), "{said}");
+            said.contains("reloaded, policy")
+        });
+    }
+
     /// A CA key file that the bastion's sshds trust for their users.
     pub fn user_ca(&self) -> PathBuf {
         self.installation.user_ca()

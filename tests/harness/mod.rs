@@ -3,12 +3,14 @@
 mod bastion;
 mod client;
 mod installation;
+mod raw;
 mod sshd;
 mod terminal;
 
 pub use bastion::{Bastion, REASON, Way, pause};
 pub use client::{Client, Seen, until};
 pub use installation::Plan;
+pub use raw::Raw;
 pub use sshd::{Sshd, free_port};
 pub use terminal::Terminal;
 
@@ -50,6 +52,14 @@ pub fn python() -> PathBuf {
 pub fn keygen(path: &std::path::Path) {
     let args = ["-q", "-t", "ed25519", "-N", "", "-C", "throw-away", "-f"];
     let output = std::process::Command::new(program("ssh-keygen")).args(args).arg(path).output().expect("ssh-keygen runs");
+    assert!(output.status.success(), "ssh-keygen: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Makes a key with these options of `ssh-keygen`.
+pub fn keygen_as(path: &std::path::Path, options: &[&str]) {
+    let mut command = std::process::Command::new(program("ssh-keygen"));
+    command.args(["-q", "-N", "", "-C", "throw-away"]).args(options).arg("-f").arg(path);
+    let output = command.output().expect("ssh-keygen runs");
     assert!(output.status.success(), "ssh-keygen: {}", String::from_utf8_lossy(&output.stderr));
 }
 

@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use cedar_policy::{Authorizer, Decision, Response};
 
 use self::annotations::Annotations;
-use super::action::{ConsoleAction, Want};
+use super::action::{Action, ConsoleAction, Want};
 use super::ruling::{Denial, Hold, RecordLevel, Ruling, Terms};
 use super::scope::{Asked, Reach, asked_for};
 use super::target::Target;
@@ -108,11 +108,26 @@ impl PolicySet {
 
     /// Rules on a want and widens it to what is worth one approval.
     pub fn ask(&self, there: &There<'_>, want: &Want, reach: Reach) -> Asked {
+        self.ask_by(want, reach, |action, command| self.rule(&there.question(action, command)))
+    }
+
+    /// The same as if they had given their second factor.
+    pub fn ask_with_second_factor(&self, there: &There<'_>, want: &Want, reach: Reach) -> Asked {
+        self.ask_by(want, reach, |action, command| self.rule(&Question { mfa: true, ..there.question(action, command) }))
+    }
+
+    fn ask_by(&self, want: &Want, reach: Reach, rule: impl Fn(Action, Option<&str>) -> Ruling) -> Asked {
         let rule_want = || {
-            let rulings = want.actions().iter().map(|action| self.rule(&there.question(*action, want.command())));
+            let rulings = want.actions().iter().map(|action| rule(*action, want.command()));
             rulings.reduce(Ruling::meet).unwrap_or(Ruling::Deny(Denial::NoPermit))
         };
-        asked_for(want, reach, rule_want, |action| self.rule(&there.question(action, None)))
+        asked_for(want, reach, rule_want, |action| rule(action, None))
+    }
+
+    /// Whether this is denied for want of a second factor alone.
+    pub fn lacks_second_factor(&self, question: &Question<'_>) -> bool {
+        let denied = |question: &Question<'_>| matches!(self.rule(question), Ruling::Deny(_));
+        !question.mfa && denied(question) && !denied(&Question { mfa: true, ..question.clone() })
     }
 
     /// The commands that some policy tells from others: whoever may run nothing else may still run these.

@@ -27,6 +27,7 @@ pub struct Question<'a> {
     pub now: Timestamp,
     /// Nobody has opened this target as this person before.
     pub first_time: bool,
+    /// Whether they gave their second factor on this connection, or on the one that carries it.
     pub mfa: bool,
     /// Whether the person proved their key on the inner connection too (always true so far).
     pub inner_auth: bool,
@@ -54,7 +55,7 @@ impl<'a> There<'a> {
             source: self.who.source(),
             now: self.now,
             first_time: self.first_time,
-            mfa: false,
+            mfa: self.who.second_factor().is_some(),
             inner_auth: true,
         }
     }

@@ -292,6 +292,23 @@ fn what_is_wrong_is_refused_in_words_at_its_place() {
 }
 
 #[test]
+fn a_second_factor_is_missed_only_where_it_would_turn_a_no() {
+    let policy = parse(
+        r#"@id("all") permit (principal, action in Action::"session", resource);
+           @id("code") forbid (principal, action == Action::"shell", resource) unless { context.mfa };
+           @id("held") @hold("lead") forbid (principal, action == Action::"exec", resource) unless { context.mfa };
+           @id("never") forbid (principal, action in Action::"sftp", resource);"#,
+    );
+    let scene = Scene::of(&[], &[]);
+    for action in Action::ALL {
+        let question = scene.question(action);
+        assert_eq!(policy.lacks_second_factor(&question), action == Action::Shell, "{action:?}");
+        assert!(!policy.lacks_second_factor(&Question { mfa: true, ..question }), "{action:?}");
+    }
+    assert!(matches!(scene.rule(&policy, Action::Exec), Ruling::RequireApproval { .. }), "a hold without it is no denial");
+}
+
+#[test]
 fn one_mistake_hides_no_other() {
     let found = problems(
         "@id(\"a\") permit (principal, action == Action::\"shel\", resource);\n\

@@ -22,6 +22,7 @@ use tokio::sync::watch;
 use super::*;
 use crate::access::action::Class;
 use crate::access::decision::{DecisionDocument, Level, NAMESPACE, SignedDecision};
+use crate::access::factor::Factors;
 use crate::access::family::Family;
 use crate::access::kinds::kinds;
 use crate::access::people::{People, PersonEntry};
@@ -168,6 +169,7 @@ impl Plan {
                 limits: self.limits.clone(),
             },
             people: People::new(self.people.clone(), &[]).unwrap(),
+            factors: Factors::default(),
             kinds: kinds(&policy, &targets),
             targets,
             policy,
@@ -225,7 +227,7 @@ impl Scene {
         let from: IpAddr = from.parse().unwrap();
         // By the usual people: what a connection knew when it was made.
         let people = People::new(Plan::usual().people, &[]).unwrap();
-        Principal::identify(&people, VerifiedKey::proven(key(n).public_key().clone()), from).unwrap()
+        Principal::identify(&people, VerifiedKey::proven(key(n).public_key().clone()), from, NOW).unwrap()
     }
 
     pub fn target(&self, id: &str) -> Arc<Target> {

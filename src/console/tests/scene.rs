@@ -21,6 +21,7 @@ use crate::retention::disposal::Disposal;
 use crate::store::Store;
 use crate::store::clock::Clock;
 use crate::store::log::Log;
+use crate::time::Timestamp;
 
 /// alice asks, bob and carol decide, erin audits, hugo may do nothing, oskar asks for staging only.
 const PEOPLE: [(&str, &str); 6] =
@@ -86,7 +87,7 @@ impl Scene {
     pub fn who(&self, name: &str) -> Principal {
         let directory = self.console.directory.borrow().clone();
         let key = VerifiedKey::proven(self.keys[name].public_key().clone());
-        Principal::identify(&directory.people, key, "192.0.2.7".parse().unwrap()).unwrap()
+        Principal::identify(&directory.people, key, "192.0.2.7".parse().unwrap(), Timestamp::now()).unwrap()
     }
 
     pub fn key(&self, name: &str) -> &PrivateKey {

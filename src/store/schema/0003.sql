@@ -1,10 +1,11 @@
--- Sessions that somebody ended, before their time: the row is what a session's lease reads. Never deleted.
-create table kills (
-    session text primary key references sessions (id),
-    person text not null,
-    why text not null,
-    at bigint not null
+-- Second factors: what was spent, and who is locked. The secrets are in keys/totp, never here.
+create table second_factors (
+    person text primary key,
+    -- The step of the last code that was taken (RFC 6238); no code of it or before is taken again.
+    last_step bigint not null,
+    -- Wrong or used codes since the last good one or the last lock.
+    wrong bigint not null,
+    -- Locks since the last good code: each is twice as long as the one before.
+    locks bigint not null,
+    locked_until bigint not null
 );
-
--- Denied stays denied for a while: looked for before a request of equal scope is made.
-create index requests_denied on requests (joins, ended_at) where state = 'denied';
