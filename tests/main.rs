@@ -22,6 +22,7 @@ mod harness;
 mod held;
 mod hostile;
 mod hosts;
+mod live;
 mod login;
 mod names;
 mod reload;

@@ -8,6 +8,7 @@
 mod authority;
 mod decide;
 mod end;
+mod kill;
 mod open;
 mod rerule;
 mod submit;
@@ -25,14 +26,15 @@ use crate::access::request::BadRequest;
 use crate::access::ruling::{Hold, Terms};
 use crate::access::{Principal, Scope, Target, Want};
 use crate::config::Directory;
-use crate::id::{Digest, Login, RequestId, ScheduleName, SessionId, WorkflowName};
+use crate::id::{Digest, Login, Person, RequestId, ScheduleName, SessionId, WorkflowName};
 use crate::store::clock::Clock;
 use crate::store::{Store, StoreError};
-use crate::time::Timestamp;
+use crate::time::{Timestamp, about};
 
 pub use crate::store::grants::{GrantFilter, GrantRow, GrantState};
 pub use crate::store::requests::{RequestFilter, RequestState};
 pub use crate::store::waiters::Waiter;
+pub use kill::KillError;
 pub use rerule::{Reruled, session_fallen};
 pub use view::{GrantView, RequestView};
 pub use wait::Waiting;
@@ -63,6 +65,14 @@ pub struct Ask {
     pub start: Option<Timestamp>,
     pub reason: Option<String>,
     pub waiter: Waiter,
+    pub again: Again,
+}
+
+/// Whether somebody asks knowing that they were denied the same a moment ago.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Again {
+    No,
+    Knowingly,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -142,6 +152,8 @@ pub enum SubmitError {
     TooManyOfYours(usize),
     #[error("{0} requests are pending on this bastion")]
     TooMany(usize),
+    #[error("{by} denied this {} ago{}", about(*ago), quoted(note))]
+    DeniedLately { request: RequestId, by: Person, note: String, ago: Duration },
     #[error("the reason does not fit: {0}")]
     Reason(String),
     #[error("{asked} is longer than can be granted here: ask for {longest} or less")]
@@ -160,6 +172,11 @@ pub enum SubmitError {
     Stored(#[from] BadRequest),
     #[error("the request cannot be stored")]
     Store(#[from] StoreError),
+}
+
+/// `: "freeze until 06:00"`
+fn quoted(note: &str) -> String {
+    if note.is_empty() { String::new() } else { format!(": \"{note}\"") }
 }
 
 #[derive(Debug, thiserror::Error)]

@@ -6,7 +6,7 @@ use regex::RegexBuilder;
 
 use super::authority::workflows_of;
 use super::wait::no_waiter_yet;
-use super::{ApprovalError, Approvals, Ask, Joined, SubmitError};
+use super::{Again, ApprovalError, Approvals, Ask, Joined, SubmitError};
 use crate::access::action::Class;
 use crate::access::canonical;
 use crate::access::request::{self, ANY_SOURCE, MAX_REASON, MAX_TARGETS, Needs, RequestDocument, TargetPin};
@@ -22,6 +22,8 @@ use crate::time::{Timestamp, short};
 
 /// Client variables that a session may set on the target, in the words of the request.
 pub const ENVIRONMENT: [&str; 5] = ["COLORTERM", "GIT_PROTOCOL", "LANG", "LC_*", "TERM"];
+/// A denial stands for this long, unless somebody says that they ask again.
+pub const DENIED_FOR: Duration = Duration::from_secs(600);
 /// Longest command that can be asked for exactly, in bytes.
 pub const MAX_COMMAND: usize = 32 * 1024;
 
@@ -42,7 +44,8 @@ impl Approvals {
             context: OpeningContext::of(who, Vec::new(), now),
         };
         let limits = directory.config.limits.clone();
-        self.store.write(move |tx| Box::pin(join_or_insert(tx, document, new, limits, now))).await
+        let again = ask.again;
+        self.store.write(move |tx| Box::pin(join_or_insert(tx, document, new, (limits, again), now))).await
     }
 
     /// Fixes the bytes of a request that waits for its reason. Only its requester may. The nonce and
@@ -137,7 +140,7 @@ async fn join_or_insert(
     tx: &mut Tx,
     mut document: RequestDocument,
     mut new: NewRequest,
-    limits: Limits,
+    (limits, again): (Limits, Again),
     now: Timestamp,
 ) -> Result<(RequestId, Joined), SubmitError> {
     if let Some(row) = tx.open_request_joining(document.joins()).await? {
@@ -156,6 +159,13 @@ async fn join_or_insert(
         }
         // The sweep has not come by yet; it must not keep a new request from being made.
         super::end::overdue(tx, &row, now).await?;
+    }
+    // Nobody is asked in vain, and nobody is notified (`users.md` 15).
+    if again == Again::No
+        && let Some((row, at)) = tx.denied_lately(document.joins(), now.minus(DENIED_FOR)).await?
+        && let RequestState::Denied { by, note } = row.state
+    {
+        return Err(SubmitError::DeniedLately { request: row.id, by, note, ago: now.since(at) });
     }
     let (theirs, everybodys) = tx.count_open(&document.person, now).await?;
     if theirs >= limits.pending_per_person {

@@ -12,7 +12,7 @@ use super::trust::Known;
 use crate::audit::checkpoint::{Checkpoint, LogVerifier};
 use crate::audit::export::{AuditError, Summary, audit};
 use crate::console::grammar::{AuditArgs, AuditVerifyArgs, AuditWhat, Verb};
-use crate::console::render::visible;
+use crate::console::render::{VERSION, visible};
 use crate::console::reply::Reply;
 
 /// Writes the whole log to standard output.
@@ -91,7 +91,7 @@ fn judge(from: impl BufRead, key: Option<LogVerifier>, known: Option<Checkpoint>
         Err(AuditError::Flaw(flaw)) => {
             let text = visible(&crate::console::with_causes(&flaw));
             if as_json {
-                say(&(json!({ "good": false, "flaw": text }).to_string() + "\n")).ok();
+                say(&(json!({ "v": VERSION, "good": false, "flaw": text }).to_string() + "\n")).ok();
             } else {
                 eprintln!("countersign: {text}");
             }
@@ -123,7 +123,7 @@ fn in_json(summary: &Summary) -> String {
     let root = checkpoint.as_ref().map(|(checkpoint, _)| checkpoint.root);
     let recovered: Vec<_> = recovered.iter().map(|one| json!({ "at": one.at, "facts": one.facts })).collect();
     let told = json!({
-        "good": true, "rows": rows, "signed": signed, "root": root, "key_was_given": key_was_given,
+        "v": VERSION, "good": true, "rows": rows, "signed": signed, "root": root, "key_was_given": key_was_given,
         "recovered": recovered, "went_back_from": went_back_from,
     });
     told.to_string() + "\n"

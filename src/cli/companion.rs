@@ -9,11 +9,11 @@ use super::approve::{self, Hands, Order};
 use super::bastion::{Bastion, Heard, Settings, ThroughSsh, WireError};
 use super::fetch::Own;
 use super::trust::Known;
-use super::{audit, export, recover, replay, rewrap, say, trust, verify};
+use super::{audit, export, pager, recover, replay, rewrap, say, trust, verify, watch};
 use crate::access::decision::Verdict;
 use crate::console::Look;
 use crate::console::grammar::{AuditArgs, AuditWhat, AuditorsArgs, AuditorsWhat, Less, Verb};
-use crate::console::render::json;
+use crate::console::render::answer;
 use crate::console::reply::Reply;
 use crate::console::text::{self, Reader, Voice};
 use crate::time::Timestamp;
@@ -84,6 +84,7 @@ impl Companion {
                 self.decide(bastion, &Order { request, verdict: Verdict::Deny, code: None, less }).await
             }
             Verb::Replay(args) => replay::run(bastion, args, known, &self.own(), self.look, self.json).await,
+            Verb::Watch { session } => watch::run(bastion, &session, self.look, self.json).await,
             Verb::Submit { request, .. } => {
                 let signature =
                     std::io::read_to_string(std::io::stdin().lock()).context("the signature on standard input cannot be read")?;
@@ -139,7 +140,7 @@ impl Companion {
                     if self.look.width.is_some() && !self.json && say("\x1b[H\x1b[2J").is_err() {
                         return Ok(0);
                     }
-                    self.show(&reply)?;
+                    self.draw(&reply);
                 }
                 Heard::Event(reply) if waits && !self.json => eprint!("{}", text::reply(&reply, &self.reader())),
                 Heard::Event(_) | Heard::Bytes(_) => {}
@@ -153,16 +154,22 @@ impl Companion {
         Reader { look: self.look, now: Timestamp::now(), voice: Voice::Companion }
     }
 
+    /// One of many pictures; none goes through a pager.
+    fn draw(&self, reply: &Reply) {
+        say(&if self.json { answer(reply) } else { text::reply(reply, &self.reader()) }).ok();
+    }
+
     fn show(&self, reply: &Reply) -> anyhow::Result<u8> {
         let status = u8::try_from(crate::console::status(reply)).unwrap_or(1);
         let text = match reply {
-            reply if self.json => json(reply) + "\n",
+            reply if self.json => answer(reply),
             Reply::Decision(issued) => {
                 eprint!("{}", text::beside_decision(issued, &self.reader()));
                 text::reply(reply, &self.reader())
             }
             reply => text::reply(reply, &self.reader()),
         };
-        Ok(say(&text).err().unwrap_or(status))
+        let said = if pager::is_listing(reply) && !self.json { pager::page(&text, self.look) } else { say(&text) };
+        Ok(said.err().unwrap_or(status))
     }
 }

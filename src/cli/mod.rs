@@ -16,11 +16,13 @@ mod explain;
 mod export;
 mod fetch;
 pub mod init;
+mod pager;
 mod policy;
 mod recover;
 mod replay;
 mod rewrap;
 pub mod serve;
+mod shell;
 pub mod sign;
 mod supervised;
 mod targets;
@@ -28,6 +30,7 @@ mod terminal;
 mod totp;
 mod trust;
 mod verify;
+mod watch;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -111,6 +114,13 @@ enum Command {
         #[arg(long, value_name = "text|json", default_value = "text", env = "COUNTERSIGN_LOG_FORMAT")]
         log: LogFormat,
     },
+    /// Print completions for a shell
+    Completions {
+        #[arg(value_name = "bash|zsh|fish")]
+        shell: clap_complete::Shell,
+    },
+    /// Write manual pages, one for each verb
+    Man { dir: PathBuf },
     /// Give persons a second factor, or take it away
     Totp {
         #[command(subcommand)]
@@ -142,13 +152,14 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(cli) => cli,
         Err(status) => return ExitCode::from(status),
     };
+    let as_json = cli.json;
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return ExitCode::from(complain(&anyhow::Error::from(error).context("the runtime cannot be started"))),
+        Err(error) => return ExitCode::from(complain(&anyhow::Error::from(error).context("the runtime cannot be started"), as_json)),
     };
     let status = match runtime.block_on(run(cli)) {
         Ok(status) => status,
-        Err(error) => complain(&error),
+        Err(error) => complain(&error, as_json),
     };
     // A thread that still reads the terminal must not keep the process.
     runtime.shutdown_background();
@@ -157,28 +168,21 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 /// Reads the arguments; what is wrong with them has been said when this fails.
 fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, u8> {
-    let usage = u8::try_from(RefusalKind::Usage.status()).unwrap_or(64);
     let words: Result<Vec<String>, OsString> = args.into_iter().map(OsString::into_string).collect();
-    let words = words.map_err(|word| {
-        eprint!("{}", render::prefixed(&format!("{} is not UTF-8", word.to_string_lossy())));
-        usage
-    })?;
+    let words = words.map_err(|word| misread(&format!("{} is not UTF-8", word.to_string_lossy()), false))?;
+    let as_json = words.iter().any(|word| word == "--json");
     // An operator's own shell has cut the words already; `-c DIR` may follow the reason.
     let words = if words.get(1).is_some_and(|word| word == "targets") { words } else { gather(words) };
     let cli = Cli::try_parse_from(words).map_err(|error| {
         if error.use_stderr() {
-            eprint!("{}", render::prefixed(error.to_string().trim_start_matches("error: ")));
-            return usage;
+            return misread(error.to_string().trim_start_matches("error: "), as_json);
         }
         say(&error.to_string()).err().unwrap_or(0)
     })?;
     match &cli.command {
         Command::Verb(verb) => match verb.check() {
             Ok(()) => Ok(cli),
-            Err(why) => {
-                eprint!("{}", render::prefixed(&why));
-                Err(usage)
-            }
+            Err(why) => Err(misread(&why, as_json)),
         },
         Command::Demo { .. }
         | Command::Init { .. }
@@ -188,8 +192,27 @@ fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, u8> {
         | Command::Clock { .. }
         | Command::Ca { .. }
         | Command::Serve { .. }
+        | Command::Completions { .. }
+        | Command::Man { .. }
         | Command::Totp { .. } => Ok(cli),
     }
+}
+
+/// Says what is wrong with the command line; its exit status.
+fn misread(why: &str, as_json: bool) -> u8 {
+    let status = u8::try_from(RefusalKind::Usage.status()).unwrap_or(64);
+    if as_json {
+        let why = why.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ");
+        say(&failure("usage", &why, status)).ok();
+    }
+    eprint!("{}", render::prefixed(why));
+    status
+}
+
+/// An error that is none of the bastion's, as JSON of the same shape (`docs/json.md`).
+fn failure(kind: &str, why: &str, status: u8) -> String {
+    let error = serde_json::json!({ "kind": kind, "what": "countersign", "why": why, "next": [], "console": "" });
+    render::json(&serde_json::json!({ "v": render::VERSION, "status": status, "error": error })) + "\n"
 }
 
 async fn run(cli: Cli) -> anyhow::Result<u8> {
@@ -209,6 +232,8 @@ async fn run(cli: Cli) -> anyhow::Result<u8> {
             log("countersign=info", format);
             serve::run(dir).await
         }
+        Command::Completions { shell } => Ok(shell::completions(shell)),
+        Command::Man { dir } => shell::man(&dir),
         Command::Totp { what } => totp::run(what).map(|()| 0),
         Command::Verb(Verb::Policy(PolicyArgs { what: PolicyWhat::Test { dir } })) => policy::test(&dir, cli.json),
         Command::Verb(Verb::Policy(PolicyArgs { what: PolicyWhat::Explain(args) })) => policy::explain(&args, cli.json),
@@ -260,14 +285,27 @@ fn say(text: &str) -> Result<(), u8> {
 }
 
 /// Says what went wrong with all its causes, and returns the exit status for it.
-fn complain(error: &anyhow::Error) -> u8 {
+fn complain(error: &anyhow::Error, as_json: bool) -> u8 {
     if let Some(WireError::Refused(refusal)) = error.downcast_ref::<WireError>() {
+        if as_json {
+            say(&render::refused(refusal)).ok();
+        }
         eprint!("{}", text::refusal(refusal, Voice::Companion));
         return u8::try_from(refusal.kind.status()).unwrap_or(1);
     }
     let causes: Vec<String> = error.chain().map(ToString::to_string).collect();
+    let status = status_of(error);
+    if as_json {
+        let kind = match status {
+            64 => "usage",
+            69 => "unavailable",
+            77 => "refused",
+            _ => "failed",
+        };
+        say(&failure(kind, &causes.join(": "), status)).ok();
+    }
     eprint!("{}", render::prefixed(&causes.join(": ")));
-    status_of(error)
+    status
 }
 
 fn status_of(error: &anyhow::Error) -> u8 {

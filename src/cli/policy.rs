@@ -11,6 +11,7 @@ use super::check::{OUT_OF_ORDER, printed};
 use super::explain;
 use crate::config::{Directory, cases};
 use crate::console::grammar::ExplainArgs;
+use crate::console::render::VERSION;
 use crate::console::visible;
 use crate::time::Timestamp;
 
@@ -41,7 +42,7 @@ fn tested(dir: &Path, as_json: bool, out: &mut impl Write) -> std::io::Result<u8
         };
         let all: Vec<_> = ran.iter().map(case).collect();
         let around: Vec<_> = around.iter().map(printed).collect();
-        writeln!(out, "{}", json!({ "cases": all, "failed": failed, "problems": around }))?;
+        writeln!(out, "{}", json!({ "v": VERSION, "cases": all, "failed": failed, "problems": around }))?;
         return Ok(status);
     }
     for case in &ran {
@@ -77,8 +78,11 @@ fn explained(args: &ExplainArgs, as_json: bool, out: &mut impl Write, now: Times
     };
     match explain::explain(&directory, args, now) {
         Ok(explained) if as_json => {
-            let text = serde_json::to_string(&explained).map_err(std::io::Error::other)?;
-            writeln!(out, "{text}").map(|()| 0)
+            let mut value = serde_json::to_value(&explained).map_err(std::io::Error::other)?;
+            if let Some(answer) = value.as_object_mut() {
+                answer.insert("v".into(), VERSION.into());
+            }
+            writeln!(out, "{value}").map(|()| 0)
         }
         Ok(explained) => write!(out, "{}", explain::text(&explained)).map(|()| 0),
         Err(error) => {
@@ -90,7 +94,7 @@ fn explained(args: &ExplainArgs, as_json: bool, out: &mut impl Write, now: Times
 
 fn out_of_order(dir: &Path, problems: &[crate::config::Problem], as_json: bool, out: &mut impl Write) -> std::io::Result<u8> {
     if as_json {
-        writeln!(out, "{}", json!({ "errors": problems.iter().map(printed).collect::<Vec<_>>() }))?;
+        writeln!(out, "{}", json!({ "v": VERSION, "errors": problems.iter().map(printed).collect::<Vec<_>>() }))?;
         return Ok(OUT_OF_ORDER);
     }
     for problem in problems {

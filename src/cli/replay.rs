@@ -7,7 +7,7 @@ use super::fetch::{Own, fetch};
 use super::trust::Known;
 use super::{say, terminal};
 use crate::console::grammar::{Purpose, ReplayArgs};
-use crate::console::render::json;
+use crate::console::render::answer;
 use crate::console::reply::Reply;
 use crate::console::{Keys, Look, Text, play};
 
@@ -26,7 +26,7 @@ where
 {
     let fetched = fetch(bastion, &args.session, Purpose::Replay).await?;
     if as_json {
-        return Ok(say(&(json(&Reply::Recording(Box::new(fetched.evidence))) + "\n")).err().unwrap_or(0));
+        return Ok(say(&answer(&Reply::Recording(Box::new(fetched.evidence)))).err().unwrap_or(0));
     }
     let body = fetched.open(&known.seal_key, own)?;
     let size = terminal::size().filter(|_| look.width.is_some());

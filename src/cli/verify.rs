@@ -20,7 +20,7 @@ use crate::audit::row::Row;
 use crate::audit::tree::{leaf, verify_inclusion};
 use crate::authority::SealVerifier;
 use crate::console::grammar::{Purpose, SessionsArgs, Verb, VerifyArgs};
-use crate::console::render::visible;
+use crate::console::render::{VERSION, visible};
 use crate::console::reply::{LogRow, Reply, SessionLine};
 use crate::console::with_causes;
 use crate::id::{Digest, SessionId};
@@ -252,7 +252,7 @@ fn told(found: &[(String, Found)], as_json: bool) -> anyhow::Result<u8> {
                 Found::Bad(text) => json!({ "session": session, "verdict": "bad", "text": visible(text) }),
             })
             .collect();
-        say(&(Value::Array(lines).to_string() + "\n")).ok();
+        say(&(json!({ "v": VERSION, "verified": lines }).to_string() + "\n")).ok();
         return Ok(u8::from(bad > 0));
     }
     let mut text = String::new();

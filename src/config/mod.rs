@@ -83,6 +83,7 @@ pub struct Config {
     pub recordings: RecordingSettings,
     /// Address that targets see, where it is not the socket's own.
     pub egress: Option<IpAddr>,
+    pub console: ConsoleSettings,
     /// Where monitors read, on loopback.
     pub metrics: Option<SocketAddr>,
     pub limits: Limits,
@@ -96,6 +97,13 @@ impl Config {
         let port = self.listen.first().map(SocketAddr::port).filter(|port| *port != 0).unwrap_or(22);
         self.client.address.clone().unwrap_or_else(|| (self.host.clone(), port))
     }
+}
+
+/// `[console]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConsoleSettings {
+    /// Whoever is watched reads by whom, in their terminal.
+    pub tell_watched: bool,
 }
 
 /// `[recordings]`.

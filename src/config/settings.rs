@@ -8,11 +8,17 @@ use std::time::Duration;
 use toml::Spanned;
 
 use super::fields::{Fields, File};
-use super::{Config, Limits, RecordingSettings, client, keys};
+use super::{Config, ConsoleSettings, Limits, RecordingSettings, client, keys};
 use crate::access::target::parse_host;
 use crate::id::Person;
 use crate::recording::{Durability, Protection, RecoveredBy};
 use crate::transcript::envelope::Recipient;
+
+impl Default for ConsoleSettings {
+    fn default() -> Self {
+        Self { tell_watched: true }
+    }
+}
 
 impl Default for Limits {
     fn default() -> Self {
@@ -53,12 +59,25 @@ pub(super) fn read(file: File<'_>, root: &Path) -> Option<Config> {
         let state = path(file, &mut fields, "state", "state", root);
         let egress = fields.word("egress").map(Spanned::into_inner);
         let recordings = recordings(file, &mut fields, root);
+        let console = fields.table("console").map_or_else(ConsoleSettings::default, console);
         let metrics = fields.table("metrics").and_then(|table| metrics(file, table));
         let limits = fields.table("limits").map_or_else(Limits::default, limits);
         let keys = keys::read(file, &mut fields, root);
         let client = client::read(file, &mut fields);
         fields.finish();
-        Some(Config { bastion: bastion?, host: host?, listen, state, recordings: recordings?, egress, metrics, limits, keys, client })
+        Some(Config {
+            bastion: bastion?,
+            host: host?,
+            listen,
+            state,
+            recordings: recordings?,
+            egress,
+            metrics,
+            console,
+            limits,
+            keys,
+            client,
+        })
     })
 }
 
@@ -183,6 +202,12 @@ fn path(file: File<'_>, fields: &mut Fields<'_>, key: &'static str, default: &st
         file.error(text.span().start, format!("{key} is not a path"), format!("write {key} = {default:?}"));
     }
     root.join(text.get_ref())
+}
+
+fn console(mut fields: Fields<'_>) -> ConsoleSettings {
+    let tell_watched = fields.boolean("tell_watched").unwrap_or(ConsoleSettings::default().tell_watched);
+    fields.finish();
+    ConsoleSettings { tell_watched }
 }
 
 /// `[metrics]`: anybody who reaches it reads it, so only this machine does.

@@ -10,8 +10,8 @@ use super::ask::{Nothing, ahead};
 use super::card::with_causes;
 use super::decide::{Decider, document, terms};
 use super::grammar::{
-    ApproveArgs, AuditArgs, AuditWhat, AuditorsArgs, AuditorsWhat, DecisionArgs, MineArgs, PolicyArgs, PolicyWhat, Purpose, RequestArgs,
-    RequestsArgs, RetentionArgs, TargetsArgs, Verb,
+    ApproveArgs, AuditArgs, AuditWhat, AuditorsArgs, AuditorsWhat, DecisionArgs, Destination, MineArgs, PolicyArgs, PolicyWhat, Purpose,
+    RequestArgs, RequestsArgs, RetentionArgs, TargetsArgs, Verb,
 };
 use super::nearby::nearby;
 use super::reply::{Asked, Card, Decided, Issued, KeyLine, Listed, Next, OpenGrant, Refusal, RefusalKind, Reply, Whoami};
@@ -20,7 +20,7 @@ use super::{Console, grammar, targets};
 use crate::access::Principal;
 use crate::access::decision::{BadDecision, DecisionDocument, Level, SignedDecision, Verdict};
 use crate::approvals::{
-    ApprovalError, Ask, GrantFilter, GrantView, Joined, RequestFilter, RequestState, RequestView, Said, SubmitError, Waiter,
+    Again, ApprovalError, Ask, GrantFilter, GrantView, Joined, RequestFilter, RequestState, RequestView, Said, SubmitError, Waiter,
 };
 use crate::audit::Event;
 use crate::config::Directory;
@@ -45,13 +45,8 @@ impl Console {
     pub async fn execute(&self, who: &Principal, verb: &Verb, now: Timestamp) -> Result<Reply, Refusal> {
         let act = self.act(who, now);
         let result = act.run(verb).await;
-        if let Err(refusal) = &result
-            && refusal.kind == RefusalKind::Refused
-        {
-            let event = Event::refused(who.person(), who.source(), &format!("{} {}", verb.name(), refusal.what), &refusal.why);
-            if let Err(error) = self.store.report(event, now).await {
-                tracing::error!(person = %who.person(), verb = verb.name(), error = with_causes(&error), "a refusal could not be written down");
-            }
+        if let Err(refusal) = &result {
+            act.write_down(verb, refusal).await;
         }
         result
     }
@@ -62,6 +57,17 @@ impl Console {
 }
 
 impl Act<'_> {
+    /// A refusal is a report event.
+    pub(super) async fn write_down(&self, verb: &Verb, refusal: &Refusal) {
+        if refusal.kind != RefusalKind::Refused {
+            return;
+        }
+        let event = Event::refused(self.who.person(), self.who.source(), &format!("{} {}", verb.name(), refusal.what), &refusal.why);
+        if let Err(error) = self.console.store.report(event, self.now).await {
+            tracing::error!(person = %self.who.person(), verb = verb.name(), error = with_causes(&error), "a refusal could not be written down");
+        }
+    }
+
     async fn run(&self, verb: &Verb) -> Result<Reply, Refusal> {
         match verb {
             Verb::Request(args) => self.request(args).await,
@@ -84,6 +90,8 @@ impl Act<'_> {
             Verb::Targets(TargetsArgs { what: Some(_) }) => Err(self.where_the_files_are()),
             Verb::Sessions(args) => self.sessions(args).await,
             Verb::Replay(args) => self.fetch(&args.session, Purpose::Replay).await,
+            Verb::Watch { session } => self.watch(session).await.map(|(line, _)| Reply::Watch(Box::new(line))),
+            Verb::Kill { session, reason } => self.kill(session, reason).await,
             Verb::Hold(args) => self.hold(args).await,
             Verb::Release(args) => self.release(args).await,
             Verb::Retention(RetentionArgs { what }) => self.retention(what).await,
@@ -151,8 +159,10 @@ impl Act<'_> {
             start: args.start.as_ref().map(|start| start.after(self.now)),
             reason: args.reason.clone(),
             waiter: Waiter::Nobody,
+            again: if args.again { Again::Knowingly } else { Again::No },
         };
-        let (id, joined) = self.console.approvals.submit(self.who, ask, self.now).await.map_err(|error| self.not_submitted(&error))?;
+        let submitted = self.console.approvals.submit(self.who, ask, self.now).await;
+        let (id, joined) = submitted.map_err(|error| self.not_submitted(&error, &args.targets))?;
         let card = Card::of(&self.seen(id).await?);
         Ok(Reply::Asked(Box::new(Asked { card, joined: joined == Joined::Existing, free, waited: false })))
     }
@@ -396,9 +406,17 @@ impl Act<'_> {
         refusal
     }
 
-    fn not_submitted(&self, error: &SubmitError) -> Refusal {
+    fn not_submitted(&self, error: &SubmitError, targets: &[Destination]) -> Refusal {
         match error {
             SubmitError::Store(error) => self.down(error),
+            SubmitError::DeniedLately { request, by, .. } => {
+                let named = targets.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+                let said = error.to_string();
+                let why = said.strip_prefix(&format!("{by} ")).unwrap_or(&said);
+                let mut refusal = self.refusal(RefusalKind::Refused, by.as_str(), &format!("{why}. Again:"));
+                refusal.next = vec![Next::Verb(format!("request {named} --again --reason '…'")), Next::Verb(format!("show {request}"))];
+                refusal
+            }
             SubmitError::TooManyOfYours(_) => {
                 let mut refusal = self.refusal(RefusalKind::Refused, "the request", &format!("is behind {error}"));
                 refusal.next = vec![Next::Verb("requests --mine --pending".into())];

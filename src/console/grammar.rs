@@ -71,6 +71,19 @@ pub enum Verb {
     Sessions(SessionsArgs),
     /// Play a recording
     Replay(ReplayArgs),
+    /// Look on while a session runs
+    Watch {
+        /// A running session, the beginning of one, a request, or `last`
+        session: SessionWord,
+    },
+    /// End a running session, whatever it runs on
+    Kill {
+        /// A running session, the beginning of one, a request, or `last`
+        session: SessionWord,
+        /// Why; the person reads it. May take the rest of the line
+        #[arg(long, required = true)]
+        reason: String,
+    },
     /// Check recordings: a session, a file on this machine, or all
     Verify(VerifyArgs),
     /// Take a recording out, decrypted, as a file of yours
@@ -174,6 +187,10 @@ pub struct RequestArgs {
     #[arg(long)]
     #[serde(default)]
     pub wait: bool,
+    /// Ask although the same was denied a moment ago
+    #[arg(long)]
+    #[serde(default)]
+    pub again: bool,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Args, Serialize, Deserialize)]
@@ -540,6 +557,12 @@ impl Verb {
             }
             Verb::Reason { words, .. } => fits("reason", &words.join(" "), MAX_REASON),
             Verb::Deny { note, .. } | Verb::Revoke { reason: note, .. } => fits("note", note, MAX_REASON),
+            Verb::Kill { reason, .. } => {
+                if reason.trim().is_empty() {
+                    return Err("the reason is empty: write --reason and why".into());
+                }
+                fits("reason", reason, MAX_REASON)
+            }
             Verb::Hold(args) => {
                 fits("case", args.case.as_deref().unwrap_or(""), 100)?;
                 fits("reason", &args.reason, MAX_REASON)
@@ -562,6 +585,7 @@ impl Verb {
             | Verb::Grants(_)
             | Verb::Targets(_)
             | Verb::Sessions(_)
+            | Verb::Watch { .. }
             | Verb::Fetch { .. }
             | Verb::Checkpoint { .. }
             | Verb::Verify(_)
@@ -592,6 +616,8 @@ impl Verb {
             Verb::Targets(_) => "targets",
             Verb::Sessions(_) => "sessions",
             Verb::Replay(_) => "replay",
+            Verb::Watch { .. } => "watch",
+            Verb::Kill { .. } => "kill",
             Verb::Reason { .. } => "reason",
             Verb::Decision(_) => "decision",
             Verb::Submit { .. } => "submit",

@@ -11,6 +11,7 @@ pub mod decide;
 mod drain;
 mod execute;
 pub mod grammar;
+mod live;
 mod log;
 mod nearby;
 mod play;
@@ -27,6 +28,7 @@ pub mod status;
 mod streams;
 mod targets;
 pub mod text;
+mod viewer;
 pub mod wire;
 mod words;
 
@@ -54,6 +56,7 @@ pub use play::{PlayError, Played, play};
 pub use render::{Look, visible};
 pub use run::status;
 pub use streams::{Keys, Text};
+pub use viewer::Viewer;
 pub use words::gather;
 
 /// The console of one node. Cheap to clone.

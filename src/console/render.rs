@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
+use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
+use super::reply::{Refusal, Reply};
 use crate::time::{Timestamp, about, at};
 
 /// How a text is to look, where it is read.
@@ -73,13 +75,21 @@ fn is_hidden(c: char) -> bool {
         || u32::from(c) & 0xfffe == 0xfffe
 }
 
-/// [`visible`], cut to `most` characters with an ellipsis that says so.
+/// [`visible`], cut to `most` columns with an ellipsis that says so; a wide character takes two.
 pub fn brief(text: &str, most: usize) -> String {
     let text = visible(text);
-    if text.chars().count() <= most {
+    if text.width() <= most {
         return text;
     }
-    let mut cut: String = text.chars().take(most.saturating_sub(1)).collect();
+    let (mut cut, mut room) = (String::new(), most.saturating_sub(1));
+    for c in text.chars() {
+        let width = c.width().unwrap_or(0);
+        if width > room {
+            break;
+        }
+        room -= width;
+        cut.push(c);
+    }
     cut.push('…');
     cut
 }
@@ -102,44 +112,122 @@ pub fn json<T: Serialize>(value: &T) -> String {
     out
 }
 
-/// An aligned listing. Cells go through [`visible`]; the last column gives way on a narrow terminal.
+/// The version of the JSON that people's programs read (`docs/json.md`).
+pub const VERSION: u64 = 1;
+
+/// An answer as one line of JSON, with the version of its shape.
+pub fn answer(reply: &Reply) -> String {
+    #[derive(Serialize)]
+    struct Answer<'a> {
+        v: u64,
+        #[serde(flatten)]
+        reply: &'a Reply,
+    }
+    json(&Answer { v: VERSION, reply }) + "\n"
+}
+
+/// A refusal as one line of JSON, with the exit status that goes with it.
+pub fn refused(refusal: &Refusal) -> String {
+    json(&serde_json::json!({ "v": VERSION, "status": refusal.kind.status(), "error": refusal })) + "\n"
+}
+
+/// An aligned listing. Cells go through [`visible`]; on a narrow terminal the widest columns give way,
+/// the first never.
 #[derive(Debug)]
 pub struct Listing {
     heads: Vec<&'static str>,
     rows: Vec<(Tone, Vec<String>)>,
+    /// Columns that a narrow terminal does without, in this order.
+    spare: &'static [&'static str],
 }
+
+/// Columns between two cells.
+const GAP: usize = 2;
+/// A column gives way down to this.
+const NARROWEST: usize = 8;
 
 impl Listing {
     pub fn new(heads: &[&'static str]) -> Self {
-        Self { heads: heads.to_vec(), rows: Vec::new() }
+        Self { heads: heads.to_vec(), rows: Vec::new(), spare: &[] }
     }
 
     pub fn row(&mut self, tone: Tone, cells: impl IntoIterator<Item = String>) {
         self.rows.push((tone, cells.into_iter().map(|cell| visible(&cell)).collect()));
     }
 
-    pub fn render(&self, look: Look) -> String {
+    /// Names columns that a narrow terminal can do without, what matters least first.
+    pub fn without(mut self, spare: &'static [&'static str]) -> Self {
+        self.spare = spare;
+        self
+    }
+
+    pub fn render(mut self, look: Look) -> String {
+        if let Some(width) = look.width {
+            self.make_room(width);
+        }
+        let widths = self.widths(look.width);
+        let fitted =
+            |cells: &mut dyn Iterator<Item = &str>| -> Vec<String> { cells.zip(&widths).map(|(cell, most)| brief(cell, *most)).collect() };
         let mut table = Table::new();
         table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
-        table.set_header(self.heads.clone());
+        table.set_header(fitted(&mut self.heads.iter().copied()));
         for (_, cells) in &self.rows {
-            table.add_row(cells.clone());
+            table.add_row(fitted(&mut cells.iter().map(String::as_str)));
         }
         let columns = table.column_count();
         for (i, column) in table.column_iter_mut().enumerate() {
-            column.set_padding((0, if i + 1 == columns { 0 } else { 2 }));
+            column.set_padding((0, if i + 1 == columns { 0 } else { GAP as u16 }));
         }
         let mut out = String::new();
         for (line, tone) in table.lines().zip(std::iter::once(Tone::Past).chain(self.rows.iter().map(|(tone, _)| *tone))) {
             let line = line.trim_end();
-            let line = match look.width {
-                Some(width) if line.chars().count() > width => brief(line, width),
-                Some(_) | None => line.to_owned(),
-            };
+            let line = look.width.map_or_else(|| line.to_owned(), |width| brief(line, width));
             out.push_str(&look.tone(tone, &line));
             out.push('\n');
         }
         out
+    }
+
+    fn make_room(&mut self, width: usize) {
+        for spare in self.spare {
+            let widths = self.widths(None);
+            if widths.iter().sum::<usize>() + GAP * widths.len().saturating_sub(1) <= width {
+                return;
+            }
+            if let Some(at) = self.heads.iter().position(|head| head == spare) {
+                self.heads.remove(at);
+                for (_, cells) in self.rows.iter_mut().filter(|(_, cells)| at < cells.len()) {
+                    cells.remove(at);
+                }
+            }
+        }
+    }
+
+    /// How wide each column may be.
+    fn widths(&self, terminal: Option<usize>) -> Vec<usize> {
+        let natural = |(i, head): (usize, &&str)| {
+            self.rows.iter().filter_map(|(_, cells)| cells.get(i)).map(|cell| cell.width()).max().unwrap_or(0).max(head.width())
+        };
+        let mut widths: Vec<usize> = self.heads.iter().enumerate().map(natural).collect();
+        let Some(terminal) = terminal else { return widths };
+        let gaps = GAP * widths.len().saturating_sub(1);
+        while widths.iter().sum::<usize>() + gaps > terminal {
+            let over = widths.iter().sum::<usize>() + gaps - terminal;
+            let mut order: Vec<usize> = widths.iter().skip(1).copied().collect();
+            order.sort_unstable();
+            let (widest, next) =
+                (order.last().copied().unwrap_or(0), order.iter().rev().find(|width| Some(*width) != order.last()).copied());
+            if widest <= NARROWEST {
+                break;
+            }
+            // The widest shrink together, to the next or as far as it takes.
+            let many = order.iter().filter(|width| **width == widest).count();
+            let floor = next.unwrap_or(NARROWEST).max(NARROWEST).max(widest.saturating_sub(over.div_ceil(many)));
+            for width in widths.iter_mut().skip(1).filter(|width| **width == widest) {
+                *width = floor;
+            }
+        }
+        widths
     }
 }
 
@@ -224,7 +312,8 @@ pub(crate) mod tests {
         for text in HOSTILE {
             listing.row(Tone::Plain, ["K7Q3FM".into(), text.to_owned(), text.to_owned()]);
         }
-        let text = listing.render(Look::default());
+        let again = Listing { heads: listing.heads.clone(), rows: listing.rows.clone(), spare: &[] };
+        let text = again.render(Look::default());
         assert_inert(&text);
         assert_eq!(text.lines().count(), 1 + HOSTILE.len());
         let narrow = listing.render(Look { colour: false, width: Some(40) });
@@ -232,8 +321,27 @@ pub(crate) mod tests {
 
         let mut listing = Listing::new(&["A", "B"]);
         listing.row(Tone::Waiting, ["12345".into(), "x".into()]);
-        assert_eq!(listing.render(Look::default()), "A      B\n12345  x\n");
+        let again = Listing { heads: listing.heads.clone(), rows: listing.rows.clone(), spare: &[] };
+        assert_eq!(again.render(Look::default()), "A      B\n12345  x\n");
         assert_eq!(listing.render(Look { colour: true, width: None }).lines().nth(1), Some("\u{1b}[33m12345  x\u{1b}[0m"));
+    }
+
+    #[test]
+    fn wide_characters_align_and_a_narrow_terminal_cuts_the_widest() {
+        let mut listing = Listing::new(&["WHO", "WHY", "END"]);
+        listing.row(Tone::Plain, ["数据库".into(), "磁盘已满 and a long story about why it is".into(), "x".into()]);
+        listing.row(Tone::Plain, ["alice".into(), "INC-42".into(), "y".into()]);
+        let mut spared = Listing::new(&["A", "SPARE", "LESS", "B"]).without(&["SPARE", "LESS"]);
+        spared.row(Tone::Plain, ["1", "2", "3", "4"].map(String::from));
+        assert_eq!(spared.render(Look { colour: false, width: Some(12) }), "A  LESS  B\n1  3     4\n");
+        let text = listing.render(Look { colour: false, width: Some(30) });
+        let columns = |line: &str, what: &str| line[..line.rfind(what).unwrap()].width();
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(lines.iter().all(|line| line.width() <= 30), "{text}");
+        assert!(lines[1].contains('…') && columns(lines[1], "x") == columns(lines[2], "y"), "{text}");
+        assert_eq!(columns(lines[0], "END"), columns(lines[2], "y"), "{text}");
+        assert!(lines[1].starts_with("数据库"), "the first column is whole: {text}");
+        assert_eq!(brief("数据库", 4), "数…");
     }
 
     #[test]

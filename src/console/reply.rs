@@ -33,6 +33,10 @@ pub enum Reply {
     Grants(Vec<OpenGrant>),
     Targets(Vec<TargetLine>),
     Sessions(Vec<SessionLine>),
+    Killed(Box<KilledLine>),
+    /// Somebody begins to watch; what they see follows.
+    Watch(Box<WatchLine>),
+    Seen(Vec<SeenLine>),
     Decision(Box<Issued>),
     Recording(Box<Evidence>),
     Checkpoint(Box<CheckpointLine>),
@@ -203,13 +207,86 @@ pub struct SessionLine {
     pub record: String,
     #[serde(with = "moment")]
     pub started: Timestamp,
+    /// When its time is over; `None` where policy sets no end.
+    #[serde(with = "maybe_moment", default)]
+    pub ends: Option<Timestamp>,
     #[serde(with = "maybe_moment")]
     pub ended: Option<Timestamp>,
     pub outcome: Option<String>,
+    /// While it runs.
+    #[serde(default)]
+    pub live: Option<LiveLine>,
     pub sealed: Option<RecordingLine>,
     /// A crash left it to the auditors: nobody else can open what was recorded, nor seal it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub waits_for_auditor: bool,
+}
+
+/// What goes through a running session.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LiveLine {
+    pub bytes_in: u64,
+    pub bytes_out: u64,
+    /// Since anything went through.
+    pub idle_s: u64,
+    /// Who watches openly.
+    pub watchers: Vec<Person>,
+}
+
+/// A session that was ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct KilledLine {
+    pub session: SessionId,
+    pub person: Person,
+    pub target: TargetId,
+    pub login: Login,
+}
+
+/// A session that is watched.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WatchLine {
+    pub session: SessionId,
+    pub person: Person,
+    pub target: TargetId,
+    pub login: Login,
+    pub kind: String,
+    #[serde(with = "moment")]
+    pub started: Timestamp,
+    /// Whether the person reads who watches.
+    pub told: bool,
+}
+
+/// Something that a watcher sees.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "what", rename_all = "snake_case")]
+pub enum SeenLine {
+    /// The terminal as it is: bytes that bring an emulator of this size there.
+    Picture {
+        cols: u32,
+        rows: u32,
+        #[serde(with = "canonical::b64", rename = "bytes_b64")]
+        bytes: Vec<u8>,
+    },
+    Output {
+        #[serde(with = "canonical::b64", rename = "bytes_b64")]
+        bytes: Vec<u8>,
+    },
+    Resize {
+        cols: u32,
+        rows: u32,
+    },
+    /// An event of what is no terminal, microseconds after the start.
+    Line {
+        at_us: u64,
+        text: String,
+    },
+    /// So much went by unseen, since it was read too slowly.
+    Skipped {
+        count: u64,
+    },
+    Ended {
+        outcome: String,
+    },
 }
 
 /// A sealed recording.

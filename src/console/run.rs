@@ -5,12 +5,14 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::card::with_causes;
-use super::grammar::{self, NotAVerb, ReplayArgs, RequestsArgs, Verb};
+use super::grammar::{self, NotAVerb, ReplayArgs, RequestsArgs, SessionWord, Verb};
+use super::live;
 use super::play::{PlayError, play};
-use super::render::{Look, json, prefixed, visible};
+use super::render::{Look, answer, prefixed, refused, visible};
 use super::reply::{Asked, Card, Next, Refusal, RefusalKind, Reply, State};
 use super::streams::{Keys, Text};
 use super::text::{self, Reader, Voice};
+use super::viewer::{PACE, Viewer};
 use super::{Console, Terminal};
 use crate::access::Principal;
 use crate::access::decision::MAX_SIGNATURE;
@@ -74,6 +76,12 @@ where
             Ok(0)
         }
         Err(NotAVerb::Usage(why)) => {
+            if command.split_whitespace().any(|word| word == "--json") {
+                let why = why.trim_start_matches("error: ").lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>();
+                let mut refusal = console.act(who, Timestamp::now()).refusal(RefusalKind::Usage, "the command", &why.join("; "));
+                refusal.next = vec![Next::Verb("help".into())];
+                call.out.say(&refused(&refusal)).await?;
+            }
             call.err.say(&prefixed(why.trim_start_matches("error: "))).await?;
             call.err.say(&format!("countersign: console: ssh {}@{} help\n", who.person(), call.host)).await?;
             Ok(RefusalKind::Usage.status())
@@ -93,6 +101,7 @@ where
             Some(Verb::Requests(args)) if args.watch => self.watch(&args, terminal.is_some()).await,
             Some(Verb::Submit { request, .. }) => self.submit(request).await,
             Some(Verb::Replay(args)) => self.replay(args, terminal).await,
+            Some(Verb::Watch { session }) => self.look_on(&session, terminal).await,
             Some(verb) => {
                 let waits = matches!(&verb, Verb::Request(args) if args.wait);
                 match self.console.execute(self.who, &verb, Timestamp::now()).await {
@@ -139,7 +148,7 @@ where
 
     async fn answer(&mut self, reply: &Reply) -> std::io::Result<u32> {
         if self.json {
-            self.out.say(&(json(reply) + "\n")).await?;
+            self.out.say(&answer(reply)).await?;
         } else if let Reply::Decision(issued) = reply {
             // The bytes to sign, and nothing else, go where `>d` leads; what they mean stays readable.
             let beside = text::beside_decision(issued, &self.reader());
@@ -157,7 +166,7 @@ where
 
     async fn refuse(&mut self, refusal: &Refusal) -> std::io::Result<u32> {
         if self.json {
-            self.out.say(&(json(&serde_json::json!({ "error": refusal })) + "\n")).await?;
+            self.out.say(&refused(refusal)).await?;
         }
         let text = text::refusal(refusal, self.voice());
         self.err.say(&text).await?;
@@ -242,6 +251,45 @@ where
     O: AsyncWrite + Unpin + Send,
     E: AsyncWrite + Unpin + Send,
 {
+    /// Shows a running session until it ends, or its watcher leaves. Writing waits for the watcher's
+    /// client, and what is skipped meanwhile is said.
+    async fn look_on(&mut self, session: &SessionWord, terminal: Option<Terminal>) -> std::io::Result<u32> {
+        let (watched, mut watcher) = match self.console.watch(self.who, session, Timestamp::now()).await {
+            Ok(watching) => watching,
+            Err(refusal) => return self.refuse(&refusal).await,
+        };
+        let size = terminal.map(|terminal| (terminal.cols.max(1), terminal.rows.max(2))).filter(|_| !self.json);
+        let mut viewer = Viewer::new(&watched, size);
+        if self.json {
+            self.answer(&Reply::Watch(Box::new(watched.clone()))).await?;
+        } else {
+            self.err.say(&Viewer::opening(&watched)).await?;
+        }
+        let no_longer = self.console.may_no_longer_watch(self.who, &watched.target);
+        tokio::pin!(no_longer);
+        loop {
+            let sights = tokio::select! {
+                sights = watcher.next() => sights,
+                () = self.keys.interrupted() => {
+                    self.out.say(&viewer.leave()).await?;
+                    return Ok(0);
+                }
+                refusal = &mut no_longer => {
+                    self.out.say(&viewer.leave()).await?;
+                    return self.refuse(&refusal).await;
+                }
+            };
+            let Some(sights) = sights else { return Ok(0) };
+            let seen = live::seen(sights);
+            if self.json {
+                self.answer(&Reply::Seen(seen)).await?;
+            } else {
+                self.out.say(&viewer.show(&seen)).await?;
+            }
+            tokio::time::sleep(PACE).await;
+        }
+    }
+
     async fn replay(&mut self, args: ReplayArgs, terminal: Option<Terminal>) -> std::io::Result<u32> {
         let verb = Verb::Replay(args.clone());
         let evidence = match self.console.execute(self.who, &verb, Timestamp::now()).await {

@@ -3,11 +3,14 @@
 use tokio::io::{AsyncBufRead, AsyncRead, AsyncReadExt, AsyncWrite, BufReader};
 
 use super::Console;
-use super::grammar::{RequestsArgs, Verb};
+use super::grammar::{RequestsArgs, SessionWord, Verb};
+use super::live;
 use super::reply::{Asked, Evidence, Refusal, RefusalKind, Reply};
 use super::run::changed;
+use super::viewer::PACE;
 use super::wire::{self, LineError, Lines, MAX_BULK, MAX_REQUEST, Said, read_call, say, say_bytes};
 use crate::access::Principal;
+use crate::recording::Sight;
 use crate::time::Timestamp;
 
 /// Calls that one conversation may get wrong.
@@ -71,6 +74,9 @@ async fn answer<R: AsyncBufRead + Unpin + Send>(
     if let Verb::Requests(args @ RequestsArgs { watch: true, .. }) = verb {
         return watch(console, who, id, args, lines, out).await;
     }
+    if let Verb::Watch { session } = verb {
+        return look_on(console, who, id, session, lines, out).await;
+    }
     match console.execute(who, verb, Timestamp::now()).await {
         Ok(Reply::Asked(asked)) if matches!(verb, Verb::Request(args) if args.wait) => {
             return wait(console, who, id, asked, lines, out).await;
@@ -132,6 +138,44 @@ async fn watch<R: AsyncBufRead + Unpin + Send>(
             () = changed(&mut hints) => {}
             line = lines.next() => return Ok(Some(line)),
         }
+    }
+}
+
+/// Sends what a running session shows, until it ends or the next line comes.
+async fn look_on<R: AsyncBufRead + Unpin + Send>(
+    console: &Console,
+    who: &Principal,
+    id: u64,
+    session: &SessionWord,
+    lines: &mut Lines<R>,
+    out: &mut (impl AsyncWrite + Unpin + Send),
+) -> std::io::Result<Interrupting> {
+    let (watched, mut watcher) = match console.watch(who, session, Timestamp::now()).await {
+        Ok(watching) => watching,
+        Err(refusal) => {
+            say(out, Some(id), Said::Error(refusal)).await?;
+            return Ok(None);
+        }
+    };
+    say(out, Some(id), Said::Event(Reply::Watch(Box::new(watched.clone())))).await?;
+    let no_longer = console.may_no_longer_watch(who, &watched.target);
+    tokio::pin!(no_longer);
+    loop {
+        let sights = tokio::select! {
+            sights = watcher.next() => sights.unwrap_or_default(),
+            line = lines.next() => return Ok(Some(line)),
+            refusal = &mut no_longer => {
+                say(out, Some(id), Said::Error(refusal)).await?;
+                return Ok(None);
+            }
+        };
+        let over = sights.is_empty() || sights.iter().any(|sight| matches!(sight, Sight::Ended(_)));
+        let seen = Reply::Seen(live::seen(sights));
+        say(out, Some(id), if over { Said::Result(seen) } else { Said::Event(seen) }).await?;
+        if over {
+            return Ok(None);
+        }
+        tokio::time::sleep(PACE).await;
     }
 }
 

@@ -1,7 +1,7 @@
 //! Sessions: whose one may list, and whose one may replay.
 //!
 //! Everybody lists their own; to list others' or to replay any takes policy's `replay` on the target.
-//! A target that is not in the directory any more has no labels to rule on: there it takes a permit that
+//! What runs is listed for who may watch or end it, too. A target that is not in the directory any more has no labels to rule on: there it takes a permit that
 //! no label could take away.
 
 use std::collections::BTreeMap;
@@ -9,12 +9,12 @@ use std::collections::BTreeMap;
 use super::execute::Act;
 use super::grammar::{Purpose, SessionWord, SessionsArgs};
 use super::render::when;
-use super::reply::{Evidence, Expired, LogRow, Next, RecordingLine, Refusal, RefusalKind, Reply, SessionLine};
+use super::reply::{Evidence, Expired, LiveLine, LogRow, Next, RecordingLine, Refusal, RefusalKind, Reply, SessionLine};
 use crate::access::ConsoleAction;
 use crate::access::kinds::Kind;
 use crate::audit::Event;
 use crate::id::TargetId;
-use crate::recording::Part;
+use crate::recording::{Activity, Part};
 use crate::store::{Disposal, Found, SealedRow, SessionFilter, SessionRow};
 
 /// Sessions read for a listing, newest first.
@@ -43,13 +43,14 @@ impl Act<'_> {
         };
         let rows = self.console.store.sessions(&filter).await.map_err(|error| self.down(&error))?;
         // Many rows are of few targets.
-        let mut audits: BTreeMap<TargetId, bool> = BTreeMap::new();
+        let mut may: BTreeMap<(TargetId, ConsoleAction), bool> = BTreeMap::new();
         let mut lists = |row: &SessionRow| {
-            let mut may = || *audits.entry(row.target.clone()).or_insert_with(|| self.may_on(&row.target, ConsoleAction::Replay));
-            row.person == *self.who.person() || may()
+            let mut may = |action| *may.entry((row.target.clone(), action)).or_insert_with(|| self.may_on(&row.target, action));
+            row.person == *self.who.person()
+                || may(ConsoleAction::Replay)
+                || row.ended.is_none() && (may(ConsoleAction::Watch) || may(ConsoleAction::Kill))
         };
-        let line = |row: &SessionRow| SessionLine { waits_for_auditor: self.console.recordings.waits_for_auditor(row.id), ..line(row) };
-        Ok(Reply::Sessions(rows.iter().filter(|row| lists(row)).take(SHOWN).map(line).collect()))
+        Ok(Reply::Sessions(rows.iter().filter(|row| lists(row)).take(SHOWN).map(|row| self.line(row)).collect()))
     }
 
     /// Finds the recording that is meant, and writes down that it is about to be seen.
@@ -92,9 +93,11 @@ impl Act<'_> {
             Some(_) => "is being sealed; try again in a moment",
         };
         let mut refusal = self.refusal(RefusalKind::Unavailable, &row.id.to_string(), why);
-        if waits {
-            refusal.next = vec![Next::Companion(format!("auditors recover {}", row.id))];
-        }
+        refusal.next = vec![match row.ended {
+            None => Next::Verb(format!("watch {}", row.id)),
+            Some(_) if waits => Next::Companion(format!("auditors recover {}", row.id)),
+            Some(_) => Next::Verb(format!("replay {}", row.id)),
+        }];
         refusal
     }
 
@@ -175,10 +178,16 @@ impl Act<'_> {
         mine.pop().ok_or_else(|| self.no_session(&word.to_string(), "is unknown or not yours"))
     }
 
-    fn no_session(&self, what: &str, why: &str) -> Refusal {
+    pub(super) fn no_session(&self, what: &str, why: &str) -> Refusal {
         let mut refusal = self.refusal(RefusalKind::Refused, what, why);
         refusal.next = vec![Next::Verb("sessions".into())];
         refusal
+    }
+
+    fn line(&self, row: &SessionRow) -> SessionLine {
+        let live = row.ended.is_none().then(|| self.console.recordings.activity(row.id)).flatten();
+        let waits_for_auditor = self.console.recordings.waits_for_auditor(row.id);
+        SessionLine { live: live.map(live_line), waits_for_auditor, ..line(row) }
     }
 
     pub(super) fn may_on(&self, target: &TargetId, action: ConsoleAction) -> bool {
@@ -209,6 +218,11 @@ impl Act<'_> {
     }
 }
 
+fn live_line(activity: Activity) -> LiveLine {
+    let Activity { input, output, idle, watchers } = activity;
+    LiveLine { bytes_in: input, bytes_out: output, idle_s: idle.as_secs(), watchers }
+}
+
 fn line(row: &SessionRow) -> SessionLine {
     SessionLine {
         session: row.id,
@@ -221,7 +235,9 @@ fn line(row: &SessionRow) -> SessionLine {
         serial: row.serial,
         record: row.record.as_str().to_owned(),
         started: row.started,
+        ends: row.ends_at,
         ended: row.ended,
+        live: None,
         outcome: row.outcome.clone(),
         sealed: row.sealed.as_ref().map(|sealed| recording_line(row, sealed)),
         waits_for_auditor: false,

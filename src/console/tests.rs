@@ -1,6 +1,7 @@
 //! Scenarios: who types what, and what they read.
 
 mod scene;
+mod shapes;
 
 use scene::{Said3, Scene};
 
@@ -79,6 +80,24 @@ async fn a_slip_is_answered_from_ones_own_targets_only() {
     let who = scene.who("alice");
     let directory = scene.console.directory.borrow().clone();
     assert!(super::nearby(directory, who, &"x".repeat(100_000)).await.is_empty());
+}
+
+#[tokio::test]
+async fn denied_stays_denied_for_a_while() {
+    let scene = Scene::new().await;
+    let id = scene.asks("alice", "deploy@stage-1").await;
+    assert_eq!(scene.says("bob", &format!("deny {id} --note freeze until 06:00")).await.status, 0);
+    let said = scene.says("alice", "request deploy@stage-1").await;
+    assert_eq!(said.status, 77);
+    let expected = [
+        "countersign: refused: bob denied this 0 s ago: \"freeze until 06:00\". Again:".to_owned(),
+        "countersign:   ssh bastion request deploy@stage-1 --again --reason '…'".to_owned(),
+        format!("countersign:   ssh bastion show {id}"),
+        "countersign: console: ssh alice@bastion".to_owned(),
+    ];
+    assert_eq!(lines(&said.err), expected);
+    let again = scene.says("alice", "request deploy@stage-1 --again --reason it is on fire").await;
+    assert_eq!(again.status, 0, "{again:?}");
 }
 
 #[tokio::test]

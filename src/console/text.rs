@@ -6,10 +6,11 @@ use std::time::Duration;
 use super::card::{how_long, join, tone};
 use super::render::{Listing, Look, Tone, counted, prefixed, visible, when};
 use super::reply::{
-    Asked, AuditLine, AuditorLine, Card, Decided, Held, KeysReply, Listed, Next, OpenGrant, PlanLine, Refusal, RefusalKind, Reply,
-    RetentionState, SessionLine, State, Status, TargetLine, Whoami,
+    Asked, AuditLine, AuditorLine, Card, Decided, Held, KeysReply, Listed, LiveLine, Next, OpenGrant, PlanLine, Refusal, RefusalKind,
+    Reply, RetentionState, SessionLine, State, Status, TargetLine, Whoami,
 };
 use crate::access::decision::Verdict;
+use crate::recording::amount;
 use crate::time::{Timestamp, about};
 
 /// Who reads, where, when, and with which program.
@@ -52,6 +53,12 @@ pub fn reply(reply: &Reply, reader: &Reader<'_>) -> String {
         Reply::Grants(grants) => open_grants(grants, reader),
         Reply::Targets(targets) => target_lines(targets, reader),
         Reply::Sessions(sessions) => session_lines(sessions, reader),
+        Reply::Killed(line) => said(&format!(
+            "killed {}: {} on {}@{}; it ends now, and its recording stays",
+            line.session, line.person, line.login, line.target
+        )),
+        Reply::Watch(watched) => super::Viewer::opening(watched),
+        Reply::Seen(seen) => seen.iter().map(|one| format!("{}\n", super::render::json(one))).collect(),
         Reply::Decision(issued) => String::from_utf8_lossy(&issued.bytes).into_owned(),
         Reply::Recording(evidence) => said(&match &evidence.body {
             Some(body) => format!("{}: {} bytes sealed, SHA-256 {}", body.session, body.bytes, body.sha256),
@@ -114,13 +121,18 @@ pub fn refusal(refusal: &Refusal, voice: Voice<'_>) -> String {
     out
 }
 
+/// An empty listing, and what to do next.
+fn nothing(reader: &Reader<'_>, text: &str, verb: &str) -> String {
+    said(&format!("{text}: {}", reader.voice.command(verb)))
+}
+
 fn said(text: &str) -> String {
     prefixed(&visible(text))
 }
 
 fn requests(listed: &[Listed], reader: &Reader<'_>) -> String {
     if listed.is_empty() {
-        return said("nothing waits, and nothing was asked lately");
+        return nothing(reader, "nothing waits, and nothing was asked lately; to ask", "request LOGIN@TARGET --reason '…'");
     }
     let mut table = Listing::new(&["REQUEST", "STATE", "WHO", "WHERE", "WHAT", "FOR", "WHEN", "WHY"]);
     for one in listed {
@@ -219,7 +231,7 @@ fn decision_line(card: &Card, verdict: Verdict, reader: &Reader<'_>) -> String {
 
 fn open_grants(grants: &[OpenGrant], reader: &Reader<'_>) -> String {
     if grants.is_empty() {
-        return said("no approval is open");
+        return nothing(reader, "no approval is open; to ask for one", "request LOGIN@TARGET --for 30m --reason '…'");
     }
     let mut table = Listing::new(&["REQUEST", "WHO", "WHERE", "WHAT", "ENDS", "USES", "APPROVED BY"]);
     for one in grants {
@@ -244,7 +256,7 @@ fn open_grants(grants: &[OpenGrant], reader: &Reader<'_>) -> String {
 
 fn target_lines(targets: &[TargetLine], reader: &Reader<'_>) -> String {
     if targets.is_empty() {
-        return said("policy lets you ask for no target");
+        return nothing(reader, "policy lets you ask for no target; who you are here", "whoami");
     }
     let mut table = Listing::new(&["TARGET", "LOGIN", "WITHOUT ASKING", "WITH APPROVAL", "OF", "LABELS"]);
     for one in targets {
@@ -258,22 +270,28 @@ fn target_lines(targets: &[TargetLine], reader: &Reader<'_>) -> String {
 
 fn session_lines(sessions: &[SessionLine], reader: &Reader<'_>) -> String {
     if sessions.is_empty() {
-        return said("no session that you may see");
+        return nothing(reader, "no session that you may see; what you may ask for", "targets");
     }
-    let mut table = Listing::new(&["SESSION", "WHO", "WHERE", "KIND", "BEGAN", "LASTED", "REQUEST", "END"]);
+    let id = id_length(sessions, reader.look);
+    let id = |one: &SessionLine| one.session.to_string().chars().take(id).collect::<String>();
+    if sessions.iter().all(|one| one.ended.is_none()) {
+        return live_lines(sessions, reader, &id);
+    }
+    let mut table =
+        Listing::new(&["SESSION", "WHO", "WHERE", "KIND", "BEGAN", "LASTED", "REQUEST", "END"]).without(&["KIND", "REQUEST", "LASTED"]);
     for one in sessions {
         let (lasted, tone) = match one.ended {
             Some(ended) => (about(ended.since(one.started)), Tone::Plain),
             None => (format!("{}, live", about(reader.now.since(one.started))), Tone::Good),
         };
         let cells = [
-            one.session.to_string(),
+            id(one),
             one.person.to_string(),
             format!("{}@{}", one.login, one.target),
             one.kind.clone(),
             when(one.started, reader.now),
             lasted,
-            one.request.map_or_else(|| "none".to_owned(), |id| id.to_string()),
+            granted_by(one),
             end_of(one),
         ];
         table.row(tone, cells);
@@ -285,6 +303,54 @@ fn session_lines(sessions: &[SessionLine], reader: &Reader<'_>) -> String {
 fn end_of(one: &SessionLine) -> String {
     let outcome = one.outcome.clone().unwrap_or_default();
     if one.waits_for_auditor { format!("{outcome}, waiting for an auditor") } else { outcome }
+}
+
+/// What runs: who from where, since when, how busy, on which approval, until when.
+fn live_lines(sessions: &[SessionLine], reader: &Reader<'_>, id: &dyn Fn(&SessionLine) -> String) -> String {
+    let watchers = |one: &SessionLine| one.live.as_ref().map(|live| join(&live.watchers)).unwrap_or_default();
+    let watched = sessions.iter().any(|one| !watchers(one).is_empty());
+    let mut heads = vec!["SESSION", "WHO", "FROM", "WHERE", "KIND", "SINCE", "IDLE", "IN", "OUT", "REQUEST", "ENDS"];
+    heads.extend(watched.then_some("WATCHED BY"));
+    let mut table = Listing::new(&heads).without(&["KIND", "IN", "OUT", "FROM", "IDLE"]);
+    for one in sessions {
+        let live = |tell: &dyn Fn(&LiveLine) -> String| one.live.as_ref().map(tell).unwrap_or_default();
+        let soon = one.ends.is_some_and(|ends| ends.since(reader.now) < ENDS_SOON);
+        let mut cells = vec![
+            id(one),
+            one.person.to_string(),
+            one.source.clone(),
+            format!("{}@{}", one.login, one.target),
+            one.kind.clone(),
+            when(one.started, reader.now),
+            live(&|live| counted(Duration::from_secs(live.idle_s))),
+            live(&|live| amount(live.bytes_in)),
+            live(&|live| amount(live.bytes_out)),
+            granted_by(one),
+            one.ends.map_or_else(|| "open".to_owned(), |ends| when(ends, reader.now)),
+        ];
+        cells.extend(watched.then(|| watchers(one)));
+        table.row(if soon { Tone::Waiting } else { Tone::Good }, cells);
+    }
+    table.render(reader.look)
+}
+
+/// A session that ends within this is marked.
+const ENDS_SOON: Duration = Duration::from_secs(300);
+/// Characters of a session's id that are its time.
+const TIME_OF_ID: usize = 10;
+
+/// How much of their ids tells these sessions apart: on a terminal as little as does, since a beginning
+/// is enough to name one; elsewhere all of it.
+fn id_length(sessions: &[SessionLine], look: Look) -> usize {
+    let mut ids: Vec<String> = sessions.iter().map(|one| one.session.to_string()).collect();
+    ids.sort_unstable();
+    let same = |(a, b): (&String, &String)| a.chars().zip(b.chars()).take_while(|(a, b)| a == b).count();
+    let shared = ids.iter().zip(ids.iter().skip(1)).map(same).max().unwrap_or(0);
+    if look.width.is_some() { TIME_OF_ID.max(shared + 1) } else { usize::MAX }
+}
+
+fn granted_by(one: &SessionLine) -> String {
+    one.request.map_or_else(|| "none needed".to_owned(), |id| id.to_string())
 }
 
 /// After this long without a proof a key may be lost without anybody knowing.
@@ -341,7 +407,7 @@ fn retention(state: &RetentionState, reader: &Reader<'_>) -> String {
 
 fn plan_lines(plan: &[PlanLine], reader: &Reader<'_>) -> String {
     if plan.is_empty() {
-        return said("nothing goes in that time");
+        return nothing(reader, "nothing goes in that time; to look further ahead", "retention plan --within 1y");
     }
     let mut table = Listing::new(&["SESSION", "WHO", "WHERE", "SCHEDULE", "GOES", ""]);
     for one in plan {
@@ -365,7 +431,7 @@ fn plan_lines(plan: &[PlanLine], reader: &Reader<'_>) -> String {
 
 fn audit_lines(rows: &[AuditLine], reader: &Reader<'_>) -> String {
     if rows.is_empty() {
-        return said("no row of the log is like that");
+        return nothing(reader, "no row of the log is like that; the newest of all kinds", "audit log");
     }
     let mut table = Listing::new(&["ROW", "WHEN", "WHAT", "FACTS"]);
     for row in rows {

@@ -224,10 +224,10 @@ when { context.login == "deploy" };
 forbid (principal, action in Action::"session", resource in Label::"env=prod");
 
 @id("leads-decide")
-permit (principal in Group::"leads", action == Action::"approve", resource);
+permit (principal in Group::"leads", action in [Action::"approve", Action::"watch", Action::"kill"], resource);
 
 @id("auditors-replay")
-permit (principal in Group::"auditors", action in [Action::"replay", Action::"hold", Action::"audit"], resource);
+permit (principal in Group::"auditors", action in [Action::"replay", Action::"watch", Action::"hold", Action::"audit"], resource);
 "#;
 
 const APPROVALS: &str = r#"# Who has to agree.

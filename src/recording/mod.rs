@@ -7,6 +7,7 @@
 
 mod end;
 mod erase;
+mod feed;
 mod file;
 mod found;
 mod frames;
@@ -30,16 +31,17 @@ mod visible;
 mod withhold;
 mod writers;
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Semaphore, watch};
 
 use crate::audit::LogPoint;
 use crate::authority::{SealKey, SealKeyError};
-use crate::id::{Digest, SessionId};
+use crate::id::{Digest, Person, SessionId};
 use crate::retention::terms::{Due, Terms};
 use crate::store::SealedRow;
 use crate::time::Timestamp;
@@ -47,6 +49,7 @@ use crate::transcript::Outcome;
 
 pub use crate::transcript::Header;
 pub use end::Ended;
+pub use feed::{Activity, Sight, WatchError, Watcher, amount, whole_characters};
 pub use found::{Found, Idle, body_name, has_key_file};
 pub use layout::{Part, locate};
 pub use locked::Unlocked;
@@ -113,6 +116,8 @@ struct Node {
     reserve: room::Reserve,
     /// Spools that no key of this node opens.
     locked: locked::Locked,
+    /// What running sessions show; each goes with its recorder.
+    feeds: Mutex<HashMap<SessionId, Arc<feed::Feed>>>,
     _lock: File,
 }
 
@@ -124,6 +129,10 @@ const MAX_PART: u64 = 256 * 1024;
 impl Node {
     fn protection(&self) -> Arc<Protection> {
         Arc::clone(&self.protection.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn feeds(&self) -> MutexGuard<'_, HashMap<SessionId, Arc<feed::Feed>>> {
+        self.feeds.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -158,6 +167,7 @@ impl Recordings {
             live: layout::Live::default(),
             reserve: room::Reserve::default(),
             locked: locked::Locked::default(),
+            feeds: Mutex::default(),
             _lock: lock,
             settings,
         };
@@ -251,6 +261,17 @@ impl Recordings {
     /// The public half of the key that manifests are signed with.
     pub fn seal_key(&self) -> String {
         self.node.settings.seal_key.public()
+    }
+
+    /// How much went through a session that runs here.
+    pub fn activity(&self, session: SessionId) -> Option<Activity> {
+        self.node.feeds().get(&session).map(|feed| feed.activity())
+    }
+
+    /// Watches a session that runs here; `openly`, it is told who does. The caller has written down who.
+    pub fn watch(&self, session: SessionId, openly: Option<Person>) -> Result<Watcher, WatchError> {
+        let feed = self.node.feeds().get(&session).cloned();
+        feed.ok_or(WatchError::NotRunning)?.watch(openly)
     }
 
     /// Where a session's sealed file is, if there is one.

@@ -4,13 +4,17 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 
+use tokio::sync::watch;
+
 use super::end::{self, Ended};
+use super::feed::Feed;
 use super::file::SpoolFile;
 use super::layout::sync_dir;
 use super::room::{self, Room};
 use super::spool::Spool;
 use super::withhold::Rule;
 use super::{Node, RecordError, off_the_runtime};
+use crate::id::Person;
 use crate::transcript::spool::{MAX_PAYLOAD, SpoolKey};
 use crate::transcript::{Event, Header, Outcome};
 
@@ -18,6 +22,7 @@ use crate::transcript::{Event, Header, Outcome};
 #[derive(Debug)]
 pub struct Recorder {
     spool: Arc<Spool>,
+    feed: Arc<Feed>,
     ended: bool,
 }
 
@@ -25,6 +30,7 @@ pub struct Recorder {
 #[derive(Debug, Clone)]
 pub struct Tape {
     pub(super) spool: Arc<Spool>,
+    feed: Arc<Feed>,
 }
 
 /// Creates the spool and makes it durable with its name (FC1); blocks on the disk.
@@ -41,7 +47,9 @@ pub(super) fn begin(node: Arc<Node>, room: Room, header: Header) -> Result<Recor
     let durable = node.recovery.new_key(&node.protection()).and_then(|(key, envelope)| create(&node, room, &path, key, &envelope, &json));
     let file = durable.inspect_err(|_| node.live.remove(session))?;
     let rule = Rule::new(header.record, header.is_terminal(), node.settings.bulk_cap);
-    Ok(Recorder { spool: Spool::new(node, session, path, file, rule), ended: false })
+    let feed = Feed::new(&header);
+    node.feeds().insert(session, Arc::clone(&feed));
+    Ok(Recorder { spool: Spool::new(node, session, path, file, rule), feed, ended: false })
 }
 
 fn create(node: &Node, room: Room, path: &Path, key: SpoolKey, envelope: &[u8], header: &[u8]) -> Result<SpoolFile, RecordError> {
@@ -63,7 +71,7 @@ fn create(node: &Node, room: Room, path: &Path, key: SpoolKey, envelope: &[u8], 
 
 impl Recorder {
     pub fn tape(&self) -> Tape {
-        Tape { spool: Arc::clone(&self.spool) }
+        Tape { spool: Arc::clone(&self.spool), feed: Arc::clone(&self.feed) }
     }
 
     /// Writes the end record into the space kept for it and makes it durable (FC7).
@@ -72,15 +80,23 @@ impl Recorder {
     /// that the end may not be durable; the spool stays and is recovered at the next start.
     pub async fn end(mut self, outcome: Outcome) -> Result<Ended, RecordError> {
         self.ended = true;
+        self.show_end(&outcome);
         self.spool.drain().await;
         let spool = Arc::clone(&self.spool);
         off_the_runtime(move || end::end(spool, outcome)).await?
+    }
+
+    /// Tells those who watch, and lets nobody begin to.
+    fn show_end(&self, outcome: &Outcome) {
+        self.spool.node.feeds().remove(&self.spool.session);
+        self.feed.end(&outcome.to_string());
     }
 }
 
 impl Drop for Recorder {
     fn drop(&mut self) {
         if !self.ended {
+            self.show_end(&Outcome::Interrupted);
             self.spool.close();
         }
     }
@@ -90,7 +106,16 @@ impl Tape {
     /// Returns when the events are written; only then may their bytes go on (FC2). Waits while the
     /// recording's queue is full.
     pub async fn record(&self, events: Vec<Event>) -> Result<(), RecordError> {
-        self.spool.record(events).await
+        // Bytes are counted references: this copies none.
+        let shown = events.clone();
+        self.spool.record(events).await?;
+        self.feed.show(shown);
+        Ok(())
+    }
+
+    /// The names of those who watch openly, as they come and go.
+    pub fn watchers(&self) -> watch::Receiver<Vec<Person>> {
+        self.feed.watchers()
     }
 
     /// Returns when the spool has failed, never otherwise.

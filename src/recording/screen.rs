@@ -106,18 +106,30 @@ impl Screen {
         self.terminal.screen().visible_lines().map(|l| line(l).trim_end().to_owned()).collect()
     }
 
+    /// The line that the cursor stands in, as plain text, with the full rows above that it continues.
+    pub fn line_at_cursor(&self) -> String {
+        let (cols, _) = self.terminal.size();
+        let rows: Vec<&avt::Line> = self.terminal.screen().visible_lines().take(self.terminal.cursor().row + 1).collect();
+        let continues = |line: &avt::Line| line.cells().get(cols - 1).is_some_and(|cell| cell.char() != ' ');
+        let above = rows.iter().rev().skip(1).take_while(|line| continues(line)).count();
+        let from = rows.len().saturating_sub(above + 1);
+        let text =
+            |line: &&avt::Line| line.cells().iter().filter(|cell| cell.width() > 0).map(|cell| safe(cell.char())).collect::<String>();
+        rows.iter().skip(from).map(text).collect::<String>().trim_end().to_owned()
+    }
+
     fn visible_size(&self) -> (usize, usize) {
         let (cols, rows) = self.terminal.size();
         self.view.map_or((cols, rows), |view| (cols.min(view.0), rows.min(view.1)))
     }
 }
 
-fn clamp(cols: u32, rows: u32) -> (usize, usize) {
+pub(super) fn clamp(cols: u32, rows: u32) -> (usize, usize) {
     let within = |n: u32, most: usize| usize::try_from(n).unwrap_or(most).clamp(1, most);
     (within(cols, LARGEST.0), within(rows, LARGEST.1))
 }
 
-fn terminal((cols, rows): (usize, usize)) -> avt::Terminal {
+pub(super) fn terminal((cols, rows): (usize, usize)) -> avt::Terminal {
     avt::Terminal::new(cols.max(1), rows.max(1)).expect("both sizes are at least one")
 }
 

@@ -34,9 +34,14 @@ impl AlternateScreen {
         self.with(|state| state.on).unwrap_or(false)
     }
 
-    /// Keeps a text until the program leaves the screen.
+    /// Keeps a text until the program leaves the screen, after what is kept already.
     pub fn later(&self, text: String) {
-        self.with(|state| state.owed = Some(text));
+        self.with(|state| {
+            state.owed = Some(match state.owed.take() {
+                Some(before) => format!("{before}\r\ncountersign: {text}"),
+                None => text,
+            });
+        });
     }
 
     /// Looks at output on its way; returns the text that is owed once the screen was left.

@@ -18,7 +18,7 @@ const WIRE: &str = "countersign-v1";
 pub async fn run(bastion: &Arc<Bastion>, who: &Principal, opening: &Opening, client: ClientChannel) {
     // Reads what the client sends; the writing half of the stream is not used.
     let input = Tunnel::new(client.inbox.clone(), tokio::io::sink());
-    let plain = |term: &str| matches!(term, "" | "dumb") || opening.env.iter().any(|(name, value)| name == "NO_COLOR" && !value.is_empty());
+    let plain = |term: &str| matches!(term, "" | "dumb") || opening.no_colour;
     let terminal = opening.pty.as_ref().map(|pty| Terminal { cols: pty.size.cols, rows: pty.size.rows, colour: !plain(&pty.term) });
     let serve = async {
         match &opening.start {

@@ -18,7 +18,7 @@ use super::{Bastion, room};
 use crate::access::request::MAX_REASON;
 use crate::access::ruling::{Ruling, Terms};
 use crate::access::{OpeningContext, Principal, Target, Want};
-use crate::approvals::{self, Ask, Basis, Joined, RequestState, RequestView, SubmitError, Waiter};
+use crate::approvals::{self, Again, Ask, Basis, Joined, RequestState, RequestView, SubmitError, Waiter};
 use crate::console::Phase;
 use crate::id::{Digest, Login, RequestId};
 use crate::time::{Timestamp, at};
@@ -96,8 +96,10 @@ async fn wait(asking: &mut Asking<'_>, ruled: Ruled, opening: &mut Opening, clie
         start: None,
         reason: opening.reason.clone(),
         waiter,
+        again: Again::No,
     };
-    let (id, joined) = bastion.approvals.submit(principal, ask, Timestamp::now()).await.map_err(not_submitted)?;
+    let (id, joined) =
+        bastion.approvals.submit(principal, ask, Timestamp::now()).await.map_err(|error| not_submitted(error, target, login))?;
     let waiting = bastion.approvals.wait(id, waiter, Timestamp::now()).await.map_err(state_lost)?;
     let mut hold = Hold { bastion, principal, target, login, asking, opening, client, id, joined, shown: Shown::default() };
     let end = hold.wait().await;
@@ -457,8 +459,12 @@ fn needs(view: &RequestView) -> String {
     tracks.join(" and ")
 }
 
-fn not_submitted(error: SubmitError) -> Stop {
+fn not_submitted(error: SubmitError, target: &Target, login: &Login) -> Stop {
     match error {
+        SubmitError::DeniedLately { .. } => Stop::new(
+            format!("{}. Again: countersign request {login}@{} --again --reason …", crate::console::visible(&error.to_string()), target.id),
+            Status::Refused,
+        ),
         SubmitError::TooManyOfYours(_) | SubmitError::TooMany(_) => Stop::new(
             format!("refused: behind {error}; list yours: countersign requests --mine, then countersign withdraw REQ"),
             Status::Undecided,

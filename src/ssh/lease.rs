@@ -1,5 +1,6 @@
 //! How long a running session may go on: to the grant's end on a clock that nobody can set back, no
-//! longer than the grant is not revoked, and no longer than policy lets the person in.
+//! longer than neither its grant is revoked nor itself is killed, and no longer than policy lets the
+//! person in.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use crate::access::{Grant, OpeningContext};
 use crate::approvals::{self, Approvals};
 use crate::config::Directory;
 use crate::console::Phase;
-use crate::id::RequestId;
+use crate::id::{RequestId, SessionId};
 use crate::time::{Timestamp, boottime, short};
 use crate::transcript::Outcome;
 
@@ -23,7 +24,7 @@ const WARNINGS: [Duration; 2] = [Duration::from_secs(300), Duration::from_secs(6
 const LOOK: Duration = Duration::from_secs(20);
 /// The longest look at the row.
 const READ: Duration = Duration::from_secs(1);
-/// How long a session goes on while nobody can tell whether it was revoked (FC3).
+/// How long a session goes on while nobody can tell whether it was revoked or killed (FC3).
 const STALENESS: Duration = Duration::from_secs(60);
 
 /// What the relay is told while it runs.
@@ -61,7 +62,9 @@ pub struct Lease {
     /// On the clock of `boottime`.
     ends: Option<Duration>,
     warnings: Vec<Duration>,
+    warns: bool,
     hints: broadcast::Receiver<RequestId>,
+    kills: broadcast::Receiver<SessionId>,
     stop: watch::Receiver<bool>,
     phase: watch::Receiver<Phase>,
     announced: bool,
@@ -101,7 +104,9 @@ impl Lease {
             request: grant.request,
             ends: left.map(|left| boottime() + left),
             warnings: WARNINGS.into_iter().filter(|warning| left.is_some_and(|left| left > *warning)).collect(),
+            warns: false,
             hints: bastion.approvals.hints(),
+            kills: bastion.approvals.kills(),
             stop: bastion.stop.clone(),
             phase,
             announced: false,
@@ -123,7 +128,7 @@ impl Lease {
             Outcome::Revoked { by, why } if by == POLICY => format!("ended: the policy changed ({})", crate::console::visible(why)),
             Outcome::Revoked { by, why } if why.is_empty() => format!("revoked by {by}. {goes_on}"),
             Outcome::Revoked { by, why } => format!("revoked by {by}: {}. {goes_on}", crate::console::visible(why)),
-            Outcome::Killed { by, why } => format!("ended by {by}: {}", crate::console::visible(why)),
+            Outcome::Killed { by, why } => format!("ended by {by}: {}. {goes_on}", crate::console::visible(why)),
             _ => format!("the bastion is stopping{}; in a moment: {again}", self.comes_back(Timestamp::now())),
         }
     }
@@ -131,7 +136,7 @@ impl Lease {
     /// Waits for the next notice; may be dropped and called again at any time.
     pub async fn next(&mut self) -> Notice {
         loop {
-            let Self { second, hints, look, stop, standing, phase, .. } = self;
+            let Self { second, hints, kills, look, stop, standing, phase, .. } = self;
             let woken = tokio::select! {
                 _ = second.tick(), if self.ends.is_some() => Woken::Clock,
                 hint = hints.recv(), if self.request.is_some() => match hint {
@@ -139,7 +144,12 @@ impl Lease {
                     Ok(_) | Err(RecvError::Lagged(_)) => Woken::Look,
                     Err(RecvError::Closed) => Woken::Stop,
                 },
-                _ = look.tick(), if self.request.is_some() => Woken::Look,
+                kill = kills.recv() => match kill {
+                    Ok(id) if id != self.grant.session => continue,
+                    Ok(_) | Err(RecvError::Lagged(_)) => Woken::Look,
+                    Err(RecvError::Closed) => Woken::Stop,
+                },
+                _ = look.tick() => Woken::Look,
                 changed = standing.changes.changed() => if changed.is_ok() { Woken::Policy } else { Woken::Stop },
                 Ok(()) = phase.changed() => Woken::Phase,
                 () = super::stopped(stop) => Woken::Stop,
@@ -161,6 +171,8 @@ impl Lease {
     fn phase(&mut self, now: Timestamp) -> Option<Notice> {
         let phase = self.phase.borrow_and_update().clone();
         match phase.words(now) {
+            // Said once there is somebody to say it to.
+            Some(_) if !self.warns => None,
             // At once: the goodbye says it.
             Some(_) if phase.ends_at().is_some_and(|at| at <= now) => None,
             Some(announced) => {
@@ -184,13 +196,19 @@ impl Lease {
         }
     }
 
-    /// Waits for the end, for somebody who has no time for warnings.
+    /// Waits until it is over, before anything runs: who could be warned is warned later.
     pub async fn over(&mut self) -> Outcome {
         loop {
             if let Notice::Over(outcome) = self.next().await {
                 return outcome;
             }
         }
+    }
+
+    /// From now on there is somebody to warn.
+    pub fn begin_warning(&mut self) {
+        self.warns = true;
+        self.phase.mark_changed();
     }
 
     /// A new hold does not end a session, a no does (**D policy change**).
@@ -205,27 +223,27 @@ impl Lease {
         if left.is_zero() {
             return Some(Notice::Over(Outcome::Expired));
         }
-        let due = self.warnings.iter().position(|warning| left <= *warning)?;
+        let due = self.warnings.iter().position(|warning| left <= *warning).filter(|_| self.warns)?;
         self.warnings.remove(due);
         Some(Notice::EndsIn(left))
     }
 
     async fn look(&mut self) -> Option<Notice> {
         // A disk that hangs must not keep the clock from being looked at.
-        match timeout(READ, self.approvals.revoked(self.request?)).await {
+        match timeout(READ, self.approvals.ended_early(self.grant.session, self.request)).await {
             Ok(Ok(None)) => {
                 self.known_good = boottime();
                 None
             }
-            Ok(Ok(Some((by, why)))) => Some(Notice::Over(Outcome::Revoked { by: by.to_string(), why })),
+            Ok(Ok(Some(outcome))) => Some(Notice::Over(outcome)),
             Ok(Err(error)) => self.stale(&error.to_string()),
             Err(_) => self.stale("the database does not answer"),
         }
     }
 
-    /// Nobody can tell whether the grant was revoked: for a while that is borne.
+    /// Nobody can tell whether somebody ended it: for a while that is borne.
     fn stale(&self, why: &str) -> Option<Notice> {
-        tracing::warn!(why, "cannot tell whether a grant was revoked");
+        tracing::warn!(why, session = %self.grant.session, "cannot tell whether a session was ended");
         let over = boottime().saturating_sub(self.known_good) >= STALENESS;
         over.then(|| Notice::Over(Outcome::Revoked { by: "the bastion".into(), why: "its state cannot be read".into() }))
     }

@@ -20,6 +20,8 @@ pub struct Opening {
     pub env: Vec<(String, String)>,
     /// From `COUNTERSIGN_REASON` or `LC_COUNTERSIGN_REASON`; never forwarded.
     pub reason: Option<String>,
+    /// `NO_COLOR` is set: for the console, never forwarded.
+    pub no_colour: bool,
     pub start: Start,
 }
 
@@ -27,13 +29,14 @@ impl Opening {
     /// Waits for the request that starts something; `None` if the client left or never asks.
     pub async fn read(inbox: &Arc<Inbox>) -> Option<Self> {
         let read = async {
-            let (mut pty, mut env, mut reason) = (None, Vec::new(), None);
+            let (mut pty, mut env, mut reason, mut no_colour) = (None, Vec::new(), None, false);
             while let Some(item) = inbox.next().await {
                 match item {
                     Item::Pty(asked) => pty = Some(asked),
                     Item::Env { name, value } => match gate::env(&name) {
                         gate::Env::Pass if env.len() < gate::MAX_ENV => env.push((name, value)),
                         gate::Env::Reason => reason = Some(value),
+                        gate::Env::Console => no_colour = !value.is_empty(),
                         gate::Env::Pass | gate::Env::Refuse => {}
                     },
                     Item::Resize(size) => {
@@ -41,7 +44,7 @@ impl Opening {
                             pty.size = size;
                         }
                     }
-                    Item::Start(start) => return Some(Self { pty, env, reason, start }),
+                    Item::Start(start) => return Some(Self { pty, env, reason, no_colour, start }),
                     // Data before a start has nowhere to go (RFC 4254 6.5).
                     _ => {}
                 }

@@ -17,6 +17,7 @@ use super::channel::{ClientChannel, Gone, Status};
 use super::flow::{End, Item, Size};
 use super::lease::{Lease, Notice};
 use super::upstream::Upstream;
+use crate::id::Person;
 use crate::recording::{RecordError, Tape};
 use crate::time::{Timestamp, about, at};
 use crate::transcript::{Event, Exit, Outcome, Stream};
@@ -103,6 +104,9 @@ fn named(name: &str) -> Sig {
 /// Relays until either side ends, the recording fails or the lease is over.
 pub async fn run(client: &ClientChannel, upstream: &Upstream, tape: &Tape, mut lease: Lease, has_terminal: bool, input: Input) -> Relayed {
     let screen = AlternateScreen::new(has_terminal);
+    lease.begin_warning();
+    let mut watchers = tape.watchers();
+    let mut watched_by = Vec::new();
     let inward = inward(client, upstream, tape, input);
     let outward = outward(client, upstream, tape, &screen);
     tokio::pin!(inward, outward);
@@ -136,8 +140,13 @@ pub async fn run(client: &ClientChannel, upstream: &Upstream, tape: &Tape, mut l
                     notify(client, tape, &screen, format!("{} left · ends {ends} · what runs in tmux goes on", about(left))).await;
                 }
                 Notice::Said(text) => notify(client, tape, &screen, text).await,
-                Notice::Over(outcome) => return over(outcome, &lease, &screen),
+                Notice::Over(outcome) => return Relayed { leave_screen: screen.is_on(), ..over(outcome, &lease) },
             },
+            Ok(()) = watchers.changed() => {
+                let now = watchers.borrow_and_update().clone();
+                tell_watched(client, tape, &screen, &watched_by, &now).await;
+                watched_by = now;
+            }
         }
     }
 }
@@ -149,24 +158,50 @@ fn left(client: &ClientChannel) -> Relayed {
     }
 }
 
-/// Says something on the way: only where there is a terminal, elsewhere a protocol owns the stream.
+/// Says what should not be missed: a full-screen program's person hears a bell.
 async fn notify(client: &ClientChannel, tape: &Tape, screen: &AlternateScreen, text: String) {
-    let marked = tape.record(vec![Event::Marker { text: text.clone() }]).await;
-    if marked.is_err() || !screen.is_known() {
-        return;
-    }
-    if screen.is_on() {
+    if remark(client, tape, screen, text).await == Said::Later {
         // A full-screen program owns the picture: a bell now, the text when it leaves.
         client.raw("\x07".into()).await;
-        screen.later(text);
-    } else {
-        client.say(&text).await;
     }
 }
 
-fn over(outcome: Outcome, lease: &Lease, screen: &AlternateScreen) -> Relayed {
+/// Tells a person who has begun to watch, and who no longer does.
+async fn tell_watched(client: &ClientChannel, tape: &Tape, screen: &AlternateScreen, before: &[Person], now: &[Person]) {
+    for (those, others, what) in [(now, before, "watches this session"), (before, now, "no longer watches")] {
+        for person in those.iter().filter(|person| !others.contains(person)) {
+            remark(client, tape, screen, format!("{person} {what}")).await;
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Said {
+    Now,
+    /// When the program that has the screen leaves it.
+    Later,
+    /// There is no terminal to say it on.
+    Recorded,
+}
+
+/// Says something in the middle of a session, recorded first; only a terminal is written to.
+async fn remark(client: &ClientChannel, tape: &Tape, screen: &AlternateScreen, text: String) -> Said {
+    let recorded = tape.record(vec![Event::Marker { text: text.clone() }]).await;
+    if recorded.is_err() || !screen.is_known() {
+        return Said::Recorded;
+    }
+    if screen.is_on() {
+        screen.later(text);
+        return Said::Later;
+    }
+    client.say(&text).await;
+    Said::Now
+}
+
+/// The end of a lease, as the client is told.
+pub fn over(outcome: Outcome, lease: &Lease) -> Relayed {
     let text = lease.farewell(&outcome);
-    Relayed { leave_screen: screen.is_on(), ..Relayed::stopped(outcome, text, Status::Ended) }
+    Relayed::stopped(outcome, text, Status::Ended)
 }
 
 /// Client to target. Returns when the client has gone and all it sent is passed on, or the target takes

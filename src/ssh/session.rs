@@ -175,10 +175,7 @@ async fn established(
         connected = connect(bastion, grant, evidence, tape, opening, client) => connected,
         // Nobody is there any more: what they wanted does not start.
         _ = client.inbox.gone() => return Relayed::of(Outcome::ClientLeft),
-        outcome = lease.over() => {
-            let text = lease.farewell(&outcome);
-            return Relayed::stopped(outcome, text, Status::Ended);
-        }
+        outcome = lease.over() => return relay::over(outcome, &lease),
     };
     match connected {
         Ok(upstream) => {

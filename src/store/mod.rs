@@ -14,6 +14,7 @@ pub mod factors;
 pub mod grants;
 pub mod health;
 pub mod key_files;
+mod kills;
 pub mod log;
 pub mod policies;
 pub mod probes;

@@ -120,6 +120,18 @@ impl Tx {
         row.as_ref().map(read).transpose()
     }
 
+    /// The last request of equal scope that was denied after `since`, and when.
+    pub(crate) async fn denied_lately(&mut self, joins: Digest, since: Timestamp) -> Result<Option<(RequestRow, Timestamp)>, StoreError> {
+        let row = sqlx::query(sqlx::AssertSqlSafe(format!(
+            "select {COLUMNS}, ended_at from requests where joins = $1 and state = 'denied' and ended_at > $2 order by ended_at desc limit 1"
+        )))
+        .bind(joins.0.to_vec())
+        .bind(since.micros())
+        .fetch_optional(&mut self.connection)
+        .await?;
+        row.as_ref().map(|row| Ok((read(row)?, time(row, "ended_at")?))).transpose()
+    }
+
     /// Counts the open requests that are not due: this person's, and everybody's.
     pub(crate) async fn count_open(&mut self, person: &Person, now: Timestamp) -> Result<(usize, usize), StoreError> {
         let row = sqlx::query(

@@ -1,9 +1,9 @@
-//! Hints that a request or its grant has changed. A hint may be late, double or lost (a slow reader
+//! Hints that a request or its grant has changed, or that a session was killed. A hint may be late, double or lost (a slow reader
 //! skips): whoever gets one, or none for a while, reads the row again and acts on that.
 
 use tokio::sync::broadcast;
 
-use crate::id::RequestId;
+use crate::id::{RequestId, SessionId};
 
 /// Hints kept for a slow reader; who lags further behind is told so and reads everything again.
 const KEPT: usize = 1024;
@@ -11,11 +11,12 @@ const KEPT: usize = 1024;
 #[derive(Debug, Clone)]
 pub(super) struct Wake {
     hints: broadcast::Sender<RequestId>,
+    kills: broadcast::Sender<SessionId>,
 }
 
 impl Wake {
     pub(super) fn new() -> Self {
-        Self { hints: broadcast::Sender::new(KEPT) }
+        Self { hints: broadcast::Sender::new(KEPT), kills: broadcast::Sender::new(KEPT) }
     }
 
     pub(super) fn all(&self, woken: impl Iterator<Item = RequestId>) {
@@ -27,5 +28,13 @@ impl Wake {
 
     pub(super) fn listen(&self) -> broadcast::Receiver<RequestId> {
         self.hints.subscribe()
+    }
+
+    pub(super) fn killed(&self, session: SessionId) {
+        self.kills.send(session).ok();
+    }
+
+    pub(super) fn listen_kills(&self) -> broadcast::Receiver<SessionId> {
+        self.kills.subscribe()
     }
 }

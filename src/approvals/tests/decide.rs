@@ -165,7 +165,8 @@ async fn a_denial_needs_no_code_and_is_final() {
     let views = scene.approvals.decide(scene.spoken("bob", id, Verdict::Deny, None), &scene.who("bob"), NOW).await.unwrap();
     assert_eq!(views[0].state, RequestState::Denied { by: "bob".parse().unwrap(), note: "said".into() });
     assert!(matches!(scene.decide("carol", id, Verdict::Deny).await, Err(ApprovalError::Already(_, "denied"))));
-    let next = scene.approvals.submit(&scene.who("alice"), scene.ask(&["touched"]), at(1)).await.unwrap();
+    let next =
+        scene.approvals.submit(&scene.who("alice"), Ask { again: Again::Knowingly, ..scene.ask(&["touched"]) }, at(1)).await.unwrap();
     assert!(next.1 == Joined::New && next.0 != id, "a new request with an id of its own");
 }
 

@@ -1,4 +1,6 @@
 use super::*;
+use crate::approvals::KillError;
+use crate::transcript::Outcome;
 
 #[tokio::test]
 async fn only_the_requester_withdraws_and_it_is_for_good() {
@@ -34,6 +36,26 @@ async fn revoking_is_for_the_requester_the_approvers_and_who_may_decide() {
     let pending = scene.pending("pair").await;
     assert!(matches!(scene.approvals.revoke(pending, &scene.who("bob"), "", NOW).await, Err(ApprovalError::NotGranted(_))));
     assert_eq!(scene.names().await.iter().filter(|name| *name == "grant.revoke").count(), 1);
+}
+
+#[tokio::test]
+async fn a_session_is_killed_once_by_who_may_and_a_dead_one_never() {
+    let scene = Scene::new().await;
+    let id = scene.approved(scene.ask(&["lead"])).await;
+    let grant = scene.open(id, NOW).await.unwrap();
+    let mut kills = scene.approvals.kills();
+    assert!(matches!(scene.approvals.kill(grant.session, &scene.who("mallory"), "no", NOW).await, Err(KillError::Unknown(_))));
+    assert!(matches!(scene.approvals.kill(grant.session, &scene.who("alice"), "  ", NOW).await, Err(KillError::Reason(0))));
+    assert_eq!(scene.approvals.ended_early(grant.session, grant.request).await.unwrap(), None);
+    // One's own may always be ended.
+    scene.approvals.kill(grant.session, &scene.who("alice"), "lost my laptop", at(5)).await.unwrap();
+    assert_eq!(kills.recv().await.unwrap(), grant.session);
+    let how = Outcome::Killed { by: "alice".into(), why: "lost my laptop".into() };
+    assert_eq!(scene.approvals.ended_early(grant.session, grant.request).await.unwrap(), Some(how));
+    assert!(matches!(scene.approvals.kill(grant.session, &scene.who("alice"), "again", at(6)).await, Err(KillError::Over(_))));
+    scene.store().session_ended(grant.session, "killed by alice: lost my laptop", at(7)).await.unwrap();
+    assert!(matches!(scene.approvals.kill(grant.session, &scene.who("alice"), "again", at(8)).await, Err(KillError::Over(_))));
+    assert_eq!(scene.names().await.iter().filter(|name| *name == "session.kill").count(), 1);
 }
 
 #[tokio::test]

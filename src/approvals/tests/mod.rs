@@ -168,6 +168,7 @@ impl Plan {
                     auditors: BTreeMap::new(),
                 },
                 egress: None,
+                console: crate::config::ConsoleSettings::default(),
                 metrics: None,
                 limits: self.limits.clone(),
             },
@@ -253,6 +254,7 @@ impl Scene {
             start: None,
             reason: None,
             waiter: Waiter::Nobody,
+            again: Again::No,
         }
     }
 

@@ -175,3 +175,23 @@ async fn what_nobody_holds_cannot_be_asked_for() {
     }
     assert!(matches!(scene.approvals.submit(&scene.who("alice"), scene.ask(&["gone"]), NOW).await, Err(SubmitError::Workflow(_))));
 }
+
+#[tokio::test]
+async fn denied_stays_denied_for_ten_minutes_unless_one_asks_again() {
+    let scene = Scene::new().await;
+    let id = scene.submit("alice", scene.ask(&["lead"])).await;
+    scene.decide("bob", id, Verdict::Deny).await.unwrap();
+    let submit = async |ask: Ask, after: u64| scene.approvals.submit(&scene.who("alice"), ask, at(after)).await;
+    let denied = submit(scene.ask(&["lead"]), 120).await.unwrap_err();
+    assert!(denied.to_string().starts_with("bob denied this 2 min ago"), "{denied}");
+    assert!(matches!(denied, SubmitError::DeniedLately { request, .. } if request == id));
+    assert_eq!(scene.names().await, ["request.submit", "request.decide"], "nobody is notified");
+    // Another scope is another question.
+    submit(Ask { duration: Some(MINUTE), ..scene.ask(&["lead"]) }, 121).await.unwrap();
+    let (again, joined) = submit(Ask { again: Again::Knowingly, ..scene.ask(&["lead"]) }, 122).await.unwrap();
+    assert_eq!(joined, Joined::New);
+    // And whoever connects meanwhile joins what was asked again.
+    assert_eq!(submit(scene.ask(&["lead"]), 123).await.unwrap(), (again, Joined::Existing));
+    scene.approvals.withdraw(again, &scene.who("alice"), at(124)).await.unwrap();
+    submit(scene.ask(&["lead"]), 601).await.unwrap();
+}
