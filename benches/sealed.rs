@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use countersign::access::ruling::RecordLevel;
 use countersign::audit::{Event as AuditEvent, LogPoint};
-use countersign::authority::{Keys, SealKey, SealVerifier};
+use countersign::authority::{KeyPlan, Keys, SealKey, SealVerifier};
 use countersign::id::{Digest, SessionId};
 use countersign::recording::verify::{Files, verify};
-use countersign::recording::{Durability, Header, Part, Protection, Recordings, Settings};
+use countersign::recording::{Durability, Header, Part, Protection, Recordings, RecoveredBy, Settings};
 use countersign::retention::disposal::Disposal;
 use countersign::retention::terms::{Terms, TermsOf};
 use countersign::store::Store;
@@ -57,9 +57,9 @@ impl Scene {
             bulk_cap: u64::MAX,
             writers: 2,
             durability: Durability::Second,
-            protection: Protection::Sealed { auditors, key_files: vec![dir.path().join("key-files")] },
+            protection: Protection::Sealed { auditors, key_files: vec![dir.path().join("key-files")], recovered_by: RecoveredBy::Node },
             bastion: "bench".into(),
-            seal_key: SealKey::new(&Keys::read(&keys).unwrap()),
+            seal_key: SealKey::new(&Keys::read(&KeyPlan::usual(dir.path())).unwrap()),
             log: tokio::sync::watch::channel(LogPoint { size: 0, root: Digest([0; 32]) }).1,
         };
         Self { recordings: Recordings::open(settings).unwrap(), dir, auditor }
@@ -263,7 +263,7 @@ async fn sweep() {
     let swept = disposal.sweep(Duration::from_secs(7200), now).await.unwrap();
     let took = began.elapsed();
     println!(
-        "sweep that marks all 100,000, each in a transaction with its row: {took:.1?} ({:.0} a second), {swept:?}; peak memory {before} -> {} MiB",
+        "sweep that marks all 100,000, each with its row, a page in a transaction: {took:.1?} ({:.0} a second), {swept:?}; peak memory {before} -> {} MiB",
         swept.marked as f64 / took.as_secs_f64(),
         peak_memory()
     );

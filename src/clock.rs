@@ -52,7 +52,8 @@ pub enum What {
 
 impl fmt::Display for Trouble {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let at = self.at.clock();
+        // The sentence is kept, and read on another day.
+        let at = self.at.utc().format("%Y-%m-%d %H:%MZ");
         match self.what {
             What::Back { by } => write!(f, "the clock went back {} s at {at}", by.as_secs()),
             What::Forward { by } => write!(f, "the clock went forward {} s at {at}", by.as_secs()),
@@ -283,9 +284,10 @@ mod tests {
 
     #[test]
     fn a_step_blocks_heals_after_a_steady_minute_and_is_accepted_by_a_person() {
-        for (micros, says) in
-            [(-3_600_000_000, "the clock went back 3600 s at 14:03Z"), (3_600_000_000, "the clock went forward 3600 s at 14:03Z")]
-        {
+        for (micros, says) in [
+            (-3_600_000_000, "the clock went back 3600 s at 2026-05-01 14:03Z"),
+            (3_600_000_000, "the clock went forward 3600 s at 2026-05-01 14:03Z"),
+        ] {
             let mut machine = Machine::new();
             let (mut rule, verdict) = start(None, &machine);
             assert_eq!(verdict, Verdict::First);
@@ -353,13 +355,13 @@ mod tests {
         assert_eq!(says(&|m| m.reboot(secs(31 * 3600))), "the bastion was down for 31 h, longer than 24 h");
         assert_eq!(says(&|m| m.pass(secs(31 * 3600))), "the bastion was down for 31 h, longer than 24 h");
         // Set while the bastion was stopped: within one boot that shows.
-        assert_eq!(says(&|m| m.step(3600 * 1_000_000)), "the clock went forward 3600 s at 15:01Z");
-        assert_eq!(says(&|m| m.step(-6_000_000)), "the clock went back 6 s at 15:01Z");
+        assert_eq!(says(&|m| m.step(3600 * 1_000_000)), "the clock went forward 3600 s at 2026-05-01 15:01Z");
+        assert_eq!(says(&|m| m.step(-6_000_000)), "the clock went back 6 s at 2026-05-01 15:01Z");
         let set_back = |m: &mut Machine| {
             m.reboot(secs(0));
             m.step(-6_000_000);
         };
-        assert_eq!(says(&set_back), "the clock went back 6 s at 15:01Z");
+        assert_eq!(says(&set_back), "the clock went back 6 s at 2026-05-01 15:01Z");
     }
 
     #[test]

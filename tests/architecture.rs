@@ -32,8 +32,9 @@ const WALLS: [(&str, &[&str]); 14] = [
 ];
 
 /// A permission is made in one place (house style 7).
-const MADE_IN: [(&str, &str); 4] = [
+const MADE_IN: [(&str, &str); 5] = [
     ("Grant::opened(", "store/grants.rs"),
+    ("Probe::logged(", "store/probes.rs"),
     ("VerifiedKey::proven(", "ssh/login.rs"),
     ("VerifiedKey::certified(", "ssh/login.rs"),
     ("SecondFactor::proven(", "store/factors.rs"),

@@ -7,6 +7,8 @@
 
 mod approvals;
 mod architecture;
+mod auditors;
+mod ca;
 mod clients;
 mod crash;
 mod door;
@@ -19,9 +21,11 @@ mod fuzz;
 mod harness;
 mod held;
 mod hostile;
+mod hosts;
 mod login;
 mod names;
 mod reload;
+mod rescue;
 mod sealed;
 mod service;
 mod story;

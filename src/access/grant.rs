@@ -37,6 +37,8 @@ pub struct Opened {
     pub exact: bool,
     /// Whether the client's standard input may reach an exact command.
     pub stdin: bool,
+    /// A workflow that rescues is among those that agreed.
+    pub rescue: bool,
     pub approvers: Vec<Person>,
     /// The length of the window, for what people read.
     pub granted_for: Duration,

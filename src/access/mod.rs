@@ -15,6 +15,7 @@ pub mod kinds;
 pub mod people;
 pub mod policy;
 pub mod principal;
+pub mod probe;
 pub mod request;
 pub mod ruling;
 pub mod scope;

@@ -1,6 +1,7 @@
 //! The persons, the groups they are in and the keys that name them. Filled by `config`, asked by all.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use russh::keys::ssh_key::{HashAlg, PublicKey};
 
@@ -23,7 +24,7 @@ pub struct People {
     by_name: BTreeMap<Person, PersonEntry>,
     by_fingerprint: BTreeMap<String, Person>,
     /// `SHA256:…`
-    revoked: BTreeSet<String>,
+    revoked: Arc<BTreeSet<String>>,
     user_cas: Vec<UserCa>,
     revoked_certificates: RevokedCertificates,
 }
@@ -40,7 +41,7 @@ pub struct SharedKey {
 impl People {
     /// Takes everybody but the keys in `revoked` (`SHA256:…`), which name nobody any more.
     pub fn new(entries: Vec<PersonEntry>, revoked: &[String]) -> Result<Self, SharedKey> {
-        let mut people = Self::default();
+        let mut people = Self { revoked: Arc::new(revoked.iter().cloned().collect()), ..Self::default() };
         for entry in entries {
             for key in &entry.keys {
                 let fingerprint = key.fingerprint(HashAlg::Sha256).to_string();
@@ -50,12 +51,16 @@ impl People {
             }
             people.by_name.insert(entry.name.clone(), entry);
         }
-        people.revoked = revoked.iter().cloned().collect();
         people.by_fingerprint.retain(|fingerprint, _| !revoked.contains(fingerprint));
         for entry in people.by_name.values_mut() {
             entry.keys.retain(|key| people.by_fingerprint.contains_key(&key.fingerprint(HashAlg::Sha256).to_string()));
         }
         Ok(people)
+    }
+
+    /// Keys that are believed nowhere any more, whoever shows them: `SHA256:…`.
+    pub fn revoked(&self) -> &Arc<BTreeSet<String>> {
+        &self.revoked
     }
 
     /// Also takes the certificates of these CAs for what they say, but for what is revoked.

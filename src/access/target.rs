@@ -38,6 +38,8 @@ pub struct Entry {
     pub line: usize,
     /// The pattern that the target was derived from, if it is not listed by itself.
     pub family: Option<TargetPattern>,
+    /// Fingerprints that the same directory revokes: nothing is believed of them, though pinned or certified.
+    pub revoked: Arc<BTreeSet<String>>,
 }
 
 impl fmt::Display for Entry {
@@ -63,6 +65,12 @@ impl Target {
             PrincipalStyle::LoginAtTarget => format!("{login}@{}", self.id),
             PrincipalStyle::Login => login.to_string(),
         }
+    }
+
+    /// Every name by which people may call it: id, aliases and host.
+    pub fn names(&self) -> BTreeSet<String> {
+        let host = self.host.to_ascii_lowercase();
+        std::iter::once(&self.id).chain(&self.aliases).map(ToString::to_string).chain([host]).collect()
     }
 
     /// The accounts that this person may name here: those listed, or their own name where none is.

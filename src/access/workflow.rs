@@ -28,6 +28,8 @@ pub struct Workflow {
     /// How long a request of something other than a shell stays after its last waiter left.
     pub linger: Duration,
     pub reason_required: bool,
+    /// What it agrees to may begin on a disk that is nearly full.
+    pub rescue: bool,
     /// A regular expression over the whole reason.
     pub reason_pattern: Option<String>,
     pub source: SourceRule,
@@ -208,6 +210,7 @@ mod tests {
             use_within: 15 * minute,
             linger: 5 * minute,
             reason_required: false,
+            rescue: false,
             reason_pattern: None,
             source: SourceRule::Address,
         }

@@ -130,6 +130,7 @@ impl Approvals {
         let granted = window(&standing.terms);
         let mut new = new_session(directory, opening, Some(id), now)?;
         new.opened.exact = exact;
+        new.opened.rescue = grant.workflows.iter().any(|name| directory.workflows.get(name).is_some_and(|workflow| workflow.rescue));
         new.opened.stdin = !exact || standing.document.stdin;
         new.opened.approvers = standing.by;
         new.opened.granted_for = granted;
@@ -241,6 +242,7 @@ fn new_session(directory: &Directory, opening: Opening, request: Option<RequestI
         want,
         exact: by_text,
         stdin: !by_text,
+        rescue: false,
         approvers: vec![],
         granted_for: std::time::Duration::ZERO,
         ends_at: None,

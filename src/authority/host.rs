@@ -7,6 +7,8 @@ use std::time::Duration;
 use russh::keys::ssh_key::certificate::{Builder, CertType};
 use russh::keys::ssh_key::{self, PrivateKey};
 
+use super::ca::{CaKey, SignError};
+use super::issue::seconds;
 use super::keys::Keys;
 use crate::access::Target;
 use crate::id::Digest;
@@ -21,13 +23,13 @@ const CACHED: usize = 4096;
 #[derive(Debug, Clone)]
 pub struct HostCertificates {
     host: PrivateKey,
-    host_ca: Arc<PrivateKey>,
+    host_ca: CaKey,
     cache: Arc<Mutex<HashMap<Digest, (Timestamp, ssh_key::Certificate)>>>,
 }
 
 impl HostCertificates {
     pub fn new(keys: &Keys) -> Self {
-        Self { host: keys.host.clone(), host_ca: Arc::new(keys.host_ca.clone()), cache: Arc::default() }
+        Self { host: keys.host.clone(), host_ca: keys.host_ca.clone(), cache: Arc::default() }
     }
 
     /// The host key that the certificates are about.
@@ -37,11 +39,8 @@ impl HostCertificates {
 
     /// Returns a certificate for all names of `target`: id, aliases, address and the name asked for
     /// (`users.md` 11: HostKeyAlias), which the caller has found to be one of them.
-    pub fn for_target(&self, target: &Target, now: Timestamp) -> Result<ssh_key::Certificate, ssh_key::Error> {
-        let mut names: Vec<String> = std::iter::once(&target.id).chain(&target.aliases).map(ToString::to_string).collect();
-        names.push(target.host.to_ascii_lowercase());
-        names.sort();
-        names.dedup();
+    pub async fn for_target(&self, target: &Target, now: Timestamp) -> Result<ssh_key::Certificate, SignError> {
+        let names: Vec<String> = target.names().into_iter().collect();
         let cached = Digest::of(names.join("\n").as_bytes());
         if let Some((until, certificate)) = self.lock().get(&cached)
             && now.plus(RENEW_BEFORE) < *until
@@ -49,16 +48,19 @@ impl HostCertificates {
             return Ok(certificate.clone());
         }
         let until = now.plus(LIFETIME);
-        let seconds = |at: Timestamp| u64::try_from(at.micros() / 1_000_000).unwrap_or(0);
         let from = now.minus(Duration::from_secs(300));
-        let mut builder = Builder::new_with_random_nonce(&mut rand::rng(), self.host.public_key(), seconds(from), seconds(until))?;
-        builder.cert_type(CertType::Host)?;
-        builder.serial(rand::random::<u64>() >> 1)?;
-        builder.key_id(format!("countersign host {}", target.id))?;
-        for name in names {
-            builder.valid_principal(name)?;
-        }
-        let certificate = builder.sign(&*self.host_ca)?;
+        let (nonce, serial): ([u8; 16], u64) = (rand::random(), rand::random::<u64>() >> 1);
+        let recipe = || {
+            let mut builder = Builder::new(nonce, self.host.public_key(), seconds(from), seconds(until))?;
+            builder.cert_type(CertType::Host)?;
+            builder.serial(serial)?;
+            builder.key_id(format!("countersign host {}", target.id))?;
+            for name in &names {
+                builder.valid_principal(name.as_str())?;
+            }
+            Ok(builder)
+        };
+        let certificate = self.host_ca.sign(recipe).await?;
         let mut cache = self.lock();
         if cache.len() >= CACHED {
             cache.clear();

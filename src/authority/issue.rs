@@ -9,6 +9,7 @@ use russh::keys::ssh_key::certificate::{Builder, CertType};
 use russh::keys::ssh_key::private::Ed25519Keypair;
 use russh::keys::ssh_key::{self, PrivateKey};
 
+use super::ca::{CaKey, SignError};
 use super::keys::Keys;
 use crate::access::Grant;
 use crate::access::request::RequestDocument;
@@ -23,7 +24,7 @@ const LIFETIME: Duration = Duration::from_secs(120);
 /// Signs certificates with the user CA.
 #[derive(Debug, Clone)]
 pub struct CertificateAuthority {
-    user_ca: Arc<PrivateKey>,
+    user_ca: CaKey,
 }
 
 /// A signed certificate with its private key, for one grant. Demanded by `ssh::upstream::connect`.
@@ -48,36 +49,55 @@ impl Certificate {
 
 impl CertificateAuthority {
     pub fn new(keys: &Keys) -> Self {
-        Self { user_ca: Arc::new(keys.user_ca.clone()) }
+        Self { user_ca: keys.user_ca.clone() }
     }
 
     /// Signs a certificate for one session. `source` is the address that the target sees;
     /// `evidence` the bytes of the request and of every decision on it, which must be about this grant.
-    pub fn issue(&self, grant: &Grant, evidence: &[u8], source: IpAddr, needs: Needs, now: Timestamp) -> Result<Certificate, IssueError> {
+    pub async fn issue(
+        &self,
+        grant: &Grant,
+        evidence: &[u8],
+        source: IpAddr,
+        needs: Needs,
+        now: Timestamp,
+    ) -> Result<Certificate, IssueError> {
         check_evidence(grant, evidence)?;
-        // Zeroised when dropped; never written anywhere.
-        let key = PrivateKey::from(Ed25519Keypair::from(SigningKey::generate(&mut rand::rng())));
+        let key = fresh_key();
         let ends = grant.ends_at.map_or(now.plus(LIFETIME), |ends| ends.min(now.plus(LIFETIME)));
         if ends <= now {
             return Err(IssueError::Ended(ends));
         }
-        let mut builder = Builder::new_with_random_nonce(&mut rand::rng(), key.public_key(), seconds(now.minus(BACKDATED)), seconds(ends))?;
-        builder.cert_type(CertType::User)?;
-        builder.serial(grant.serial)?;
-        builder.key_id(key_id(grant))?;
-        builder.valid_principal(grant.target.certificate_principal(&grant.login))?;
-        builder.critical_option("source-address", host_block(source))?;
-        if grant.exact {
-            let command = grant.want.command().filter(|command| !command.is_empty()).ok_or(IssueError::Command)?;
-            builder.critical_option("force-command", command)?;
-        }
-        if needs.pty {
-            builder.extension("permit-pty", "")?;
-        }
-        builder.comment("countersign")?;
-        let certificate = builder.sign(&*self.user_ca)?;
+        let exact = match (grant.exact, grant.want.command()) {
+            (false, _) => None,
+            (true, Some(command)) if !command.is_empty() => Some(command.to_owned()),
+            (true, _) => return Err(IssueError::Command),
+        };
+        let nonce: [u8; 16] = rand::random();
+        let recipe = || {
+            let mut builder = Builder::new(nonce, key.public_key(), seconds(now.minus(BACKDATED)), seconds(ends))?;
+            builder.cert_type(CertType::User)?;
+            builder.serial(grant.serial)?;
+            builder.key_id(key_id(grant))?;
+            builder.valid_principal(grant.target.certificate_principal(&grant.login))?;
+            builder.critical_option("source-address", host_block(source))?;
+            if let Some(command) = &exact {
+                builder.critical_option("force-command", command.as_str())?;
+            }
+            if needs.pty {
+                builder.extension("permit-pty", "")?;
+            }
+            builder.comment("countersign")?;
+            Ok(builder)
+        };
+        let certificate = self.user_ca.sign(recipe).await?;
         Ok(Certificate { certificate, key: Arc::new(key), grant: grant.clone() })
     }
+}
+
+/// A key of one certificate: zeroised when dropped, never written anywhere.
+pub(super) fn fresh_key() -> PrivateKey {
+    PrivateKey::from(Ed25519Keypair::from(SigningKey::generate(&mut rand::rng())))
 }
 
 /// `countersign/<session>/<request>/<person>`: what the target's own log says of the login.
@@ -86,14 +106,14 @@ fn key_id(grant: &Grant) -> String {
     format!("countersign/{}/{request}/{}", grant.session, grant.principal.person())
 }
 
-fn host_block(address: IpAddr) -> String {
+pub(super) fn host_block(address: IpAddr) -> String {
     match address.to_canonical() {
         IpAddr::V4(v4) => format!("{v4}/32"),
         IpAddr::V6(v6) => format!("{v6}/128"),
     }
 }
 
-fn seconds(at: Timestamp) -> u64 {
+pub(super) fn seconds(at: Timestamp) -> u64 {
     u64::try_from(at.micros() / 1_000_000).unwrap_or(0)
 }
 
@@ -139,6 +159,6 @@ pub enum IssueError {
     Command,
     #[error("the evidence does not carry this certificate: {0}")]
     Evidence(&'static str),
-    #[error("the certificate cannot be signed")]
-    Sign(#[from] ssh_key::Error),
+    #[error(transparent)]
+    Sign(#[from] SignError),
 }

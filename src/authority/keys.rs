@@ -2,17 +2,23 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use russh::keys::ssh_key::PrivateKey;
 use russh::keys::ssh_key::private::KeypairData;
+use russh::keys::ssh_key::{Algorithm, PrivateKey};
 use zeroize::Zeroizing;
+
+use super::agent::AgentKey;
+use super::ca::CaKey;
+use super::plan::{CaPlan, KeyPlan, is_public};
+use super::public::public;
 
 /// Everything that this bastion signs with.
 #[derive(Debug, Clone)]
 pub struct Keys {
     pub host: PrivateKey,
-    pub user_ca: PrivateKey,
-    pub host_ca: PrivateKey,
+    pub(super) user_ca: CaKey,
+    pub(super) host_ca: CaKey,
     /// Manifests of recordings, expiry certificates.
     pub seal: PrivateKey,
     /// Checkpoints of the audit log.
@@ -41,18 +47,41 @@ pub enum KeyError {
     LogAlgorithm { algorithm: String },
     #[error("{path} is an {algorithm} key; only Ed25519 and ECDSA keys sign here")]
     Algorithm { path: PathBuf, algorithm: String },
+    #[error("{path} is not a public key: one line, as ssh-keygen writes it")]
+    NotPublic { path: PathBuf },
+    #[error("{path} is a public key and no agent holds its private half: name one with [keys] user_ca_agent or host_ca_agent")]
+    NoAgent { path: PathBuf },
+    #[error("the CA key {0} is listed twice")]
+    Twice(String),
+    #[error("there is no CA number {0}: [keys] user_ca lists {1}")]
+    NoSuchCa(usize, usize),
 }
 
 impl Keys {
-    pub fn read(dir: &Path) -> Result<Self, KeyError> {
+    pub fn read(plan: &KeyPlan) -> Result<Self, KeyError> {
         Ok(Self {
-            host: read(dir.join("host_ed25519"))?,
-            user_ca: read(dir.join("user_ca"))?,
-            host_ca: read(dir.join("host_ca"))?,
-            seal: read(dir.join("seal_key"))?,
-            log: read(dir.join("log_key"))?,
+            host: private(plan.dir.join("host_ed25519"))?,
+            user_ca: ca(&plan.user_ca, &plan.user_ca.first)?,
+            host_ca: ca(&plan.host_ca, &plan.host_ca.first)?,
+            seal: private(plan.dir.join("seal_key"))?,
+            log: private(plan.dir.join("log_key"))?,
         })
     }
+}
+
+/// The user CA's key number `n`, from 1: the first signs sessions, the others are to come.
+pub(super) fn user_ca(plan: &KeyPlan, n: usize) -> Result<CaKey, KeyError> {
+    let all: Vec<&PathBuf> = plan.user_ca.all().collect();
+    let path = n.checked_sub(1).and_then(|n| all.get(n)).ok_or(KeyError::NoSuchCa(n, all.len()))?;
+    ca(&plan.user_ca, path)
+}
+
+fn ca(plan: &CaPlan, path: &Path) -> Result<CaKey, KeyError> {
+    if !is_public(path) {
+        return Ok(CaKey::File(Arc::new(private(path.to_owned())?)));
+    }
+    let socket = plan.agent.as_ref().ok_or_else(|| KeyError::NoAgent { path: path.to_owned() })?;
+    Ok(CaKey::Agent(AgentKey::new(public(path)?, socket)))
 }
 
 impl Keys {
@@ -67,10 +96,10 @@ impl Keys {
 
 /// Whether a key file could be used, for who looks before a start.
 pub fn judge(path: &Path) -> Result<(), KeyError> {
-    read(path.to_owned()).map(drop)
+    private(path.to_owned()).map(drop)
 }
 
-fn read(path: PathBuf) -> Result<PrivateKey, KeyError> {
+pub(super) fn private(path: PathBuf) -> Result<PrivateKey, KeyError> {
     let fail = |source| KeyError::Read { path: path.clone(), source };
     let mode = std::fs::metadata(&path).map_err(fail)?.permissions().mode() & 0o7777;
     if mode & 0o077 != 0 {
@@ -81,8 +110,15 @@ fn read(path: PathBuf) -> Result<PrivateKey, KeyError> {
     if key.is_encrypted() {
         return Err(KeyError::Encrypted { path });
     }
-    if !(key.algorithm().is_ed25519() || key.algorithm().is_ecdsa()) {
-        return Err(KeyError::Algorithm { path, algorithm: key.algorithm().to_string() });
-    }
+    signs(&path, &key.algorithm())?;
     Ok(key)
+}
+
+/// Checks that this is a kind of key that we sign with.
+pub(super) fn signs(path: &Path, algorithm: &Algorithm) -> Result<(), KeyError> {
+    if matches!(algorithm, Algorithm::Ed25519 | Algorithm::Ecdsa { .. }) {
+        Ok(())
+    } else {
+        Err(KeyError::Algorithm { path: path.to_owned(), algorithm: algorithm.to_string() })
+    }
 }

@@ -2,16 +2,26 @@
 //!
 //! A user certificate is signed only for a `&Grant`, lives two minutes, fits one login on one target
 //! from one address, and names session, request and person in its key id. Its private key is made here
-//! and never leaves memory. A host certificate is signed only for a target's own name.
+//! and never leaves memory. A host certificate is signed only for a target's own name. Beside these there
+//! is one more kind, signed for a `&Probe` alone: it runs `true`, for `countersign ca check`.
 
+mod agent;
+mod ca;
 mod host;
 mod issue;
 mod keys;
+mod plan;
+mod probe;
+mod public;
 mod seal;
 
+pub use ca::SignError;
 pub use host::HostCertificates;
 pub use issue::{Certificate, CertificateAuthority, IssueError, Needs};
 pub use keys::{KeyError, Keys, judge};
+pub use plan::{CaPlan, KeyPlan};
+pub use probe::{ProbeAuthority, ProbeCertificate};
+pub use public::{PublicKeys, bare};
 pub use seal::{BadSeal, SealKey, SealKeyError, SealVerifier};
 
 #[cfg(test)]

@@ -2,16 +2,21 @@
 
 use std::io::Write;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use serde_json::{Value, json};
 
 use super::init::KEYS;
 use crate::access::decision::Level;
-use crate::authority::{KeyError, judge};
+use crate::authority::{KeyError, KeyPlan, PublicKeys, judge};
 use crate::config::schema::{self, FileKind};
 use crate::config::{Directory, Problem, cases};
+use crate::id::Person;
 use crate::store::Store;
+use crate::store::proofs::Proof;
+use crate::time::Timestamp;
+use crate::transcript::envelope::Recipient;
 
 /// Everything is in order; there may be warnings.
 const IN_ORDER: u8 = 0;
@@ -40,7 +45,7 @@ fn report(dir: &Path, as_json: bool, out: &mut impl Write) -> std::io::Result<u8
     let mut errors = inspection.errors;
     let mut warnings = inspection.warnings;
     let mut cases = 0;
-    keys(dir, &mut errors, &mut warnings, inspection.directory.is_some());
+    keys(dir, inspection.directory.as_ref(), &mut errors, &mut warnings);
     if let Some(directory) = &inspection.directory {
         let (failed, count) = cases::run_counted(directory);
         errors.extend(failed);
@@ -49,7 +54,7 @@ fn report(dir: &Path, as_json: bool, out: &mut impl Write) -> std::io::Result<u8
     }
     let directory = inspection.directory.filter(|_| errors.is_empty());
     let status = if directory.is_some() { IN_ORDER } else { OUT_OF_ORDER };
-    let advice = directory.as_ref().map(advice).unwrap_or_default();
+    let advice = directory.as_ref().map(|directory| advice(directory, Timestamp::now())).unwrap_or_default();
     if as_json {
         let all = |problems: &[Problem]| problems.iter().map(printed).collect::<Vec<_>>();
         let mut answer = json!({ "ok": status == IN_ORDER, "errors": all(&errors), "warnings": all(&warnings), "advice": advice });
@@ -98,23 +103,70 @@ fn report(dir: &Path, as_json: bool, out: &mut impl Write) -> std::io::Result<u8
 }
 
 /// What is allowed and could be better.
-fn advice(directory: &Directory) -> Vec<String> {
-    let soft: Vec<&str> = directory.workflows.values().filter(|w| w.level < Level::Touch).map(|w| w.name.as_str()).collect();
-    if soft.is_empty() {
-        return Vec::new();
+fn advice(directory: &Directory, now: Timestamp) -> Vec<String> {
+    let mut advice = soft_keys(directory);
+    if directory.config.recordings.reserve.is_some() && directory.reserve() == 0 {
+        let why = "no workflow in approvals.toml has rescue = true, so nobody may use a reserve";
+        advice.push(format!("reserve_mb keeps nothing: {why}"));
     }
-    let names = soft.join(", ");
-    vec![format!("for production set signature = \"touch\" in {names}: a key behind a forwarded agent signs unseen")]
+    advice.extend(unproved(directory, proofs(&directory.config.state).as_deref(), now));
+    advice
+}
+
+fn soft_keys(directory: &Directory) -> Vec<String> {
+    let soft: Vec<&str> = directory.workflows.values().filter(|w| w.level < Level::Touch).map(|w| w.name.as_str()).collect();
+    let mut advice = Vec::new();
+    if !soft.is_empty() {
+        let names = soft.join(", ");
+        advice.push(format!("for production set signature = \"touch\" in {names}: a key behind a forwarded agent signs unseen"));
+    }
+    let keys = &directory.config.keys.dir;
+    if keys.join("host_ed25519").exists() && !keys.join("emergency_ca.pub").exists() {
+        advice.push("there is no emergency CA: when this bastion is down nobody gets in; docs/emergency.md makes one".into());
+    }
+    advice
+}
+
+/// What auditors have proven, where a node has run here and its state can be read.
+fn proofs(state: &Path) -> Option<Vec<Proof>> {
+    let path = state.join("countersign.db");
+    let runtime = tokio::runtime::Handle::try_current().ok().filter(|_| path.is_file())?;
+    tokio::task::block_in_place(|| runtime.block_on(Store::proofs_in(&path)))
+}
+
+/// After this long without a proof a key may be lost without anybody knowing.
+const PROVE_EVERY: Duration = Duration::from_secs(90 * 86_400);
+
+/// Auditors who have not shown lately that they can still decrypt.
+fn unproved(directory: &Directory, proofs: Option<&[Proof]>, now: Timestamp) -> Vec<String> {
+    let Some(proofs) = proofs else { return Vec::new() };
+    let since = |(auditor, key): (&Person, &Recipient)| {
+        let proven = proofs.iter().find(|proof| proof.auditor == *auditor && proof.key == key.to_string()).map(|proof| proof.at);
+        let since = match proven {
+            Some(at) if now.since(at) <= PROVE_EVERY => return None,
+            Some(at) => format!("for {} days", now.since(at).as_secs() / 86_400),
+            None => "since this key is named".to_owned(),
+        };
+        Some(format!("{auditor} is unproved {since}: a lost key shows too late; they run: countersign auditors prove"))
+    };
+    directory.config.recordings.auditors.iter().filter_map(since).collect()
 }
 
 /// The keys that a bastion needs: one that cannot be used is an error, one that is not there only a
 /// warning, since the repository of the policies has none.
-fn keys(dir: &Path, errors: &mut Vec<Problem>, warnings: &mut Vec<Problem>, loads: bool) {
-    for path in KEYS.map(|name| dir.join("keys").join(name)) {
+fn keys(dir: &Path, directory: Option<&Directory>, errors: &mut Vec<Problem>, warnings: &mut Vec<Problem>) {
+    let plan = directory.map_or_else(|| KeyPlan::usual(dir), |directory| directory.config.keys.clone());
+    // The CAs may be elsewhere, or in an agent.
+    let own =
+        KEYS.map(|name| dir.join("keys").join(name)).into_iter().filter(|path| !path.ends_with("user_ca") && !path.ends_with("host_ca"));
+    for path in own.chain(plan.user_ca.all().cloned()).chain(plan.host_ca.all().cloned()) {
         let fix = "restore it, or begin with countersign init";
+        let public = path.extension().is_some_and(|extension| extension == "pub");
         match judge(&path) {
-            _ if !path.exists() && loads => warnings.push(Problem::whole(&path, "this key is missing: the bastion will not start", fix)),
-            _ if !path.exists() => {}
+            _ if !path.exists() && directory.is_some() => {
+                warnings.push(Problem::whole(&path, "this key is missing: the bastion will not start", fix));
+            }
+            _ if !path.exists() || public => {}
             // Said with the other modes.
             Ok(()) | Err(KeyError::Mode { .. }) => {}
             Err(error) => {
@@ -122,6 +174,10 @@ fn keys(dir: &Path, errors: &mut Vec<Problem>, warnings: &mut Vec<Problem>, load
                 errors.push(Problem::whole(&path, crate::console::with_causes(&error), fix));
             }
         }
+    }
+    // The list as a whole; what is wrong with one key has been said.
+    if let Err(error @ (KeyError::Twice(_) | KeyError::NotPublic { .. } | KeyError::NoAgent { .. })) = PublicKeys::read(&plan) {
+        errors.push(Problem::whole(&plan.dir, crate::console::with_causes(&error), "correct [keys] in countersign.toml"));
     }
 }
 
@@ -242,6 +298,22 @@ mod tests {
         fs::remove_file(dir.path().join("keys/user_ca")).unwrap();
         let (status, text) = says(dir.path());
         assert!(status == 0 && text.contains("keys/user_ca: warning: this key is missing"), "{text}");
+    }
+
+    #[test]
+    fn who_has_not_proved_for_90_days_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        super::super::init::make(dir.path(), "bastion", &super::super::init::tests::carol()).unwrap();
+        let directory = Directory::load(dir.path()).unwrap();
+        let (auditor, key) = directory.config.recordings.auditors.first_key_value().unwrap();
+        let now = Timestamp::now();
+        let said = |proofs: Option<&[Proof]>| unproved(&directory, proofs, now).join("\n");
+        let proof = |days: u64| Proof { auditor: auditor.clone(), key: key.to_string(), at: now.minus(Duration::from_secs(days * 86_400)) };
+        assert!(said(None).is_empty() && !said(Some(&[proof(89)])).contains(auditor.as_str()));
+        assert!(said(Some(&[proof(91)])).contains(&format!("{auditor} is unproved for 91 days")));
+        assert!(said(Some(&[])).contains(&format!("{auditor} is unproved since this key is named")));
+        let other = Proof { key: "age1other".into(), ..proof(1) };
+        assert!(said(Some(&[other])).contains(auditor.as_str()), "another key's proof counts for nothing");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::approve::{self, Hands, Order};
 use super::bastion::{Bastion, Heard, Settings, ThroughSsh, WireError};
 use super::fetch::Own;
 use super::trust::Known;
-use super::{audit, export, replay, say, trust, verify};
+use super::{audit, export, recover, replay, rewrap, say, trust, verify};
 use crate::access::decision::Verdict;
 use crate::console::Look;
 use crate::console::grammar::{AuditArgs, AuditWhat, AuditorsArgs, AuditorsWhat, Less, Verb};
@@ -66,6 +66,10 @@ impl Companion {
                 self.follow(bastion, &Verb::Hold(args)).await
             }
             Verb::Auditors(AuditorsArgs { what: AuditorsWhat::Prove }) => self.prove(bastion).await,
+            Verb::Auditors(AuditorsArgs { what: AuditorsWhat::Rewrap(args) }) => {
+                rewrap::run(bastion, &args, known, &self.own(), self.yes).await
+            }
+            Verb::Auditors(AuditorsArgs { what: AuditorsWhat::Recover(args) }) => recover::run(bastion, &args, &self.own()).await,
             Verb::Verify(args) if args.all => verify::all(bastion, known, &self.own(), self.json).await,
             Verb::Verify(args) => verify::session(bastion, &args, known, &self.own(), self.json).await,
             Verb::Export(args) => export::run(bastion, &args, known, &self.own()).await,
@@ -100,7 +104,9 @@ impl Companion {
         let own = self.own();
         let canary = crate::transcript::envelope::open(&sealed, &own.load()?)
             .with_context(|| format!("{} does not decrypt what is encrypted to you", own.path.display()))?;
-        let reply = bastion.ask(&Verb::Proven { canary_b64: data_encoding::BASE64.encode(&canary) }).await?;
+        let canary = crate::console::canary_in(&canary)
+            .context("the bastion asks for something to be decrypted that is no canary; it gets nothing. Tell the other auditors")?;
+        let reply = bastion.ask(&Verb::Proven { canary_b64: data_encoding::BASE64.encode(canary) }).await?;
         self.show(&reply)
     }
 

@@ -44,7 +44,9 @@ pub fn run(dir: &Path, host: Option<&str>, auditors: &[String]) -> anyhow::Resul
     }
     let auditors: Vec<(Person, Recipient)> = auditors.iter().map(|text| auditor(text)).collect::<Result<_, _>>()?;
     let made = make(dir, &host, &auditors)?;
-    std::io::stdout().write_all(made.instructions(dir, &host).as_bytes()).context("printing what comes next")
+    let mut out = std::io::stdout().lock();
+    out.write_all(made.instructions(dir, &host).as_bytes()).context("printing what comes next")?;
+    out.write_all(made.emergency().as_bytes()).and_then(|()| out.flush()).context("printing the emergency CA's key")
 }
 
 /// The public halves of the new keys that others need, as their files hold them.
@@ -53,6 +55,19 @@ pub(crate) struct Made {
     host_key: String,
     user_ca: String,
     host_ca: String,
+    emergency: Emergency,
+}
+
+/// The emergency CA's key: printed once, and kept nowhere but in its public half.
+struct Emergency {
+    public: String,
+    private: Zeroizing<String>,
+}
+
+impl std::fmt::Debug for Emergency {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Emergency").field("public", &self.public).finish_non_exhaustive()
+    }
 }
 
 /// Makes the directory and all that it holds.
@@ -90,9 +105,11 @@ pub(crate) fn make(dir: &Path, host: &str, auditors: &[(Person, Recipient)]) -> 
         let line = format!("{bastion} namespaces=\"{},{}\" {seal}\n", manifest::NAMESPACE, expiry::NAMESPACE);
         write(&dir.join("keys/allowed_signers.pub"), 0o644, line.as_bytes())?;
     }
+    let emergency = emergency(&bastion)?;
+    write(&dir.join("keys/emergency_ca.pub"), 0o644, format!("{}\n", emergency.public).as_bytes())?;
     let mut public = public.into_iter();
     match (public.next(), public.next(), public.next()) {
-        (Some(host_key), Some(user_ca), Some(host_ca)) => Ok(Made { host_key, user_ca, host_ca }),
+        (Some(host_key), Some(user_ca), Some(host_ca)) => Ok(Made { host_key, user_ca, host_ca, emergency }),
         _ => bail!("no keys were made"),
     }
 }
@@ -114,12 +131,26 @@ fn auditor(text: &str) -> anyhow::Result<(Person, Recipient)> {
     Ok((name, key))
 }
 
-/// Draws an Ed25519 pair from the operating system's generator and writes both halves; returns the public one.
-fn make_key(path: &Path, comment: &str) -> anyhow::Result<String> {
+/// Draws an Ed25519 pair from the operating system's generator.
+fn draw_key(comment: &str) -> anyhow::Result<PrivateKey> {
     let mut seed = Zeroizing::new([0u8; 32]);
     rand::rngs::SysRng.try_fill_bytes(seed.as_mut_slice()).context("drawing random numbers")?;
     let mut key = PrivateKey::from(Ed25519Keypair::from_seed(&seed));
     key.set_comment(comment);
+    Ok(key)
+}
+
+/// The way in when the bastion is down: no file ever holds it.
+fn emergency(bastion: &str) -> anyhow::Result<Emergency> {
+    let key = draw_key(&format!("emergency_ca@{bastion}"))?;
+    let private = key.to_openssh(LineEnding::LF).context("encoding the emergency CA's key")?;
+    let public = key.public_key().to_openssh().context("encoding emergency_ca.pub")?;
+    Ok(Emergency { public, private })
+}
+
+/// Draws a pair and writes both halves; returns the public one.
+fn make_key(path: &Path, comment: &str) -> anyhow::Result<String> {
+    let key = draw_key(comment)?;
     let private = key.to_openssh(LineEnding::LF).with_context(|| format!("encoding {}", path.display()))?;
     let public = key.public_key().to_openssh().with_context(|| format!("encoding {}.pub", path.display()))?;
     write(path, 0o600, private.as_bytes())?;
@@ -153,16 +184,22 @@ fn own_name() -> String {
 impl Made {
     fn instructions(&self, dir: &Path, host: &str) -> String {
         let dir = dir.display();
-        let Self { host_key, user_ca, host_ca } = self;
+        let Self { host_key, user_ca, host_ca, emergency } = self;
+        let emergency = &emergency.public;
         let bare = |key: &str| key.splitn(3, ' ').take(2).collect::<Vec<_>>().join(" ");
         let (host_key, host_ca) = (bare(host_key), bare(host_ca));
         let known = if PORT == 22 { host.to_owned() } else { format!("[{host}]:{PORT}") };
         format!(
             "countersign: made {dir}: keys, countersign.toml, policies
 
-On each target, as root; TARGET is its name in targets.toml, and every LOGIN gets a file of its own:
+On each target, once it is in targets.toml as TARGET: a script that shows what it would change, and changes it
+with --apply. Copy it there and run it as root:
 
-    echo '{user_ca}' > /etc/ssh/countersign_ca.pub
+    countersign ca enroll TARGET -c {dir} > enroll.sh
+
+    By hand it is this; every LOGIN gets a file of its own:
+
+    printf '%s\n' '{user_ca}' '{emergency}' > /etc/ssh/countersign_ca.pub
     mkdir -p /etc/ssh/countersign_principals
     echo 'LOGIN@TARGET' > /etc/ssh/countersign_principals/LOGIN
 
@@ -171,7 +208,13 @@ On each target, as root; TARGET is its name in targets.toml, and every LOGIN get
     TrustedUserCAKeys /etc/ssh/countersign_ca.pub
     AuthorizedPrincipalsFile /etc/ssh/countersign_principals/%u
 
-On each laptop, in ~/.ssh/config; PERSON is their name in people.toml:
+On each laptop; PERSON is their name in people.toml. Both files come from here, once it runs:
+
+    ssh -p {PORT} PERSON@{host} setup config > ~/.ssh/countersign.conf
+    ssh -p {PORT} PERSON@{host} setup known_hosts > ~/.ssh/countersign_known_hosts
+    and first in ~/.ssh/config:   Include countersign.conf
+
+    By hand, in ~/.ssh/config:
 
     Host bastion {host}
         HostName {host}
@@ -195,6 +238,19 @@ recordings to [recordings.auditors] in {dir}/countersign.toml, then
     countersign serve -c {dir}
 "
         )
+    }
+
+    /// What is said once: nobody can read it anywhere later.
+    fn emergency(&self) -> Zeroizing<String> {
+        Zeroizing::new(format!(
+            "
+The emergency CA: the way into your targets when this bastion is down. Its private key is printed here and now,
+and kept nowhere. Put it on paper or on a stick, into a safe, and clear this screen; whoever has it gets in
+everywhere, unrecorded. docs/emergency.md says how it is used. Without it: delete keys/emergency_ca.pub.
+
+{}",
+            *self.emergency.private
+        ))
     }
 }
 

@@ -6,6 +6,7 @@
 mod approve;
 mod audit;
 pub mod bastion;
+mod ca;
 pub mod check;
 mod clock;
 mod companion;
@@ -15,7 +16,9 @@ mod export;
 mod fetch;
 pub mod init;
 mod policy;
+mod recover;
 mod replay;
+mod rewrap;
 pub mod serve;
 pub mod sign;
 mod supervised;
@@ -89,6 +92,11 @@ enum Command {
     Clock {
         #[command(subcommand)]
         what: ClockWhat,
+    },
+    /// What targets and laptops need of this bastion's keys
+    Ca {
+        #[command(subcommand)]
+        what: ca::CaWhat,
     },
     /// Run the bastion
     Serve {
@@ -171,6 +179,7 @@ fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, u8> {
         | Command::Init { .. }
         | Command::Check { .. }
         | Command::Clock { .. }
+        | Command::Ca { .. }
         | Command::Serve { .. }
         | Command::Totp { .. } => Ok(cli),
     }
@@ -186,6 +195,7 @@ async fn run(cli: Cli) -> anyhow::Result<u8> {
         Command::Check { schema: Some(of), .. } => check::schema(of),
         Command::Check { dir, .. } => check::run(&dir.unwrap_or_default(), cli.json),
         Command::Clock { what: ClockWhat::Accept { dir } } => clock::accept(&dir).await.map(|()| 0),
+        Command::Ca { what } => ca::run(what, cli.json).await,
         Command::Serve { dir, log: format } => {
             log("countersign=info", format);
             serve::run(dir).await

@@ -111,8 +111,8 @@ async fn start_on(dir: &Path, handed_over: Vec<std::net::TcpListener>) -> anyhow
             bail!("{} cannot be served:\n{}", dir.display(), all.join("\n"));
         }
     };
-    let keys = Keys::read(&dir.join("keys"))?;
     let config = directory.config.clone();
+    let keys = Keys::read(&config.keys)?;
     let now = Timestamp::now();
     std::fs::create_dir_all(&config.state).with_context(|| format!("{} cannot be made", config.state.display()))?;
     let store = Store::open(&config.state.join("countersign.db")).await?;
@@ -131,6 +131,7 @@ async fn start_on(dir: &Path, handed_over: Vec<std::net::TcpListener>) -> anyhow
         seal_key: SealKey::new(&keys),
         log: log.head(),
     })?;
+    recordings.keep_for_rescue(directory.reserve());
     recover(&recordings, &store).await?;
     let clock = Clock::open(store.clone(), seen().await).await?;
     let disposal = Disposal::new(store.clone(), recordings.clone(), clock.clone(), config.bastion.clone());

@@ -1,6 +1,6 @@
 //! The person's own key, in their ssh-agent or in a file, signing what they have read.
 //!
-//! This file alone speaks the agent protocol outside `ssh/` (`russh::keys::agent`). An agent is a
+//! Outside `ssh/` only this file and `authority/agent.rs` speak the agent protocol (`russh::keys::agent`). An agent is a
 //! stranger behind a socket: its frames are capped (russh refuses more than 256 KiB, CVE-2026-46673),
 //! its answers have a deadline, and every signature is verified here before it is sent anywhere.
 

@@ -64,6 +64,7 @@ fn workflow(
         file.error(fields.place("offered"), what, "offer at most the longest grant");
     }
     let reason_required = fields.choice("reason", &[("required", true), ("optional", false)]).unwrap_or(true);
+    let rescue = fields.boolean("rescue").unwrap_or(false);
     let reason_pattern = reason_pattern(file, &mut fields);
     let source = fields.choice("source", &[("address", SourceRule::Address), ("any", SourceRule::Any)]).unwrap_or(SourceRule::Address);
     if source == SourceRule::Any {
@@ -85,6 +86,7 @@ fn workflow(
         use_within,
         linger,
         reason_required,
+        rescue,
         reason_pattern,
         source,
     };

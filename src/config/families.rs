@@ -4,7 +4,7 @@ use toml::Spanned;
 
 use super::fields::{Fields, File};
 use super::people::keys;
-use super::targets::{labels, logins, parse_address, principal};
+use super::targets::{labels, logins, not_revoked, parse_address, principal};
 use crate::access::family::{AddressTemplate, BadPattern, Family, Overlap, TargetPattern};
 use crate::access::people::People;
 use crate::access::target::Entry;
@@ -37,6 +37,7 @@ pub(super) fn read(file: File<'_>, name: &Spanned<&str>, mut fields: Fields<'_>,
         let fix = "add host_ca = [\"ssh-ed25519 …\"], the CA that signs the certificates of these hosts";
         file.error(at, format!("the pattern {} has no host_ca: nothing proves a member to be itself", name.get_ref()), fix);
     }
+    not_revoked(file, name, host_cas.iter(), &entry);
     let principal = principal(file, name, &mut fields);
     entry.line = file.source.line(fields.place("host_ca"));
     fields.finish();

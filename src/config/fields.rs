@@ -298,6 +298,10 @@ impl<'a> Fields<'a> {
 
     /// The lists of strings below a key, by name: `office = ["…"]`.
     pub fn lists(&mut self, key: &'static str) -> Vec<(Spanned<&'a str>, Vec<Spanned<&'a str>>)> {
+        self.note(key, Shape::NamedLists);
+        if self.pretended().is_some() {
+            return Vec::new();
+        }
         let Some(inner) = self.table(key) else { return Vec::new() };
         let list = |(name, value): (&'a Spanned<_>, &'a Spanned<DeValue<'a>>)| {
             let name: Spanned<&'a str> = Spanned::new(name.span(), AsRef::<str>::as_ref(name.get_ref()));

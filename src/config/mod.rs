@@ -6,11 +6,13 @@
 
 mod approvals;
 pub mod cases;
+pub mod client;
 pub mod factors;
 mod families;
 mod fields;
 mod files;
 pub mod key;
+mod keys;
 pub mod modes;
 mod people;
 mod problem;
@@ -26,6 +28,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use self::client::ClientSettings;
 use self::fields::File;
 use self::files::Files;
 use self::problem::Findings;
@@ -36,6 +39,7 @@ use crate::access::policy::{PolicyProblem, PolicySet, Vocabulary};
 use crate::access::source::Network;
 use crate::access::target::{Targets, parse_host};
 use crate::access::workflow::Workflows;
+use crate::authority::KeyPlan;
 use crate::id::{Digest, Person};
 use crate::recording::{Durability, Protection};
 use crate::retention::schedule::Schedules;
@@ -82,6 +86,16 @@ pub struct Config {
     /// Where monitors read, on loopback.
     pub metrics: Option<SocketAddr>,
     pub limits: Limits,
+    pub keys: KeyPlan,
+    pub client: ClientSettings,
+}
+
+impl Config {
+    /// Where laptops dial: host and port.
+    pub fn dialled(&self) -> (String, u16) {
+        let port = self.listen.first().map(SocketAddr::port).filter(|port| *port != 0).unwrap_or(22);
+        self.client.address.clone().unwrap_or_else(|| (self.host.clone(), port))
+    }
 }
 
 /// `[recordings]`.
@@ -91,6 +105,8 @@ pub struct RecordingSettings {
     pub durability: Durability,
     /// Free bytes below which no new session begins (FC4).
     pub free_floor: u64,
+    /// Below the floor, for workflows that rescue; where the file says so.
+    pub reserve: Option<u64>,
     pub protection: Protection,
     /// The auditors by name, with the keys that `protection` encrypts to.
     pub auditors: BTreeMap<Person, Recipient>,
@@ -160,7 +176,16 @@ impl Directory {
         let directory = read.filter(|_| errors.is_empty()).map(|read| Self { warnings: warnings.clone(), ..read });
         Inspection { errors, warnings, directory }
     }
+
+    /// Bytes of the recordings' disk that are kept for rescue: none where no workflow rescues.
+    pub fn reserve(&self) -> u64 {
+        let rescued = self.workflows.values().any(|workflow| workflow.rescue);
+        if rescued { self.config.recordings.reserve.unwrap_or(RESERVE) } else { 0 }
+    }
 }
+
+/// Kept for rescue where the file does not say how much.
+const RESERVE: u64 = 256 << 20;
 
 fn read(root: &Path, instead: Option<(&str, &str)>, found: &Findings) -> Option<Directory> {
     if !root.is_dir() {

@@ -64,6 +64,8 @@ pub(super) enum Shape {
     Tables,
     /// `carol = "…"`
     NamedTexts,
+    /// `office = ["…"]`
+    NamedLists,
     /// `[[case]]`
     ListOfTables,
 }
@@ -82,6 +84,7 @@ impl Shape {
             | Shape::Choice(_)
             | Shape::Tables
             | Shape::NamedTexts
+            | Shape::NamedLists
             | Shape::ListOfTables => 3,
         }
     }
@@ -209,6 +212,7 @@ fn property(kind: FileKind, path: &str, shape: &Shape, tables: &BTreeMap<String,
             }
         }
         Shape::NamedTexts => json!({ "type": "object", "additionalProperties": { "type": "string" } }),
+        Shape::NamedLists => json!({ "type": "object", "additionalProperties": { "type": "array", "items": { "type": "string" } } }),
         Shape::ListOfTables => json!({ "type": "array", "items": object(kind, &format!("{path}/*"), tables) }),
     };
     let plain = path.replace("/**", "/*");
@@ -236,6 +240,8 @@ const DESCRIPTIONS: &[(FileKind, &str, &str)] = &[
     (FileKind::Countersign, "/recordings/key_files", "Directories of the key files, apart from the recordings they open"),
     (FileKind::Countersign, "/recordings/durability", "second: synced each second; strict: before each byte goes on"),
     (FileKind::Countersign, "/recordings/free_floor_mb", "Free space below which no new session begins"),
+    (FileKind::Countersign, "/recordings/reserve_mb", "What workflows with rescue = true may use below that"),
+    (FileKind::Countersign, "/recordings/recovery", "Who opens what a crash leaves: node, or the auditors alone"),
     (FileKind::Countersign, "/limits", "Caps at the door"),
     (FileKind::Countersign, "/metrics", "Where Prometheus reads, on loopback"),
     (FileKind::Countersign, "/limits/drain", "How long what runs may go on after SIGTERM; without it sessions end at once"),
@@ -243,7 +249,11 @@ const DESCRIPTIONS: &[(FileKind, &str, &str)] = &[
     (FileKind::People, "/people/*/groups", "What access.cedar and approvals.toml speak of"),
     (FileKind::People, "/people/*/keys", "Public keys, as in a .pub file; a key names one person"),
     (FileKind::People, "/people/*/accounts", "Names elsewhere: chat, directory"),
-    (FileKind::People, "/revoked", "Keys that name nobody, wherever they are listed"),
+    (FileKind::People, "/people/*/second_factor", "When this person is asked for the code of their second factor"),
+    (FileKind::People, "/second_factor", "When everybody who has a second factor is asked for its code"),
+    (FileKind::People, "/user_cas", "CAs whose certificates name persons: one principal, the person's name"),
+    (FileKind::People, "/user_cas/*/longest", "No certificate may be valid for longer; 24h where nothing is said"),
+    (FileKind::People, "/revoked", "Keys and certificates that name nobody, wherever they are listed"),
     (FileKind::Targets, "/targets", "The hosts behind the bastion"),
     (FileKind::Targets, "/targets/*/address", "host, host:port, 10.0.0.5:22 or [2001:db8::5]:22"),
     (FileKind::Targets, "/targets/*/labels", "What access.cedar speaks of: env=prod, or a plain word"),
@@ -259,6 +269,7 @@ const DESCRIPTIONS: &[(FileKind, &str, &str)] = &[
     (FileKind::Approvals, "/workflows/*/decide_within", "Nobody may decide after this long"),
     (FileKind::Approvals, "/workflows/*/offered", "The window where the requester names none"),
     (FileKind::Approvals, "/workflows/*/longest", "The longest window that can be granted"),
+    (FileKind::Approvals, "/workflows/*/rescue", "What it agrees to may begin on a disk that is nearly full, into the reserve"),
     (FileKind::Approvals, "/workflows/*/use_within", "An approved request lapses when it is not used for this long"),
     (FileKind::Approvals, "/workflows/*/linger", "How long a request stays for a retry when its client has left"),
     (FileKind::Approvals, "/workflows/*/reason_pattern", "A regular expression over the whole reason"),
@@ -336,6 +347,8 @@ egress = "192.0.2.1"
 dir = "r"
 durability = "strict"
 free_floor_mb = 64
+reserve_mb = 256
+recovery = "auditors"
 single_recipient = true
 key_files = ["k"]
 [recordings.auditors]
@@ -413,7 +426,12 @@ drain = "10m"
             keys(&of(kind), "", &mut all);
             let untyped: Vec<_> = all.iter().filter(|(_, typed)| !typed).collect();
             assert!(untyped.is_empty(), "{}: {untyped:?}", kind.name());
-            assert!(kind == FileKind::Targets || !of(kind).to_string().contains("patternProperties"), "only targets have patterns");
+            assert!(
+                kind == FileKind::Targets || !of(kind).to_string().contains("patternProperties"),
+                "only targets have patterns, not {}: {:#}",
+                kind.name(),
+                of(kind)
+            );
             for (_, path, _) in DESCRIPTIONS.iter().filter(|(of, _, _)| *of == kind) {
                 assert!(all.iter().any(|(known, _)| known == path), "{}: there is no {path}", kind.name());
             }

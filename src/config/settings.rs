@@ -8,10 +8,10 @@ use std::time::Duration;
 use toml::Spanned;
 
 use super::fields::{Fields, File};
-use super::{Config, Limits, RecordingSettings};
+use super::{Config, Limits, RecordingSettings, client, keys};
 use crate::access::target::parse_host;
 use crate::id::Person;
-use crate::recording::{Durability, Protection};
+use crate::recording::{Durability, Protection, RecoveredBy};
 use crate::transcript::envelope::Recipient;
 
 impl Default for Limits {
@@ -55,8 +55,10 @@ pub(super) fn read(file: File<'_>, root: &Path) -> Option<Config> {
         let recordings = recordings(file, &mut fields, root);
         let metrics = fields.table("metrics").and_then(|table| metrics(file, table));
         let limits = fields.table("limits").map_or_else(Limits::default, limits);
+        let keys = keys::read(file, &mut fields, root);
+        let client = client::read(file, &mut fields);
         fields.finish();
-        Some(Config { bastion: bastion?, host: host?, listen, state, recordings: recordings?, egress, metrics, limits })
+        Some(Config { bastion: bastion?, host: host?, listen, state, recordings: recordings?, egress, metrics, limits, keys, client })
     })
 }
 
@@ -104,6 +106,13 @@ fn recordings(file: File<'_>, fields: &mut Fields<'_>, root: &Path) -> Option<Re
     let dir = path(file, &mut table, "dir", "recordings", root);
     let durability = table.choice("durability", &[("second", Durability::Second), ("strict", Durability::Strict)]).unwrap_or_default();
     let free_floor = table.count("free_floor_mb", 0..=1_000_000).map_or(FREE_FLOOR, |mb| mb as u64 * (1 << 20));
+    let reserve = table.count("reserve_mb", 1..=1_000_000).map(|mb| mb as u64 * (1 << 20));
+    let recovery_at = table.place("recovery");
+    let recovered_by = table.choice("recovery", &[("node", RecoveredBy::Node), ("auditors", RecoveredBy::Auditors)]).unwrap_or_default();
+    if plain && recovered_by == RecoveredBy::Auditors {
+        let what = "recovery = \"auditors\" stands beside mode = \"plain\"";
+        file.error(recovery_at, what, "remove recovery: what is not encrypted needs nobody's key");
+    }
     let single = table.boolean("single_recipient").unwrap_or(false);
     let mut key_files: Vec<PathBuf> = table.strings("key_files").iter().map(|dir| root.join(dir.get_ref())).collect();
     if table.has("key_files") && table.lacks("key_files") {
@@ -135,10 +144,10 @@ fn recordings(file: File<'_>, fields: &mut Fields<'_>, root: &Path) -> Option<Re
                 let fix = "add a second, or an offline one (age-keygen), or set single_recipient = true";
                 file.warning(at, "recordings: one recipient; if that key is lost every recording is lost", fix);
             }
-            Protection::Sealed { auditors: auditors.values().cloned().collect(), key_files }
+            Protection::Sealed { auditors: auditors.values().cloned().collect(), key_files, recovered_by }
         }
     };
-    Some(RecordingSettings { dir, durability, free_floor, protection, auditors })
+    Some(RecordingSettings { dir, durability, free_floor, reserve, protection, auditors })
 }
 
 /// `[recordings.auditors]`: a name and a key each. What age cannot encrypt to is refused here.

@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-use russh::keys::ssh_key::PublicKey;
+use russh::keys::ssh_key::{HashAlg, PublicKey};
 use toml::Spanned;
 use toml::de::DeTable;
 
@@ -31,7 +31,7 @@ pub(super) fn read(files: &[File<'_>], below: &Path, people: &People) -> Targets
         let relative: Arc<str> = file.source.path.strip_prefix(below).unwrap_or(&file.source.path).to_string_lossy().into();
         file.parse(|file, mut fields| {
             for (name, table) in fields.tables("targets") {
-                let entry = Entry { file: relative.clone(), line: 0, family: None };
+                let entry = Entry { file: relative.clone(), line: 0, family: None, revoked: people.revoked().clone() };
                 if name.get_ref().contains('*') {
                     families.extend(
                         families::read(file, &name, table, entry, people).filter(|new| families::fits(file, &name, new, &families)),
@@ -120,6 +120,7 @@ fn target(file: File<'_>, name: &Spanned<&str>, mut fields: Fields<'_>, mut entr
     let bare = |keys: Vec<(usize, PublicKey)>| keys.into_iter().map(|(_, key)| key).collect::<Vec<_>>();
     let host_keys = bare(keys(file, &mut fields, "host_keys"));
     let host_cas = bare(keys(file, &mut fields, "host_ca"));
+    not_revoked(file, name, host_keys.iter().chain(&host_cas), &entry);
     if fields.lacks("host_keys") && fields.lacks("host_ca") {
         let fix = "add host_keys = [\"ssh-ed25519 …\"] (ssh-keyscan HOST, compared on the host's own console) or host_ca";
         file.error(at, format!("{} has neither host_keys nor host_ca: nothing proves that it is the host", name.get_ref()), fix);
@@ -129,6 +130,17 @@ fn target(file: File<'_>, name: &Spanned<&str>, mut fields: Fields<'_>, mut entr
     fields.finish();
     let (host, port) = address?;
     Some((Target { id: id?, host, port, aliases: BTreeSet::new(), labels, logins, host_keys, host_cas, principal, entry }, aliases))
+}
+
+/// Reports what a target is recognised by and is revoked.
+pub(super) fn not_revoked<'k>(file: File<'_>, name: &Spanned<&str>, keys: impl Iterator<Item = &'k PublicKey>, entry: &Entry) {
+    for key in keys {
+        let fingerprint = key.fingerprint(HashAlg::Sha256).to_string();
+        if entry.revoked.contains(&fingerprint) {
+            let what = format!("{} is recognised by {fingerprint}, which is revoked", name.get_ref());
+            file.error(name.span().start, what, "remove it here, or from [revoked] of people.toml");
+        }
+    }
 }
 
 pub(super) fn logins(file: File<'_>, name: &Spanned<&str>, fields: &mut Fields<'_>) -> Vec<Login> {

@@ -85,7 +85,15 @@ const BROKEN: &[(&str, &str, &str, &str)] = &[
     ("countersign.toml", "mode = \"plain\"", "auditors = { carol = \"sk-ssh-ed25519@openssh.com AAAA\" }", "countersign.toml:4:22: nothing can be encrypted to the key of carol; sk-ssh-ed25519@openssh.com keys sign, but nothing can be encrypted to them; make one with ssh-keygen -t ed25519 or age-keygen"),
     ("countersign.toml", "mode = \"plain\"", "mode = \"plain\"\nkey_files = [\"recordings/keys\"]", "countersign.toml:5:13: key files in recordings/keys would be copied with the recordings they open; keep them in a directory of their own: key_files = [\"key-files\"]"),
     ("countersign.toml", "\"plain\"", "\"encrypted\"", "countersign.toml:4:8: mode cannot be \"encrypted\"; use sealed or plain"),
-    ("countersign.toml", "[recordings]", "color = 1\n[recordings]", "countersign.toml:3:1: the file has no key \"color\"; known are bastion, egress, host, limits, listen, metrics, recordings, state"),
+    ("countersign.toml", "[recordings]", "[client]\nnames = [\"web-1\", \"*.com\"]\n[recordings]", "countersign.toml:4:19: \"*.com\" covers hosts that are not yours: this bastion could pose as any of them; write a site's own names: \"*.prod.example.org\", \"web-*\"; two whole labels behind a star"),
+    ("countersign.toml", "[recordings]", "[client]\naddress = \"bastion:x\"\n[recordings]", "countersign.toml:4:11: \"bastion:x\" is not an address; write what laptops dial: bastion.example.org:22"),
+    ("countersign.toml", "[recordings]", "[keys]\nuser_ca = [\"keys/user_ca.pub\"]\n[recordings]", "countersign.toml:4:11: keys/user_ca.pub is a public key: nothing signs with it; put the private one first, or name the agent that holds it: user_ca_agent = \"/run/…\""),
+    ("countersign.toml", "[recordings]", "[keys]\nhost_ca = [\"keys/host_ca\"]\nhost_ca_agent = \"agent\"\n[recordings]", "countersign.toml:4:11: host_ca_agent is set, and keys/host_ca is a private key in a file; name the public half first (host_ca = [\"keys/host_ca.pub\"]), or remove host_ca_agent"),
+    ("countersign.toml", "[recordings]", "[keys]\nuser_ca = []\n[recordings]", "countersign.toml:4:11: user_ca lists 0 keys; list 1 to 8; the first signs"),
+    ("countersign.toml", "[recordings]", "color = 1\n[recordings]", "countersign.toml:3:1: the file has no key \"color\"; known are bastion, client, egress, host, keys, limits, listen, metrics, recordings, state"),
+    ("countersign.toml", "\"plain\"", "\"plain\"\nrecovery = \"auditors\"", "countersign.toml:5:12: recovery = \"auditors\" stands beside mode = \"plain\"; remove recovery: what is not encrypted needs nobody's key"),
+    ("countersign.toml", "\"plain\"", "\"plain\"\nrecovery = \"me\"", "countersign.toml:5:12: recovery cannot be \"me\"; use node or auditors"),
+    ("countersign.toml", "\"plain\"", "\"plain\"\nreserve_mb = 0", "countersign.toml:5:14: reserve_mb = 0 is out of range; use 1 to 1000000"),
     ("countersign.toml", "[recordings]", "listen = [\"*:22\"]\n[recordings]", "countersign.toml:3:11: \"*:22\": invalid socket address syntax; correct it in listen"),
     ("countersign.toml", "[recordings]", "[limits]\npending = 0\n[recordings]", "countersign.toml:4:11: pending = 0 is out of range; use 1 to 100000"),
     ("countersign.toml", "[recordings]", "[limits]\nshared_sources = [\"203.0.113.7/24\"]\n[recordings]", "countersign.toml:4:19: \"203.0.113.7/24\": it has bits beyond its length; write 203.0.113.0/24; correct it in shared_sources"),
@@ -141,12 +149,25 @@ const BROKEN: &[(&str, &str, &str, &str)] = &[
     ("policies/approvals.toml", "approvers = [\"leads\"]\nquorum = 1", "[[workflows.lead.stages]]\napprovers = [\"leads\"]\n[[workflows.lead.stages]]\npeople = [\"bob\"]", "policies/approvals.toml:4:1: stages are not supported yet: a workflow has one; keep one stage; two holds on the same policy run in parallel"),
     ("policies/approvals.toml", "approvers = [\"leads\"]\nquorum = 1", "quorum = 1\n[[workflows.lead.stages]]\npeople = [\"bob\"]", "policies/approvals.toml:2:10: quorum stands beside stages; move it into [[workflows.lead.stages]]"),
     ("policies/approvals.toml", "approvers = [\"leads\"]", "approvers = [\"sre\"]", "policies/approvals.toml:3:10: lead needs 1 to agree, but alice may ask for deploy@web-1 and nobody decides on their own request: that leaves nobody; add an approver or lower quorum"),
+    ("policies/approvals.toml", "quorum = 1", "rescue = \"yes\"", "policies/approvals.toml:3:10: rescue is a string, not true or false; write rescue = true"),
     ("policies/approvals.toml", "quorum = 1", "signature = \"none\"", "policies/approvals.toml:3:13: signature cannot be \"none\"; use connection or key or touch"),
 
     ("policies/retention.toml", "\"30d\"", "\"3d\"", "policies/retention.toml:3:16: delete_after 3d is shorter than keep_at_least 7d; delete after the floor has passed, not before"),
     ("policies/retention.toml", "keep_at_least = \"7d\"\n", "", "policies/retention.toml:1:12: [schedules.short] has no keep_at_least; add keep_at_least = \"90d\""),
     ("policies/retention.toml", "[schedules.short]", "[schedules.short]\n[schedules.short]", "policies/retention.toml:2:12: duplicate key; write it as TOML: key = \"value\""),
 ];
+
+#[test]
+fn a_reserve_is_kept_where_a_workflow_rescues() {
+    let reserve = |settings: &str, workflow: &str| {
+        let mut files = good();
+        files[0].1.push_str(settings);
+        files[4].1.push_str(workflow);
+        Directory::load(write(&files).path()).unwrap().reserve()
+    };
+    assert_eq!((reserve("", ""), reserve("reserve_mb = 16\n", "rescue = false\n")), (0, 0));
+    assert_eq!((reserve("", "rescue = true\n"), reserve("reserve_mb = 16\n", "rescue = true\n")), (256 << 20, 16 << 20));
+}
 
 #[test]
 fn each_fault_is_said_at_its_place() {

@@ -23,6 +23,15 @@ pub struct Canaries(Arc<Mutex<HashMap<Person, Canary>>>);
 /// When it was made, and its bytes.
 type Canary = (Timestamp, [u8; 32]);
 
+/// What a canary begins with. A companion hands back nothing else that it has decrypted: else whoever has the
+/// bastion would send it the key file of a recording, or the envelope of a spool.
+const CANARY: &[u8] = b"countersign canary\n";
+
+/// The part of a decrypted canary that is handed back; nothing if it is none.
+pub fn canary_in(text: &[u8]) -> Option<&[u8]> {
+    text.strip_prefix(CANARY).filter(|canary| canary.len() == 32)
+}
+
 /// An answer comes at once: no hand is in between but for a passphrase.
 const WITHIN: Duration = Duration::from_secs(300);
 
@@ -41,8 +50,7 @@ impl Canaries {
 
 impl Act<'_> {
     pub(super) async fn auditors(&self) -> Result<Reply, Refusal> {
-        let some = self.directory.targets.iter().any(|target| self.may_on(&target.id, ConsoleAction::Replay));
-        if !some {
+        if !self.may_somewhere(ConsoleAction::Replay) {
             return Err(self.refusal(RefusalKind::Refused, "the list of auditors", "is for those who may replay"));
         }
         let proven = self.console.store.proofs().await.map_err(|error| self.down(&error))?;
@@ -64,7 +72,8 @@ impl Act<'_> {
         };
         let mut canary = [0; 32];
         rand::rngs::SysRng.try_fill_bytes(&mut canary).map_err(|error| self.down(&error))?;
-        let sealed = envelope::wrap(&canary, std::iter::once(key)).map_err(|error| self.down(&error))?;
+        let text = [CANARY, &canary].concat();
+        let sealed = envelope::wrap(&text, std::iter::once(key)).map_err(|error| self.down(&error))?;
         self.console.canaries.keep(self.who.person(), canary, self.now);
         Ok(Reply::Canary(data_encoding::BASE64.encode(&sealed)))
     }

@@ -91,7 +91,10 @@ impl Act<'_> {
             Verb::Policy(PolicyArgs { what: PolicyWhat::Test { .. } | PolicyWhat::Explain(_) }) => Err(self.at_home(verb)),
             Verb::Drain(args) => self.drain(args).await,
             Verb::Auditors(AuditorsArgs { what: AuditorsWhat::List }) => self.auditors().await,
-            Verb::Auditors(AuditorsArgs { what: AuditorsWhat::Prove }) => Err(self.at_home(verb)),
+            Verb::Auditors(AuditorsArgs { what: AuditorsWhat::Prove | AuditorsWhat::Rewrap(_) | AuditorsWhat::Recover(_) }) => {
+                Err(self.at_home(verb))
+            }
+            Verb::Keys(what) => self.keys(what).await,
             Verb::Canary => self.canary(),
             Verb::Proven { canary_b64 } => self.proven(canary_b64).await,
             Verb::Checkpoint { from } => self.checkpoint(*from).await,
@@ -108,6 +111,7 @@ impl Act<'_> {
             Verb::Decision(args) => self.decision(args).await,
             Verb::Submit { request, signature } => self.submit(*request, signature).await,
             Verb::Decide { document_b64, signature } => self.decide(document_b64, signature).await,
+            Verb::Setup(args) => self.setup(args.what).await,
             Verb::Whoami => Ok(Reply::Whoami(self.whoami())),
             Verb::Status => self.status().await,
             Verb::Help => Ok(Reply::Help(grammar::help())),
@@ -428,6 +432,6 @@ impl Act<'_> {
 }
 
 /// Runs what takes the processor for long (policy over thousands of targets) beside the event loop.
-async fn off_the_loop<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, tokio::task::JoinError> {
+pub(super) async fn off_the_loop<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, tokio::task::JoinError> {
     tokio::task::spawn_blocking(work).await
 }

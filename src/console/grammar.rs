@@ -3,6 +3,7 @@
 //! A [`Verb`] comes from a console line, from the companion's arguments or as JSON from the wire; it
 //! is the same value each time, and `execute` is the only one who acts on it.
 
+mod auditors;
 mod policy;
 mod targets;
 mod typed;
@@ -16,9 +17,10 @@ use crate::access::request::{MAX_REASON, MAX_TARGETS};
 use crate::id::{Digest, Person, RequestId, SessionId};
 use crate::retention::hold::Pattern;
 
+pub use auditors::{AuditorsArgs, AuditorsWhat, KeysWhat, RecoverArgs, RewrapArgs};
 pub use policy::{ExplainArgs, PolicyArgs, PolicyWhat};
 pub use targets::{From, ImportArgs, PinArgs, TargetsArgs, TargetsWhat};
-pub use typed::{Destination, Moment, SessionWord, Span, Start};
+pub use typed::{Destination, Moment, SessionWord, Since, Span, Start};
 
 /// One console line.
 #[derive(Debug, Parser)]
@@ -103,6 +105,8 @@ pub enum Verb {
         #[serde(default)]
         signature: String,
     },
+    /// The files that make a laptop reach everything of yours through here
+    Setup(SetupArgs),
     /// Who I am here, and my keys
     Whoami,
     /// How the bastion is; fails where somebody has to do something
@@ -115,6 +119,9 @@ pub enum Verb {
     /// The canary, decrypted.
     #[command(skip)]
     Proven { canary_b64: String },
+    /// Keys of recordings on their way between bastion and auditor: the companion's own `auditors`.
+    #[command(skip)]
+    Keys(KeysWhat),
     /// The last signed state of the log, and the proof that it continues an earlier one.
     #[command(skip)]
     Checkpoint { from: u64 },
@@ -133,6 +140,8 @@ pub enum Purpose {
     Replay,
     Export,
     Verify,
+    /// Its key file and manifest alone, to wrap its key anew.
+    Rewrap,
 }
 
 #[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
@@ -361,18 +370,18 @@ pub struct ReleaseArgs {
 
 #[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct AuditorsArgs {
-    #[command(subcommand)]
-    pub what: AuditorsWhat,
+pub struct SetupArgs {
+    /// config: for Include in ~/.ssh/config; known_hosts: what it points at
+    #[arg(value_name = "config|known_hosts")]
+    pub what: SetupWhat,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum AuditorsWhat {
-    /// Names, keys, and when each was last proven
-    List,
-    /// Show that my key still decrypts, with a fresh canary
-    Prove,
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SetupWhat {
+    Config,
+    #[value(name = "known_hosts", alias = "known-hosts")]
+    KnownHosts,
 }
 
 #[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
@@ -538,6 +547,7 @@ impl Verb {
             Verb::Release(args) => fits("reason", &args.reason, MAX_REASON),
             Verb::Drain(args) => fits("reason", &args.reason, 200),
             Verb::Proven { canary_b64 } => fits("canary", canary_b64, 256),
+            Verb::Keys(what) => what.check(),
             Verb::Approve(args) => fits("note", &args.less.note, MAX_REASON),
             Verb::Decision(args) => fits("note", &args.less.note, MAX_REASON),
             Verb::Submit { signature, .. } => fits("signature", signature, crate::access::decision::MAX_SIGNATURE),
@@ -561,6 +571,7 @@ impl Verb {
             | Verb::Policy(_)
             | Verb::Auditors(_)
             | Verb::Canary
+            | Verb::Setup(_)
             | Verb::Whoami
             | Verb::Status
             | Verb::Help => Ok(()),
@@ -584,6 +595,7 @@ impl Verb {
             Verb::Reason { .. } => "reason",
             Verb::Decision(_) => "decision",
             Verb::Submit { .. } => "submit",
+            Verb::Setup(_) => "setup",
             Verb::Whoami => "whoami",
             Verb::Status => "status",
             Verb::Help => "help",
@@ -600,6 +612,7 @@ impl Verb {
             Verb::Auditors(_) => "auditors",
             Verb::Canary => "canary",
             Verb::Proven { .. } => "proven",
+            Verb::Keys(_) => "keys",
             Verb::Decide { .. } => "decide",
         }
     }

@@ -68,13 +68,6 @@ impl Act<'_> {
         }
     }
 
-    /// For what is about the whole bastion: it has to be permitted on every target, of which there is one.
-    pub(super) fn may_everywhere(&self, action: ConsoleAction) -> bool {
-        let may = |target| self.directory.policy.may(self.who.person(), self.who.groups(), action, target, self.now);
-        let kinds = &self.directory.kinds;
-        !kinds.is_empty() && kinds.iter().all(|kind| may(&kind.like))
-    }
-
     /// For what an operator does to the files of a bastion, on its own machine.
     pub(super) fn where_the_files_are(&self) -> Refusal {
         let mut refusal = self.refusal(RefusalKind::Usage, "that", "works on the bastion's own machine, where its files are");

@@ -3,6 +3,8 @@
 //! The companion receives the same values over the wire and renders them itself; what it shows of a
 //! request before signing comes from `document_b64` alone.
 
+mod keys;
+
 use serde::{Deserialize, Serialize};
 
 use crate::access::canonical;
@@ -11,6 +13,8 @@ use crate::access::request::{BadRequest, RequestDocument};
 use crate::approvals::{RequestState, RequestView};
 use crate::id::{Digest, Login, Person, RequestId, ScheduleName, SessionId, TargetId, WorkflowName};
 use crate::time::Timestamp;
+
+pub use keys::{Closed, KeysReply, Reader as KeyReader, WaitingLine};
 
 /// An answer to one verb.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -37,6 +41,7 @@ pub enum Reply {
     /// A canary as an age file, base 64.
     Canary(String),
     Proven(Person),
+    Keys(Box<KeysReply>),
     Policy(Box<PolicyText>),
     Held(Box<Held>),
     /// Ids of holds that ended.
@@ -52,6 +57,8 @@ pub enum Reply {
     Drain(Drain),
     /// Lines of an exported log, in order; the last answer has none.
     AuditLines(Vec<String>),
+    /// A file for a laptop.
+    Setup(String),
     Whoami(Whoami),
     Status(Box<Status>),
     Help(String),
@@ -200,6 +207,9 @@ pub struct SessionLine {
     pub ended: Option<Timestamp>,
     pub outcome: Option<String>,
     pub sealed: Option<RecordingLine>,
+    /// A crash left it to the auditors: nobody else can open what was recorded, nor seal it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub waits_for_auditor: bool,
 }
 
 /// A sealed recording.
@@ -414,6 +424,9 @@ pub struct Status {
     pub sealing: u64,
     /// Those that could not be.
     pub unsealed: u64,
+    /// Those that a crash left to the auditors.
+    #[serde(default)]
+    pub waiting_for_auditor: u64,
     /// Recordings that are marked to go.
     pub marked: u64,
     /// Recordings that should have gone.
@@ -431,7 +444,7 @@ pub struct Status {
 /// Something that an operator has to do something about.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Trouble {
-    /// `clock`, `disk`, `seal`, `disposal`, `checkpoint`, `auditors`
+    /// `clock`, `disk`, `seal`, `recover`, `disposal`, `checkpoint`, `auditors`
     pub what: String,
     pub why: String,
     pub fix: String,

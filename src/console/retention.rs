@@ -200,14 +200,19 @@ impl Act<'_> {
     }
 
     fn may_hold_everywhere(&self, what: &str) -> Result<(), Refusal> {
-        let mut targets = self.directory.targets.iter().peekable();
-        let all = targets.peek().is_some() && targets.all(|target| self.may_on(&target.id, ConsoleAction::Hold));
-        if all { Ok(()) } else { Err(self.refusal(RefusalKind::Refused, what, "is for those who may hold on every target")) }
+        if self.may_everywhere(ConsoleAction::Hold) {
+            Ok(())
+        } else {
+            Err(self.refusal(RefusalKind::Refused, what, "is for those who may hold on every target"))
+        }
     }
 
     fn may_hold_somewhere(&self) -> Result<(), Refusal> {
-        let some = self.directory.targets.iter().any(|target| self.may_on(&target.id, ConsoleAction::Hold));
-        if some { Ok(()) } else { Err(self.refusal(RefusalKind::Refused, "retention", "is for those who may hold")) }
+        if self.may_somewhere(ConsoleAction::Hold) {
+            Ok(())
+        } else {
+            Err(self.refusal(RefusalKind::Refused, "retention", "is for those who may hold"))
+        }
     }
 }
 

@@ -146,7 +146,10 @@ where
             self.err.say(&beside).await?;
             self.out.bytes(&issued.bytes).await?;
         } else {
-            let text = text::reply(reply, &self.reader());
+            // Thousands of targets take the processor for a while: beside the event loop.
+            let (reply, look, host) = (reply.clone(), self.look, self.host.clone());
+            let render = move || text::reply(&reply, &Reader { look, now: Timestamp::now(), voice: Voice::Console { host: &host } });
+            let text = tokio::task::spawn_blocking(render).await.map_err(std::io::Error::other)?;
             self.out.say(&text).await?;
         }
         Ok(status(reply))

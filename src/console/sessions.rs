@@ -1,14 +1,17 @@
 //! Sessions: whose one may list, and whose one may replay.
 //!
 //! Everybody lists their own; to list others' or to replay any takes policy's `replay` on the target.
-//! A target that is not in the directory any more has no labels to rule on: nobody replays there until
-//! an operator lists it again.
+//! A target that is not in the directory any more has no labels to rule on: there it takes a permit that
+//! no label could take away.
+
+use std::collections::BTreeMap;
 
 use super::execute::Act;
 use super::grammar::{Purpose, SessionWord, SessionsArgs};
 use super::render::when;
 use super::reply::{Evidence, Expired, LogRow, Next, RecordingLine, Refusal, RefusalKind, Reply, SessionLine};
 use crate::access::ConsoleAction;
+use crate::access::kinds::Kind;
 use crate::audit::Event;
 use crate::id::TargetId;
 use crate::recording::Part;
@@ -39,15 +42,21 @@ impl Act<'_> {
             limit: READ,
         };
         let rows = self.console.store.sessions(&filter).await.map_err(|error| self.down(&error))?;
-        Ok(Reply::Sessions(rows.iter().filter(|row| self.lists(row)).take(SHOWN).map(line).collect()))
+        // Many rows are of few targets.
+        let mut audits: BTreeMap<TargetId, bool> = BTreeMap::new();
+        let mut lists = |row: &SessionRow| {
+            let mut may = || *audits.entry(row.target.clone()).or_insert_with(|| self.may_on(&row.target, ConsoleAction::Replay));
+            row.person == *self.who.person() || may()
+        };
+        let line = |row: &SessionRow| SessionLine { waits_for_auditor: self.console.recordings.waits_for_auditor(row.id), ..line(row) };
+        Ok(Reply::Sessions(rows.iter().filter(|row| lists(row)).take(SHOWN).map(line).collect()))
     }
 
     /// Finds the recording that is meant, and writes down that it is about to be seen.
     pub(super) async fn fetch(&self, word: &SessionWord, purpose: Purpose) -> Result<Reply, Refusal> {
         let row = self.meant(word).await?;
         let Some(sealed) = &row.sealed else {
-            let why = if row.ended.is_none() { "is still running" } else { "is being sealed; try again in a moment" };
-            return Err(self.refusal(RefusalKind::Unavailable, &row.id.to_string(), why));
+            return Err(self.not_sealed(&row));
         };
         let gone = match row.disposal {
             Disposal::Kept | Disposal::Marked { .. } => None,
@@ -64,6 +73,7 @@ impl Act<'_> {
             Purpose::Replay => "session.replay",
             Purpose::Export => "session.export",
             Purpose::Verify => "session.verify",
+            Purpose::Rewrap => "session.key",
         };
         let facts = serde_json::json!({
             "person": self.who.person(), "key": self.who.fingerprint(), "source": self.who.source(), "session": row.id,
@@ -72,6 +82,20 @@ impl Act<'_> {
         // A gate event: what cannot be written down is not shown (FC5).
         self.console.store.report(Event::new(name, facts), self.now).await.map_err(|error| self.down(&error))?;
         self.evidence(&row, sealed, gone.is_some(), purpose).await.map(|evidence| Reply::Recording(Box::new(evidence)))
+    }
+
+    fn not_sealed(&self, row: &SessionRow) -> Refusal {
+        let waits = self.console.recordings.waits_for_auditor(row.id);
+        let why = match row.ended {
+            None => "is still running",
+            Some(_) if waits => "was interrupted and waits for an auditor, whose key alone opens what was recorded; then it is sealed",
+            Some(_) => "is being sealed; try again in a moment",
+        };
+        let mut refusal = self.refusal(RefusalKind::Unavailable, &row.id.to_string(), why);
+        if waits {
+            refusal.next = vec![Next::Companion(format!("auditors recover {}", row.id))];
+        }
+        refusal
     }
 
     async fn evidence(&self, row: &SessionRow, sealed: &SealedRow, gone: bool, purpose: Purpose) -> Result<Evidence, Refusal> {
@@ -102,7 +126,7 @@ impl Act<'_> {
             session: row.id,
             manifest,
             signature: String::from_utf8_lossy(&signature).into_owned(),
-            body: (!gone).then(|| recording_line(row, sealed)),
+            body: (!gone && purpose != Purpose::Rewrap).then(|| recording_line(row, sealed)),
             key_file_b64: key_file,
             sealed: sealed_row,
             expired,
@@ -157,17 +181,26 @@ impl Act<'_> {
         refusal
     }
 
-    fn lists(&self, row: &SessionRow) -> bool {
-        row.person == *self.who.person() || self.audits(&row.target)
-    }
-
-    fn audits(&self, target: &TargetId) -> bool {
-        self.may_on(target, ConsoleAction::Replay)
-    }
-
     pub(super) fn may_on(&self, target: &TargetId, action: ConsoleAction) -> bool {
-        let target = self.directory.targets.find(target.as_str());
-        target.is_some_and(|target| self.directory.policy.may(self.who.person(), self.who.groups(), action, &target, self.now))
+        let (policy, person, groups) = (&self.directory.policy, self.who.person(), self.who.groups());
+        match self.directory.targets.find(target.as_str()) {
+            Some(found) => policy.may(person, groups, action, &found, self.now),
+            None => policy.may_on_former(person, groups, action, target, self.now),
+        }
+    }
+
+    /// On every target that there is; on none where there is none.
+    pub(super) fn may_everywhere(&self, action: ConsoleAction) -> bool {
+        !self.directory.kinds.is_empty() && self.directory.kinds.iter().all(|kind| self.may_on_kind(kind, action))
+    }
+
+    /// On some target.
+    pub(super) fn may_somewhere(&self, action: ConsoleAction) -> bool {
+        self.directory.kinds.iter().any(|kind| self.may_on_kind(kind, action))
+    }
+
+    fn may_on_kind(&self, kind: &Kind, action: ConsoleAction) -> bool {
+        self.directory.policy.may(self.who.person(), self.who.groups(), action, &kind.like, self.now)
     }
 
     /// A target's id by its name or alias; a target that has left the directory by its id.
@@ -191,6 +224,7 @@ fn line(row: &SessionRow) -> SessionLine {
         ended: row.ended,
         outcome: row.outcome.clone(),
         sealed: row.sealed.as_ref().map(|sealed| recording_line(row, sealed)),
+        waits_for_auditor: false,
     }
 }
 

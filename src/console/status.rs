@@ -39,8 +39,7 @@ pub enum StatusError {
 
 impl Act<'_> {
     pub(super) async fn status(&self) -> Result<Reply, Refusal> {
-        let any = |target| ConsoleAction::ALL.into_iter().any(|action| self.may_on(target, action));
-        if !self.directory.targets.iter().any(|target| any(&target.id)) {
+        if !ConsoleAction::ALL.into_iter().any(|action| self.may_somewhere(action)) {
             return Err(self.refusal(RefusalKind::Refused, "the status", "is for those who approve, audit or operate"));
         }
         let status = self.console.status(self.now).await.map_err(|error| self.down(&error))?;
@@ -73,6 +72,7 @@ impl Console {
             days_left: days_left(space.free.saturating_sub(space.floor), &counts, now),
             sealing: spools.all.saturating_sub(counts.live_sessions),
             unsealed: spools.stuck,
+            waiting_for_auditor: spools.waiting,
             marked: counts.marked,
             overdue: self.overdue(now.minus(directory.schedules.grace).minus(LATE)).await?,
             log_rows: counts.rows,
@@ -119,6 +119,10 @@ fn troubles(status: &Status, now: Timestamp) -> Vec<Trouble> {
     }
     if status.unsealed > 0 {
         add("seal", format!("{} ended sessions could not be sealed", status.unsealed), "the bastion's log says why; they are tried again");
+    }
+    if status.waiting_for_auditor > 0 {
+        let why = format!("{} interrupted recordings wait for an auditor", status.waiting_for_auditor);
+        add("recover", why, "an auditor runs: countersign auditors recover");
     }
     if status.overdue > 0 {
         add("disposal", format!("{} recordings should have gone", status.overdue), "countersign retention run, and the bastion's log");

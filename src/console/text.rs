@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::card::{how_long, join, tone};
 use super::render::{Listing, Look, Tone, counted, prefixed, visible, when};
 use super::reply::{
-    Asked, AuditLine, AuditorLine, Card, Decided, Held, Listed, Next, OpenGrant, PlanLine, Refusal, RefusalKind, Reply, RetentionState,
-    SessionLine, State, Status, TargetLine, Whoami,
+    Asked, AuditLine, AuditorLine, Card, Decided, Held, KeysReply, Listed, Next, OpenGrant, PlanLine, Refusal, RefusalKind, Reply,
+    RetentionState, SessionLine, State, Status, TargetLine, Whoami,
 };
 use crate::access::decision::Verdict;
 use crate::time::{Timestamp, about};
@@ -62,6 +62,14 @@ pub fn reply(reply: &Reply, reader: &Reader<'_>) -> String {
         Reply::Auditors(auditors) => auditor_lines(auditors, reader),
         Reply::Canary(canary) => format!("{canary}\n"),
         Reply::Proven(person) => said(&format!("proven: {person} can decrypt")),
+        Reply::Keys(keys) => said(&match &**keys {
+            KeysReply::Closed(closed) => format!("{} recordings are closed to an auditor", closed.left),
+            KeysReply::Rewrapped(session) => format!("{session} has a new key file"),
+            KeysReply::Waiting(waiting) => format!("{} recordings wait for an auditor", waiting.len()),
+            KeysReply::Envelope { session, envelope } => format!("{session}: an envelope of {} bytes", envelope.len()),
+            KeysReply::Recovered { session, sealed: true } => format!("{session} is sealed"),
+            KeysReply::Recovered { session, sealed: false } => format!("{session} held nothing"),
+        }),
         Reply::Policy(policy) => {
             let files = policy.files.iter().map(|(name, text)| format!("==> {} <==\n{}\n", visible(name), visible(text)));
             format!("policy {}, first loaded {}\n\n{}", policy.policy, when(policy.loaded, reader.now), files.collect::<String>())
@@ -81,7 +89,7 @@ pub fn reply(reply: &Reply, reader: &Reader<'_>) -> String {
         Reply::AuditLines(lines) => lines.iter().map(|line| format!("{line}\n")).collect(),
         Reply::Whoami(me) => whoami(me),
         Reply::Status(status) => status_lines(status, reader),
-        Reply::Help(text) => text.clone(),
+        Reply::Setup(text) | Reply::Help(text) => text.clone(),
     }
 }
 
@@ -266,11 +274,17 @@ fn session_lines(sessions: &[SessionLine], reader: &Reader<'_>) -> String {
             when(one.started, reader.now),
             lasted,
             one.request.map_or_else(|| "none".to_owned(), |id| id.to_string()),
-            one.outcome.clone().unwrap_or_default(),
+            end_of(one),
         ];
         table.row(tone, cells);
     }
     table.render(reader.look)
+}
+
+/// How it ended, and what its recording waits for.
+fn end_of(one: &SessionLine) -> String {
+    let outcome = one.outcome.clone().unwrap_or_default();
+    if one.waits_for_auditor { format!("{outcome}, waiting for an auditor") } else { outcome }
 }
 
 /// After this long without a proof a key may be lost without anybody knowing.

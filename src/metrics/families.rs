@@ -22,7 +22,7 @@ type Labels = Vec<(String, String)>;
 const READ: u32 = 4096;
 
 /// What `troubles` can be about.
-const TROUBLES: [&str; 6] = ["clock", "disk", "seal", "disposal", "checkpoint", "auditors"];
+const TROUBLES: [&str; 7] = ["clock", "disk", "seal", "recover", "disposal", "checkpoint", "auditors"];
 
 pub struct Families {
     pub console: Console,
@@ -49,6 +49,7 @@ struct Gauges {
     floor_bytes: Gauge,
     sealing: Gauge,
     unsealed: Gauge,
+    waiting_for_auditor: Gauge,
     marked: Gauge,
     overdue: Gauge,
     log_rows: Gauge,
@@ -119,6 +120,7 @@ impl Gauges {
         gauge("recordings_floor_bytes", "Free bytes below which no session opens", &self.floor_bytes);
         gauge("sealing_sessions", "Sessions that have ended and are being sealed", &self.sealing);
         gauge("unsealed_sessions", "Sessions that could not be sealed", &self.unsealed);
+        gauge("waiting_sessions", "Interrupted recordings that wait for an auditor", &self.waiting_for_auditor);
         gauge("marked_recordings", "Recordings that are marked to go", &self.marked);
         gauge("overdue_recordings", "Recordings that should have gone", &self.overdue);
         gauge("log_rows", "Rows of the audit log", &self.log_rows);
@@ -140,6 +142,7 @@ impl Gauges {
         set(&self.floor_bytes, status.floor_bytes);
         set(&self.sealing, status.sealing);
         set(&self.unsealed, status.unsealed);
+        set(&self.waiting_for_auditor, status.waiting_for_auditor);
         set(&self.marked, status.marked);
         set(&self.overdue, status.overdue);
         set(&self.log_rows, status.log_rows);

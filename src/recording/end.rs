@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::read::Unwrapped;
 use super::spool::{FailureKind, Spool, describe};
 use super::{RecordError, Sealed, off_the_runtime, seal};
 use crate::time::Timestamp;
@@ -52,7 +53,12 @@ impl Ended {
         // The spool goes along: as long as somebody holds it, `recover` leaves it alone.
         off_the_runtime(move || {
             let key = self.spool.file().key();
-            seal::seal(&self.spool.node, self.spool.path(), &|_| Ok(key.clone()))
+            let sealed = seal::seal(&self.spool.node, self.spool.path(), &|_| Unwrapped::Key(key.clone()));
+            if sealed.is_err() {
+                // It is tried again, and its envelope may be for the auditors alone.
+                self.spool.node.locked.keep(self.spool.session(), key);
+            }
+            sealed
         })
         .await?
     }

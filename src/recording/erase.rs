@@ -7,10 +7,12 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
 
 use super::layout::{self, Part, sync_dir};
+use super::seal::unfinished;
 use super::{RecordError, Recordings, off_the_runtime};
 use crate::id::{Digest, SessionId};
 
@@ -26,14 +28,20 @@ impl Recordings {
         .await?
     }
 
-    /// Destroys the key files, durably.
+    /// Destroys the key files, all versions of them, durably.
     pub async fn erase_keys(&self, session: SessionId) -> Result<(), RecordError> {
         let node = self.node.clone();
+        // Whoever replaces one meanwhile has either finished, and it goes here, or finds that it is too late.
+        let alone = Arc::clone(&self.node.keys).lock_owned().await;
         off_the_runtime(move || {
+            let _alone = alone;
             for dir in node.protection().key_dirs() {
                 // A directory that is not mounted must not pass for one without a key.
                 dir.metadata().map_err(|e| RecordError::io("could not look at the key files in", dir, e))?;
-                unlink(&layout::key_file(dir, session))?;
+                for path in [layout::key_file(dir, session), layout::first_key_file(dir, session)] {
+                    unlink(&unfinished(&path))?;
+                    unlink(&path)?;
+                }
             }
             Ok(())
         })

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
 
+use super::room::Reserve;
 use crate::transcript::record::{self, Ending};
 use crate::transcript::spool::{FrameWriter, Full, MAGIC, Place, SpoolKey};
 
@@ -29,6 +30,8 @@ pub(super) struct SpoolFile {
     frames: FrameWriter,
     /// Bytes allocated, or nothing where the file system cannot: there a full disk shows at the write.
     allocated: Option<u64>,
+    /// What this spool may not touch.
+    spare: Option<Reserve>,
 }
 
 /// Records that are written together.
@@ -51,9 +54,9 @@ impl Batch {
 impl SpoolFile {
     /// Creates the file with its envelope, which holds the key, and its header record; durable when it
     /// returns, the directory entry apart.
-    pub(super) fn create(path: &Path, key: SpoolKey, envelope: &[u8], header: &[u8]) -> io::Result<Self> {
+    pub(super) fn create(path: &Path, key: SpoolKey, spare: Option<Reserve>, envelope: &[u8], header: &[u8]) -> io::Result<Self> {
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-        let mut spool = Self::over(file, key);
+        let mut spool = Self { spare, ..Self::over(file, key) };
         let mut batch = Batch::default();
         spool.open_batch(&mut batch);
         batch.bytes.extend_from_slice(&MAGIC);
@@ -66,7 +69,7 @@ impl SpoolFile {
     }
 
     fn over(file: File, key: SpoolKey) -> Self {
-        Self { file: Arc::new(file), key, good: 0, frames: FrameWriter::default(), allocated: Some(0) }
+        Self { file: Arc::new(file), key, good: 0, frames: FrameWriter::default(), allocated: Some(0), spare: None }
     }
 
     /// What the spool is encrypted with, to read it back.
@@ -113,11 +116,16 @@ impl SpoolFile {
     }
 
     fn allocate(&mut self, length: u64) -> io::Result<()> {
-        let Some(allocated) = self.allocated else { return Ok(()) };
+        let spares = |more| self.spare.as_ref().map_or(Ok(()), |reserve| reserve.spares(&self.file, more));
+        let Some(allocated) = self.allocated else {
+            // Looked at as often as where it can be allocated.
+            return if self.good / AHEAD == (self.good + length) / AHEAD { Ok(()) } else { spares(length) };
+        };
         if self.good + length + END_ROOM <= allocated {
             return Ok(());
         }
         let upto = self.good + length + AHEAD;
+        spares(upto - allocated)?;
         loop {
             match rustix::fs::fallocate(&self.file, FallocateFlags::KEEP_SIZE, allocated, upto - allocated) {
                 Ok(()) => {
@@ -155,7 +163,7 @@ mod tests {
     fn space_for_the_end_is_allocated_ahead_without_growing_the_file() {
         use std::os::unix::fs::MetadataExt as _;
         let dir = tempfile::tempdir().unwrap();
-        let mut spool = SpoolFile::create(&dir.path().join("a.spool"), SpoolKey::new(&[7; 32]), b"", b"{}").unwrap();
+        let mut spool = SpoolFile::create(&dir.path().join("a.spool"), SpoolKey::new(&[7; 32]), None, b"", b"{}").unwrap();
         if spool.allocated.is_none() {
             panic!("{} cannot allocate ahead; set TMPDIR to a file system that can", dir.path().display());
         }

@@ -115,11 +115,25 @@ impl<R: Read + Seek> FrameSource<R> {
         self.from.seek(SeekFrom::Start(place.at))?;
         self.compressed.resize(place.size, 0);
         self.from.read_exact(&mut self.compressed)?;
+        if !is_ours(&self.compressed) {
+            return Err(bad("a frame has a dictionary, or lacks its content's size or its checksum"));
+        }
         to.clear();
         to.reserve(place.content);
         let content = self.decompressor.decompress_to_buffer(&self.compressed, to)?;
         if content == place.content { Ok(()) } else { Err(bad("a frame holds more or less than its table says")) }
     }
+}
+
+/// Whether a frame says of itself what every frame of a recording does: one without a checksum could be
+/// changed unseen, one with a dictionary read in two ways (RFC 8878, section 3.1.1.1.1).
+fn is_ours(frame: &[u8]) -> bool {
+    const DICTIONARY: u8 = 0x03;
+    const CHECKSUM: u8 = 0x04;
+    /// The flag of the content's size, or that of a single segment, which has one too.
+    const SIZE: u8 = 0xe0;
+    let Some(([0x28, 0xb5, 0x2f, 0xfd, descriptor], _)) = frame.split_first_chunk::<5>() else { return false };
+    descriptor & DICTIONARY == 0 && descriptor & CHECKSUM != 0 && descriptor & SIZE != 0
 }
 
 /// Reads the skippable frame at the end (zstd's contrib/seekable_format): entries of compressed and

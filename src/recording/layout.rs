@@ -1,6 +1,6 @@
 //! Where files are: `spool/<session>.spool`; `sealed/<yyyy>/<mm>/<session>` with `.cast.zst.age` (the body;
 //! `.cast.zst` in plain mode), `.json` (the manifest), `.json.sig`; and, in directories of their own,
-//! `<yyyy>/<mm>/<session>.key.age` (the key file).
+//! `<yyyy>/<mm>/<session>.key.age` (the key file; beside it `.sealed.key.age`, the first, once an auditor has wrapped it anew).
 //!
 //! Every path is computed from a [`SessionId`] (year and month from the ULID's own time), so that no word
 //! of a user or of the database can name a file. Directories are 0700, files 0600; looser ones are refused.
@@ -176,6 +176,14 @@ fn dated(session: SessionId) -> String {
 pub(super) fn key_file(dir: &Path, session: SessionId) -> PathBuf {
     dir.join(format!("{}{}", dated(session), Part::Key.extension()))
 }
+
+/// Where the key file stays as it was sealed, once an auditor has wrapped it anew.
+pub(super) fn first_key_file(dir: &Path, session: SessionId) -> PathBuf {
+    dir.join(format!("{}{FIRST_KEY}", dated(session)))
+}
+
+/// What the name of a key file ends in that an auditor has replaced.
+const FIRST_KEY: &str = ".sealed.key.age";
 
 /// Finds a session's sealed body below `dir`.
 pub fn locate(dir: &Path, session: SessionId) -> Option<PathBuf> {

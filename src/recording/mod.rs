@@ -10,12 +10,15 @@ mod erase;
 mod file;
 mod frames;
 mod layout;
+mod locked;
 mod play;
 mod protection;
 mod read;
 mod recorder;
 mod recover;
 mod replay;
+mod rewrap;
+mod room;
 mod screen;
 mod seal;
 mod space;
@@ -44,10 +47,13 @@ use crate::transcript::Outcome;
 pub use crate::transcript::Header;
 pub use end::Ended;
 pub use layout::{Part, locate};
+pub use locked::Unlocked;
 pub use play::{Player, Schedule, Step};
-pub use protection::Protection;
+pub use protection::{Protection, RecoveredBy};
 pub use recorder::{Recorder, Tape};
 pub use replay::{Replay, ReplayError};
+pub use rewrap::NotRewrapped;
+pub use room::Room;
 pub use screen::Screen;
 pub use space::{Space, Spools};
 pub use unseal::{UnsealError, Unsealed, open_key_file, unseal};
@@ -97,8 +103,14 @@ struct Node {
     pool: Arc<writers::Pool>,
     /// Sealing is processor-bound; more at once would only take the cores from the relays.
     seals: Arc<Semaphore>,
+    /// Who changes or destroys key files of sealed recordings: one at a time, so that none is written
+    /// after its recording has gone.
+    keys: Arc<tokio::sync::Mutex<()>>,
     /// Spools that somebody in this process still writes or seals: `recover` leaves them alone.
     live: layout::Live,
+    reserve: room::Reserve,
+    /// Spools that no key of this node opens.
+    locked: locked::Locked,
     _lock: File,
 }
 
@@ -140,7 +152,10 @@ impl Recordings {
             recovery,
             pool,
             seals: Arc::new(Semaphore::new(PARALLEL_SEALS)),
+            keys: Arc::default(),
             live: layout::Live::default(),
+            reserve: room::Reserve::default(),
+            locked: locked::Locked::default(),
             _lock: lock,
             settings,
         };
@@ -149,10 +164,15 @@ impl Recordings {
 
     /// Creates the spool; returns when its header is durable (FC1).
     pub async fn begin(&self, header: Header) -> Result<Recorder, RecordError> {
+        self.begin_in(Room::Usual, header).await
+    }
+
+    /// The same, on that part of the disk.
+    pub async fn begin_in(&self, room: Room, header: Header) -> Result<Recorder, RecordError> {
         let node = Arc::clone(&self.node);
         // If the caller goes away meanwhile, the recorder is dropped in there and the spool stays behind
         // as any interrupted one.
-        off_the_runtime(move || recorder::begin(node, header)).await?
+        off_the_runtime(move || recorder::begin(node, room, header)).await?
     }
 
     /// Seals what the last boot left behind: cut at the last good record, as interrupted. To be called
@@ -172,6 +192,7 @@ impl Recordings {
     /// Removes the spool of a sealed recording. Only after the transaction that wrote `sealed`: until
     /// then the spool is the recording.
     pub fn unlink_spool(&self, session: SessionId) -> Result<(), RecordError> {
+        self.node.locked.forget(session);
         self.node.layout.unlink_spool(session)
     }
 
@@ -179,7 +200,9 @@ impl Recordings {
     /// the transactions that it led to.
     pub fn forget_earlier_boots(&self) -> Result<(), RecordError> {
         let (sessions, _) = self.node.layout.all_spools()?;
-        if sessions.iter().all(|session| self.node.live.contains(*session)) {
+        // What waits for an auditor was never theirs to open.
+        let is_done = |session: &SessionId| self.node.live.contains(*session) || self.node.locked.waits(*session);
+        if sessions.iter().all(is_done) {
             self.node.recovery.forget_old(&self.node.layout.recovery())?;
         }
         Ok(())
@@ -246,6 +269,8 @@ pub struct Sealed {
     pub manifest: Digest,
     pub retention: Terms,
     pub ended: Timestamp,
+    /// The keys that its key file is addressed to; none in plain mode.
+    pub recipients: Vec<String>,
 }
 
 impl Sealed {
@@ -255,7 +280,15 @@ impl Sealed {
             tracing::error!(session = %self.session, %error, "no day follows from the retention terms; the recording is kept");
             Due::never()
         });
-        SealedRow { file: self.file.clone(), sha256: self.sha256, bytes: self.bytes, manifest: self.manifest, due, seq: 0 }
+        SealedRow {
+            file: self.file.clone(),
+            sha256: self.sha256,
+            bytes: self.bytes,
+            manifest: self.manifest,
+            due,
+            seq: 0,
+            recipients: self.recipients.clone(),
+        }
     }
 }
 
@@ -274,6 +307,10 @@ pub enum RecordError {
     BadSpool { path: PathBuf, why: String },
     #[error("the spool {path} ends within its header: nothing was recorded in it")]
     Unbegun { path: PathBuf },
+    #[error("the spool {path} is for its auditors alone to open")]
+    Locked { path: PathBuf },
+    #[error("the recording is being sealed")]
+    Busy,
     #[error("another process records into {path}: stop it, or give this one a directory of its own")]
     InUse { path: PathBuf },
     #[error("{path} can be opened by others: chmod 700 {path}")]
@@ -294,7 +331,7 @@ impl RecordError {
 #[doc(hidden)]
 pub fn fuzz_spool(bytes: &[u8]) -> io::Result<u64> {
     let key = crate::transcript::spool::SpoolKey::new(&[0; crate::transcript::spool::KEY]);
-    let Ok((mut reader, _)) = read::SpoolReader::over(bytes, &|_| Ok(key.clone()))? else { return Ok(0) };
+    let Ok((mut reader, _)) = read::SpoolReader::over(bytes, &|_| read::Unwrapped::Key(key.clone()))? else { return Ok(0) };
     let mut events = 0;
     while let read::Next::Event { .. } = reader.next()? {
         events += 1;

@@ -1,6 +1,8 @@
 //! Who can read a recording: the auditors, through a key file kept apart from the body; and, until it is
 //! sealed, this node, through a recovery key of its own boot.
 //!
+//! With `recovery = "auditors"` there is no such key: what a crash leaves waits for an auditor.
+//!
 //! A recovery key opens the envelopes of spools that were begun in its boot and nothing else. It is made
 //! at each start and destroyed once the spools of the boots before are sealed. Unlinking is all that a file
 //! system offers: a thief who images the disk meanwhile can read the spools that were open at that moment.
@@ -15,6 +17,7 @@ use zeroize::Zeroizing;
 
 use super::RecordError;
 use super::layout::sync_dir;
+use super::read::Unwrapped;
 use crate::id::SessionId;
 use crate::time::Timestamp;
 use crate::transcript::envelope::{self, Identity, Recipient};
@@ -29,14 +32,32 @@ pub enum Protection {
         auditors: Vec<Recipient>,
         /// Directories that each hold every key file.
         key_files: Vec<PathBuf>,
+        recovered_by: RecoveredBy,
     },
 }
 
+/// Who can open a spool that a crash has left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum RecoveredBy {
+    /// This node, at its next start, with the recovery key of the boot; a thief of the disk has both.
+    #[default]
+    Node,
+    /// The auditors alone.
+    Auditors,
+}
+
 impl Protection {
-    fn auditors(&self) -> &[Recipient] {
+    pub(super) fn auditors(&self) -> &[Recipient] {
         match self {
             Protection::Plain => &[],
             Protection::Sealed { auditors, .. } => auditors,
+        }
+    }
+
+    fn recovered_by(&self) -> RecoveredBy {
+        match self {
+            Protection::Plain => RecoveredBy::Node,
+            Protection::Sealed { recovered_by, .. } => *recovered_by,
         }
     }
 
@@ -91,26 +112,28 @@ impl Recovery {
     pub(super) fn new_key(&self, protection: &Protection) -> Result<(SpoolKey, Vec<u8>), RecordError> {
         let mut bytes = Zeroizing::new([0u8; KEY]);
         rand::rngs::SysRng.try_fill_bytes(bytes.as_mut_slice()).map_err(|_| RecordError::Encrypt { why: "no random numbers".into() })?;
-        let to = protection.auditors().iter().chain([&self.current]);
+        let own = match protection.recovered_by() {
+            RecoveredBy::Node => Some(&self.current),
+            RecoveredBy::Auditors => None,
+        };
+        let to = protection.auditors().iter().chain(own);
         let envelope =
             envelope::wrap(bytes.as_slice(), to).map_err(|error| RecordError::Encrypt { why: super::spool::describe(&error) })?;
         Ok((SpoolKey::new(&bytes), envelope))
     }
 
     /// Opens an envelope with whichever recovery key fits.
-    pub(super) fn unwrap(&self, envelope: &[u8]) -> Result<SpoolKey, String> {
-        let mut why = "no recovery key of this node opens it".to_owned();
+    pub(super) fn unwrap(&self, envelope: &[u8]) -> Unwrapped {
+        let mut bad = None;
         for identity in &self.identities {
-            match envelope::open(envelope, identity) {
-                Ok(bytes) => {
-                    let bytes = bytes.as_slice().try_into().map_err(|_| "its envelope holds no key".to_owned())?;
-                    return Ok(SpoolKey::new(bytes));
-                }
+            match envelope::open(envelope, identity).map(|bytes| bytes.as_slice().try_into().map(SpoolKey::new)) {
+                Ok(Ok(key)) => return Unwrapped::Key(key),
+                Ok(Err(_)) => bad = Some("its envelope holds no key".to_owned()),
                 Err(envelope::OpenError::NotForThisKey) => {}
-                Err(error) => why = format!("its envelope is bad: {error}"),
+                Err(error) => bad = Some(format!("its envelope is bad: {error}")),
             }
         }
-        Err(why)
+        bad.map_or(Unwrapped::NotForUs, Unwrapped::Bad)
     }
 
     /// Destroys the keys of earlier boots; only when no spool of theirs is left.

@@ -28,7 +28,15 @@ pub(super) struct SpoolReader<R> {
 }
 
 /// How a spool's envelope becomes its key: known already, or opened with a key of the node or an auditor.
-pub(super) type Unwrap<'a> = &'a dyn Fn(&[u8]) -> Result<SpoolKey, String>;
+pub(super) type Unwrap<'a> = &'a dyn Fn(&[u8]) -> Unwrapped;
+
+/// What came of opening an envelope.
+pub(super) enum Unwrapped {
+    Key(SpoolKey),
+    /// It is addressed to others.
+    NotForUs,
+    Bad(String),
+}
 
 /// What comes next in a spool.
 #[derive(Debug, PartialEq, Eq)]
@@ -49,6 +57,8 @@ pub(super) enum NoSpool {
     /// It ends before its header does. Since the header is durable before anything is dialled (FC1), nothing
     /// was ever recorded in it.
     Unbegun,
+    /// Its envelope is addressed to others: the auditors.
+    Locked,
     Bad(String),
 }
 
@@ -71,6 +81,7 @@ impl SpoolReader<File> {
         let opened = Self::over(file, unwrap).map_err(io)?;
         opened.map_err(|no| match no {
             NoSpool::Unbegun => RecordError::Unbegun { path: path.to_owned() },
+            NoSpool::Locked => RecordError::Locked { path: path.to_owned() },
             NoSpool::Bad(why) => RecordError::BadSpool { path: path.to_owned(), why },
         })
     }
@@ -79,15 +90,17 @@ impl SpoolReader<File> {
 impl<R: Read> SpoolReader<R> {
     /// Reads envelope and header; an inner error says why this is no spool that can be read.
     pub(super) fn over(source: R, unwrap: Unwrap<'_>) -> io::Result<Result<(Self, Header), NoSpool>> {
-        let frames = FrameReader::new(SpoolKey::new(&[0; 32]));
-        let mut reader = Self { source, buffer: vec![0; BUFFER], from: 0, to: 0, frames, payload: Vec::new(), good: 0 };
+        let mut reader = Self::begun(source);
         let envelope = match reader.envelope()? {
             Ok(envelope) => envelope,
             Err(why) => return Ok(Err(why)),
         };
         match unwrap(&envelope) {
-            Ok(key) => reader.frames = FrameReader::new(key),
-            Err(why) => return Ok(Err(NoSpool::Bad(why))),
+            Unwrapped::Key(key) => reader.frames = FrameReader::new(key),
+            // Whether the header is there shows without the key.
+            Unwrapped::NotForUs if matches!(reader.frame()?, Frame::Torn(_)) => return Ok(Err(NoSpool::Unbegun)),
+            Unwrapped::NotForUs => return Ok(Err(NoSpool::Locked)),
+            Unwrapped::Bad(why) => return Ok(Err(NoSpool::Bad(why))),
         }
         let header = reader.header()?;
         Ok(header.map(|header| (reader, header)))
@@ -109,6 +122,16 @@ impl<R: Read> SpoolReader<R> {
             }
             (Err(bad), _) => Ok(self.cut(bad.to_string())),
         }
+    }
+
+    /// Reads the envelope alone, to be opened elsewhere.
+    pub(super) fn envelope_of(source: R) -> io::Result<Result<Vec<u8>, NoSpool>> {
+        Self::begun(source).envelope()
+    }
+
+    fn begun(source: R) -> Self {
+        let frames = FrameReader::new(SpoolKey::new(&[0; 32]));
+        Self { source, buffer: vec![0; BUFFER], from: 0, to: 0, frames, payload: Vec::new(), good: 0 }
     }
 
     fn envelope(&mut self) -> io::Result<Result<Vec<u8>, NoSpool>> {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::end::{self, Ended};
 use super::file::SpoolFile;
 use super::layout::sync_dir;
+use super::room::{self, Room};
 use super::spool::Spool;
 use super::withhold::Rule;
 use super::{Node, RecordError, off_the_runtime};
@@ -27,9 +28,9 @@ pub struct Tape {
 }
 
 /// Creates the spool and makes it durable with its name (FC1); blocks on the disk.
-pub(super) fn begin(node: Arc<Node>, header: Header) -> Result<Recorder, RecordError> {
+pub(super) fn begin(node: Arc<Node>, room: Room, header: Header) -> Result<Recorder, RecordError> {
     let (session, path) = (header.session, node.layout.spool(header.session));
-    enough_room(&node)?;
+    room::enough(&node, room)?;
     let json = header.to_json();
     if json.len() > MAX_PAYLOAD {
         return Err(RecordError::BadSpool { path, why: format!("its header would have {} bytes", json.len()) });
@@ -37,14 +38,18 @@ pub(super) fn begin(node: Arc<Node>, header: Header) -> Result<Recorder, RecordE
     if !node.live.insert(session) {
         return Err(RecordError::BadSpool { path, why: "its session is being recorded already".into() });
     }
-    let durable = node.recovery.new_key(&node.protection()).and_then(|(key, envelope)| create(&node, &path, key, &envelope, &json));
+    let durable = node.recovery.new_key(&node.protection()).and_then(|(key, envelope)| create(&node, room, &path, key, &envelope, &json));
     let file = durable.inspect_err(|_| node.live.remove(session))?;
     let rule = Rule::new(header.record, header.is_terminal(), node.settings.bulk_cap);
     Ok(Recorder { spool: Spool::new(node, session, path, file, rule), ended: false })
 }
 
-fn create(node: &Node, path: &Path, key: SpoolKey, envelope: &[u8], header: &[u8]) -> Result<SpoolFile, RecordError> {
-    let created = SpoolFile::create(path, key, envelope, header).map_err(|e| {
+fn create(node: &Node, room: Room, path: &Path, key: SpoolKey, envelope: &[u8], header: &[u8]) -> Result<SpoolFile, RecordError> {
+    let spare = match room {
+        Room::Usual => Some(node.reserve.clone()),
+        Room::Reserve => None,
+    };
+    let created = SpoolFile::create(path, key, spare, envelope, header).map_err(|e| {
         // Nothing was dialled yet; an empty spool would only have to be set aside. One that was there
         // before belongs to somebody else.
         if e.kind() != ErrorKind::AlreadyExists {
@@ -54,14 +59,6 @@ fn create(node: &Node, path: &Path, key: SpoolKey, envelope: &[u8], header: &[u8
     })?;
     sync_dir(node.layout.spools())?;
     Ok(created)
-}
-
-fn enough_room(node: &Node) -> Result<(), RecordError> {
-    let path = node.layout.spools();
-    let disk = rustix::fs::statvfs(path).map_err(|e| RecordError::io("could not look at the disk of", path, e.into()))?;
-    let free = disk.f_bavail.saturating_mul(disk.f_frsize);
-    let floor = node.settings.free_floor;
-    if free >= floor { Ok(()) } else { Err(RecordError::DiskFloor { path: path.to_owned(), free, floor }) }
 }
 
 impl Recorder {

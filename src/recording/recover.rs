@@ -8,10 +8,12 @@ use std::sync::Arc;
 
 use tokio::task::JoinSet;
 
+use super::read::Unwrapped;
 use super::seal::{delete_outputs, seal};
 use super::spool::describe;
 use super::{Node, RecordError, Sealed, off_the_runtime};
 use crate::id::SessionId;
+use crate::transcript::spool::SpoolKey;
 
 pub(super) async fn recover(node: &Arc<Node>, is_sealed: &(dyn Fn(SessionId) -> bool + Send + Sync)) -> Result<Vec<Sealed>, RecordError> {
     let listed = Arc::clone(node);
@@ -40,6 +42,9 @@ pub(super) async fn recover(node: &Arc<Node>, is_sealed: &(dyn Fn(SessionId) -> 
                 all.push(sealed);
             }
             Err(error @ RecordError::Unbegun { .. }) => tracing::warn!(%error, "removed"),
+            Err(error @ RecordError::Locked { .. }) => {
+                tracing::warn!(%error, "an interrupted recording waits for an auditor: countersign auditors recover");
+            }
             Err(error) => tracing::error!(error = %describe(&error), "a spool could not be sealed and stays"),
         }
     }
@@ -58,11 +63,29 @@ pub(super) async fn seal_again(node: &Arc<Node>, session: SessionId) -> Result<S
 fn again(node: &Node, session: SessionId) -> Result<Sealed, RecordError> {
     let spool = node.layout.spool(session);
     delete_outputs(&node.layout, &node.protection(), session)?;
-    let sealed = seal(node, &spool, &|envelope| node.recovery.unwrap(envelope));
+    let sealed = seal(node, &spool, &|envelope| match node.locked.key_of(session) {
+        Some(key) => Unwrapped::Key(key),
+        None => node.recovery.unwrap(envelope),
+    });
     match &sealed {
+        Err(RecordError::Locked { .. }) => node.locked.insert(session),
         Err(RecordError::BadSpool { why, .. }) => set_aside(&spool, why),
         Err(RecordError::Unbegun { .. }) => node.layout.unlink_spool(session)?,
         Ok(_) | Err(_) => {}
+    }
+    sealed
+}
+
+/// Seals a spool with the key that an auditor took out of its envelope; blocks on the disk.
+///
+/// A key that does not open it changes nothing: the spool stays, and waits.
+pub(super) fn unlock(node: &Node, session: SessionId, key: SpoolKey) -> Result<Sealed, RecordError> {
+    let spool = node.layout.spool(session);
+    delete_outputs(&node.layout, &node.protection(), session)?;
+    let sealed = seal(node, &spool, &|_| Unwrapped::Key(key.clone()));
+    if let Err(RecordError::Unbegun { .. }) = &sealed {
+        node.layout.unlink_spool(session)?;
+        node.locked.forget(session);
     }
     sealed
 }

@@ -42,7 +42,7 @@ pub(super) fn seal(node: &Node, spool: &Path, unwrap: Unwrap<'_>) -> Result<Seal
     let part = if secret.is_some() { Part::Body } else { Part::Plain };
     let body = outputs.fresh(&node.layout.sealed_dir(), node.layout.sealed(session, part))?;
     let (digest, bytes, end) = write_body(&body, secret.as_ref(), |to| transcribe(&mut reader, &header, to), spool)?;
-    if let (Some(secret), Protection::Sealed { auditors, key_files }) = (&secret, &*protection) {
+    if let (Some(secret), Protection::Sealed { auditors, key_files, .. }) = (&secret, &*protection) {
         let wrapped = key_file(session, secret, auditors)?;
         for dir in key_files {
             outputs.write(dir, layout::key_file(dir, session), &wrapped)?;
@@ -68,6 +68,7 @@ pub(super) fn seal(node: &Node, spool: &Path, unwrap: Unwrap<'_>) -> Result<Seal
         manifest: Digest::of(&manifest),
         retention: header.retention,
         ended: end.ended,
+        recipients: protection.auditors().iter().map(ToString::to_string).collect(),
     })
 }
 
@@ -81,7 +82,7 @@ fn key_file(session: SessionId, secret: &Identity, auditors: &[envelope::Recipie
 /// Removes whatever an earlier attempt made.
 pub(super) fn delete_outputs(layout: &Layout, protection: &Protection, session: SessionId) -> Result<(), RecordError> {
     let beside = Part::ALL.into_iter().filter(|part| *part != Part::Key).map(|part| layout.sealed(session, part));
-    let keys = protection.key_dirs().iter().map(|dir| layout::key_file(dir, session));
+    let keys = protection.key_dirs().iter().flat_map(|dir| [layout::key_file(dir, session), layout::first_key_file(dir, session)]);
     for path in keys.chain(beside) {
         remove(&path)?;
         remove(&unfinished(&path))?;
@@ -91,7 +92,7 @@ pub(super) fn delete_outputs(layout: &Layout, protection: &Protection, session: 
 
 /// The files of one recording. While they are made they have another name, and go if the attempt does.
 #[derive(Default)]
-struct Outputs {
+pub(super) struct Outputs {
     files: Vec<Output>,
 }
 
@@ -102,7 +103,7 @@ struct Output {
     published: bool,
 }
 
-fn unfinished(path: &Path) -> PathBuf {
+pub(super) fn unfinished(path: &Path) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".tmp");
     path.with_file_name(name)
@@ -119,7 +120,7 @@ impl Outputs {
     }
 
     /// Writes a small file durably.
-    fn write(&mut self, base: &Path, path: PathBuf, bytes: &[u8]) -> Result<(), RecordError> {
+    pub(super) fn write(&mut self, base: &Path, path: PathBuf, bytes: &[u8]) -> Result<(), RecordError> {
         let tmp = self.fresh(base, path)?;
         let written = create(&tmp).and_then(|mut file| {
             file.write_all(bytes)?;
@@ -128,7 +129,8 @@ impl Outputs {
         written.map_err(|e| RecordError::io("could not write", &tmp, e))
     }
 
-    fn publish(mut self) -> Result<(), RecordError> {
+    /// Gives the files their names, durably.
+    pub(super) fn publish(mut self) -> Result<(), RecordError> {
         let mut dirs = Vec::new();
         for Output { tmp, path, dir, published } in &mut self.files {
             std::fs::rename(&*tmp, &*path).map_err(|e| RecordError::io("could not rename", tmp, e))?;

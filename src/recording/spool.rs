@@ -289,6 +289,10 @@ impl Spool {
         u64::try_from(since.as_micros()).unwrap_or(u64::MAX).max(lock(&self.queue).last_at)
     }
 
+    pub(super) fn session(&self) -> SessionId {
+        self.session
+    }
+
     pub(super) fn path(&self) -> &Path {
         &self.path
     }

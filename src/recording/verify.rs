@@ -14,6 +14,7 @@ use crate::id::Digest;
 use crate::transcript::envelope::Identity;
 use crate::transcript::manifest::{self, BadManifest, Manifest};
 use crate::transcript::spool::Cut;
+use crate::transcript::{Event, Outcome};
 
 /// The files of one recording.
 #[derive(Debug)]
@@ -124,9 +125,16 @@ fn contents<R: Read + Seek>(mut replay: Replay<R>, manifest: &Manifest) -> Resul
         return Err(Flaw::Contradiction(what));
     }
     let mut events = 0;
+    let mut exit = None;
     for played in replay.by_ref() {
-        played.map_err(Flaw::Transcript)?;
+        if let Event::Exit(found) = played.map_err(Flaw::Transcript)?.event {
+            exit = Some(found);
+        }
         events += 1;
+    }
+    let outcome = totals.outcome.parse::<Outcome>();
+    if exit.zip(outcome.ok()).is_some_and(|(exit, outcome)| !outcome.agrees_with(&exit)) {
+        return Err(Flaw::Contradiction("exit"));
     }
     replay.check_index().map_err(Flaw::Transcript)?;
     Ok(Contents { events, cut: totals.cut })

@@ -1,8 +1,8 @@
 //! The only code that deletes a recording.
 //!
 //! Two phases: a mark, which the log announces, and the grace later the end. In order: a transaction that
-//! looks for holds once more and says `erasing`; the key files; the body; the expiry certificate beside the
-//! manifest; a transaction that says `disposed`. Each step can be done again, so a kill at any moment loses
+//! looks for holds once more and says `erasing`, of a page of them; the key files; the body; the expiry
+//! certificate beside the manifest; a transaction that says `disposed`. Each step can be done again, so a kill at any moment loses
 //! nothing and leaves one certificate. What is not verified, not closed or held is never touched (FC13).
 
 use std::collections::HashSet;
@@ -15,13 +15,14 @@ use crate::authority::{BadSeal, SealKeyError, SealVerifier};
 use crate::id::SessionId;
 use crate::recording::{RecordError, Recordings};
 use crate::store::clock::Clock;
-use crate::store::disposal::{Cursor, Step};
+use crate::store::disposal::{self, Cursor, Step};
 use crate::store::{Disposal as State, SealedRow, SessionRow, Store, StoreError};
 use crate::time::Timestamp;
 use crate::transcript::expiry::{BadCertificate, Certificate, Gone, NAMESPACE};
 
-/// Rows read at once; memory does not grow with the number of recordings.
-const PAGE: u32 = 500;
+/// Rows read at once, and changed in one transaction: memory does not grow with the number of recordings,
+/// and who wants to open a session waits behind a page at most.
+const PAGE: u32 = 128;
 
 /// Disposal on one node. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -75,9 +76,7 @@ impl Disposal {
         let mut behind: Cursor = None;
         loop {
             let rows = self.store.marked(now, behind, PAGE).await?;
-            for row in &rows {
-                self.go_on(row, grace, now, &mut swept).await?;
-            }
+            self.go_on(&rows, grace, now, &mut swept).await?;
             behind = rows.last().and_then(|row| row.marked.map(|at| (at, row.id)));
             if rows.len() < PAGE as usize {
                 break;
@@ -86,9 +85,7 @@ impl Disposal {
         behind = None;
         loop {
             let rows = self.store.due(now.plus(grace), behind, PAGE).await?;
-            for row in &rows {
-                self.go_on(row, grace, now, &mut swept).await?;
-            }
+            self.go_on(&rows, grace, now, &mut swept).await?;
             behind = rows.last().and_then(|row| row.sealed.as_ref().map(|sealed| (sealed.due.delete_by, row.id)));
             if rows.len() < PAGE as usize {
                 return Ok(swept);
@@ -96,39 +93,65 @@ impl Disposal {
         }
     }
 
-    /// Does one recording's next step.
-    async fn go_on(&self, row: &SessionRow, grace: Duration, now: Timestamp, swept: &mut Swept) -> Result<(), DisposalError> {
-        let Some(sealed) = &row.sealed else { return Ok(()) };
-        let marked = match row.disposal {
-            State::Kept => None,
-            State::Marked { uptime, .. } => Some(self.clock.uptime().saturating_sub(uptime)),
-            // A hold that comes later is too late: its key may be gone already.
-            State::Erasing { at } => return self.erase(row, sealed, at, swept).await,
-            State::Disposed { .. } => return Ok(()),
-        };
-        match step(&sealed.due, false, marked, grace, now) {
-            Next::Keep { .. } | Next::Wait { .. } | Next::Held => {}
-            Next::Mark => match self.store.mark(row, grace, self.clock.uptime(), now).await? {
+    /// Does the next step of each of a page.
+    async fn go_on(&self, rows: &[SessionRow], grace: Duration, now: Timestamp, swept: &mut Swept) -> Result<(), DisposalError> {
+        let (mut to_mark, mut to_erase, mut erasing) = (Vec::new(), Vec::new(), Vec::new());
+        for row in rows {
+            let Some(sealed) = &row.sealed else { continue };
+            let marked = match row.disposal {
+                State::Kept => None,
+                State::Marked { uptime, .. } => Some(self.clock.uptime().saturating_sub(uptime)),
+                // A hold that comes later is too late: its key may be gone already.
+                State::Erasing { at } => {
+                    erasing.push((row, at));
+                    continue;
+                }
+                State::Disposed { .. } => continue,
+            };
+            match step(&sealed.due, false, marked, grace, now) {
+                Next::Keep { .. } | Next::Wait { .. } | Next::Held => {}
+                Next::Mark => to_mark.push(row.clone()),
+                Next::Erase if self.is_verified(row, sealed, now).await? => to_erase.push(row),
+                Next::Erase => swept.unverified += 1,
+            }
+        }
+        self.mark(&to_mark, grace, now, swept).await?;
+        erasing.extend(self.begin(&to_erase, now, swept).await?.into_iter().map(|row| (row, now)));
+        self.erase(&erasing, swept).await
+    }
+
+    async fn mark(&self, rows: &[SessionRow], grace: Duration, now: Timestamp, swept: &mut Swept) -> Result<(), DisposalError> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        for step in self.store.mark(rows, grace, self.clock.uptime(), now).await? {
+            match step {
                 Step::Done => swept.marked += 1,
                 Step::Held => swept.held += 1,
                 Step::NotNow => {}
-            },
-            Next::Erase => {
-                if !self.is_verified(row, sealed, now).await? {
-                    swept.unverified += 1;
-                    return Ok(());
-                }
-                match self.store.begin_erasing(row.id, now).await? {
-                    Step::Done => self.erase(row, sealed, now, swept).await?,
-                    Step::Held => {
-                        self.store.unmark(row.id, now).await?;
-                        swept.held += 1;
-                    }
-                    Step::NotNow => {}
-                }
             }
         }
         Ok(())
+    }
+
+    /// Begins to erase; returns those on which nothing can stop it any more.
+    async fn begin<'a>(&self, rows: &[&'a SessionRow], now: Timestamp, swept: &mut Swept) -> Result<Vec<&'a SessionRow>, DisposalError> {
+        if rows.is_empty() {
+            return Ok(Vec::new());
+        }
+        let steps = self.store.begin_erasing(rows.iter().map(|row| row.id).collect(), now).await?;
+        let mut begun = Vec::new();
+        for (row, step) in rows.iter().zip(steps) {
+            match step {
+                Step::Done => begun.push(*row),
+                Step::Held => {
+                    self.store.unmark(row.id, now).await?;
+                    swept.held += 1;
+                }
+                Step::NotNow => {}
+            }
+        }
+        Ok(begun)
     }
 
     /// Whether what would go is what was sealed; if not, the log says so once, and it stays.
@@ -146,7 +169,31 @@ impl Disposal {
         Ok(false)
     }
 
-    async fn erase(&self, row: &SessionRow, sealed: &SealedRow, began: Timestamp, swept: &mut Swept) -> Result<(), DisposalError> {
+    /// Removes the files of each, and writes down that they have gone.
+    async fn erase(&self, rows: &[(&SessionRow, Timestamp)], swept: &mut Swept) -> Result<(), DisposalError> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let mut gone = Vec::with_capacity(rows.len());
+        let mut failed = None;
+        for (row, began) in rows {
+            let Some(sealed) = &row.sealed else { continue };
+            match self.erase_files(row, sealed, *began).await {
+                Ok(certificate) => gone.push(disposal::Gone { session: row.id, manifest: sealed.manifest, certificate }),
+                Err(error) => {
+                    failed = Some(error);
+                    break;
+                }
+            }
+        }
+        // What has gone is written down whatever became of the next.
+        let steps = self.store.disposed(gone, Timestamp::now()).await?;
+        swept.erased += steps.iter().filter(|step| **step == Step::Done).count() as u64;
+        failed.map_or(Ok(()), Err)
+    }
+
+    /// Key files, body; then the certificate stands in their place.
+    async fn erase_files(&self, row: &SessionRow, sealed: &SealedRow, began: Timestamp) -> Result<Vec<u8>, DisposalError> {
         self.recordings.erase_keys(row.id).await?;
         self.recordings.erase_body(row.id).await?;
         let certificate = Certificate::of(Gone {
@@ -162,11 +209,7 @@ impl Disposal {
         });
         let bytes = certificate.bytes();
         let signature = self.recordings.sign(NAMESPACE, &bytes)?;
-        let left = self.recordings.leave_certificate(row.id, bytes, signature).await?;
-        if self.store.disposed(row.id, sealed.manifest, left, Timestamp::now()).await? == Step::Done {
-            swept.erased += 1;
-        }
-        Ok(())
+        Ok(self.recordings.leave_certificate(row.id, bytes, signature).await?)
     }
 }
 

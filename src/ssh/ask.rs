@@ -58,7 +58,7 @@ impl<'a> Asking<'a> {
         let Ok(principal) = self.principal.again(&directory.people, Timestamp::now()) else {
             self.bastion.report_refusal(self.principal.clone(), self.wanted(), "the key, or its certificate, is not known any more");
             let what = if self.principal.key().certificate().is_some() { "certificate" } else { "key" };
-            let text = format!("refused: your {what} does not count here any more; an operator can tell you why");
+            let text = format!("refused: your {what} is not known here any more; an operator can tell you why");
             return Err(Stop::new(text, Status::Refused));
         };
         self.principal = principal;

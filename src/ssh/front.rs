@@ -150,7 +150,7 @@ impl Front {
         let certificate = principal.key().certificate().map(|certificate| brief(certificate.key_id()));
         let second_factor = principal.second_factor().is_some();
         let (person, key) = (principal.person(), principal.fingerprint());
-        tracing::info!(%person, source = %self.source, key, ?certificate, second_factor, "logged in");
+        tracing::info!(%person, source = %self.source, key, certificate, second_factor, "logged in");
         self.login = Some((user.to_owned(), principal));
         Auth::Accept
     }

@@ -9,12 +9,12 @@ use std::time::Duration;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
-use super::Bastion;
 use super::ask::{Asking, Ruled};
 use super::channel::{ClientChannel, Status};
 use super::flow::Item;
 use super::opening::Opening;
 use super::session::Stop;
+use super::{Bastion, room};
 use crate::access::request::MAX_REASON;
 use crate::access::ruling::{Ruling, Terms};
 use crate::access::{OpeningContext, Principal, Target, Want};
@@ -59,6 +59,7 @@ pub async fn until_approved(asking: &mut Asking<'_>, opening: &mut Opening, clie
             let text = "refused: a command that is allowed by its exact text gets no terminal; run it without -t";
             return Err(Stop::new(text, Status::Refused));
         }
+        room::admit(asking.bastion, &asking.principal, &asking.target, &asking.login, &ruled.asked.ruling, client).await?;
         match wait(asking, ruled, opening, client).await? {
             Waited::Held(held) => return Ok(held),
             Waited::PolicyChanged => {}

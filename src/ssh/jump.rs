@@ -34,8 +34,14 @@ pub async fn serve(
     let listed = directory.targets.at(&host, port);
     let asked = listed.clone().or_else(|| directory.kinds.first().map(|kind| kind.like.clone()));
     let target = listed.filter(|_| asked.is_some_and(|asked| bastion.may_ask(&principal, &asked, now)));
-    let certificate = target.as_ref().map(|target| bastion.host_certificates.for_target(target, now));
-    let (Some(target), Some(Ok(certificate))) = (target, certificate) else {
+    let certificate = match &target {
+        Some(target) => bastion.host_certificates.for_target(target, now).await.map(Some),
+        None => Ok(None),
+    };
+    if let Err(error) = &certificate {
+        tracing::error!(error = crate::console::with_causes(error), "no host certificate");
+    }
+    let (Some(target), Ok(Some(certificate))) = (target, certificate) else {
         bastion.report_refusal(principal, format!("jump to {host:.128}:{port}"), "no such target for this person");
         inbox.finish(End::Closed);
         reply.reject(ChannelOpenFailure::AdministrativelyProhibited).await;

@@ -18,9 +18,12 @@ mod listener;
 mod login;
 mod names;
 mod opening;
+pub mod probe;
 mod relay;
+mod room;
 pub mod sandbox;
 mod session;
+mod trust;
 mod upstream;
 
 use std::net::SocketAddr;
@@ -221,6 +224,7 @@ impl Running {
         let (now, before) = (Timestamp::now(), self.directory.borrow().digest);
         self.store.keep_policy(directory.digest, Some(before), &directory.texts, now).await?;
         self.recordings.protect(directory.config.recordings.protection.clone())?;
+        self.recordings.keep_for_rescue(directory.reserve());
         // Live sessions look by themselves (`lease`).
         self.directory.send_replace(directory);
         Ok(self.approvals.rerule(now).await.unwrap_or_else(|error| {
@@ -420,6 +424,9 @@ async fn sweep(bastion: Arc<Bastion>, mut stop: watch::Receiver<bool>) {
                 let now = Timestamp::now();
                 if let Err(error) = bastion.clock.tick(crate::time::seen().await).await {
                     tracing::error!(%error, "the clock could not be written down");
+                }
+                if let Err(error) = bastion.store.take_probes(bastion.clock.why_not_mint(), now).await {
+                    tracing::error!(%error, "probes of `countersign ca check` could not be written down");
                 }
                 // Once more after a reload: for what was being asked while the directory was swapped.
                 if changes.has_changed().unwrap_or(false) {

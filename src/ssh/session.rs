@@ -4,7 +4,6 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::Bastion;
 use super::ask::{self, Asking};
 use super::channel::{ClientChannel, Status};
 use super::front::Role;
@@ -14,12 +13,13 @@ use super::names::{self, Wanted};
 use super::opening::Opening;
 use super::relay::{self, Input, Relayed};
 use super::upstream::{self, ConnectError, PtyGranted};
+use super::{Bastion, room};
 use crate::access::{Grant, Principal, Target};
 use crate::approvals;
 use crate::authority::Needs;
 use crate::console::{Phase, with_causes};
 use crate::id::{Login, SessionId};
-use crate::recording::{Header, Recorder, Tape};
+use crate::recording::{Header, RecordError, Recorder, Space, Tape};
 use crate::time::{Timestamp, short};
 use crate::transcript::{Event, Outcome};
 
@@ -128,9 +128,21 @@ async fn session(
         return Err(Stop { text: None, status: Status::Undecided });
     }
     let (grant, evidence) = bastion.approvals.open(opening_of, now).await.map_err(ask::not_opened)?;
+    let space = match room::space(bastion, &grant).await {
+        Ok(space) => space,
+        Err(stop) => {
+            bastion.session_ended(&grant, &Outcome::RecordingFailed { why: "the state cannot be written".into() }).await;
+            return Err(stop);
+        }
+    };
     let _open = bastion.open.enter();
-    let recorder = match bastion.recordings.begin(header(&grant, opening)).await {
+    let recorder = match bastion.recordings.begin_in(space, header(&grant, opening)).await {
         Ok(recorder) => recorder,
+        Err(RecordError::DiskFloor { free, floor, .. }) => {
+            tracing::error!(session = %grant.session, free, floor, "no room, no session");
+            bastion.session_ended(&grant, &Outcome::RecordingFailed { why: "the disk is below its floor".into() }).await;
+            return Err(room::refused(&bastion.directory(), &grant.principal, &grant.target, Space { free, floor }));
+        }
         Err(error) => {
             tracing::error!(session = %grant.session, %error, "no recording, no session");
             bastion.session_ended(&grant, &Outcome::RecordingFailed { why: error.to_string() }).await;
@@ -202,8 +214,8 @@ async fn connect(
         None => stream.local_addr().map_or(IpAddr::from([0, 0, 0, 0]), |address| address.ip()),
     };
     let needs = Needs { pty: opening.pty.is_some() };
-    let certificate = bastion.authority.issue(grant, evidence, source, needs, Timestamp::now()).map_err(|error| {
-        tracing::error!(session = %grant.session, %error, "no certificate");
+    let certificate = bastion.authority.issue(grant, evidence, source, needs, Timestamp::now()).await.map_err(|error| {
+        tracing::error!(session = %grant.session, error = with_causes(&error), "no certificate");
         let why = format!("no certificate: {error}");
         Box::new(Relayed::stopped(Outcome::TargetRefused { why: why.clone() }, why, Status::Refused))
     })?;
@@ -221,7 +233,7 @@ async fn connect(
 }
 
 /// What is passed on to the target before the first byte is recorded like everything else (FC2).
-async fn record_opening(tape: &Tape, opening: &Opening) -> Result<(), crate::recording::RecordError> {
+async fn record_opening(tape: &Tape, opening: &Opening) -> Result<(), RecordError> {
     let env = opening.env.iter().map(|(name, value)| Event::Environment { name: name.clone(), value: value.clone() });
     let events: Vec<Event> = env.collect();
     if events.is_empty() { Ok(()) } else { tape.record(events).await }

@@ -10,7 +10,6 @@ use std::time::Duration;
 use bytes::BytesMut;
 use russh::client::{self, AuthResult, ChannelOpenHandle, Msg, Session};
 use russh::keys::PublicKeyOrCertificate;
-use russh::keys::ssh_key::HashAlg;
 use russh::{Channel, ChannelId, ChannelWriteHalf, Disconnect, Sig};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -19,6 +18,7 @@ use super::algorithms;
 use super::flow::{Cut, End, Inbox, Item, PACKET, Pressure, Start, Throttled, WINDOW};
 use super::home;
 use super::opening::Opening;
+use super::trust::{self, Shown};
 use crate::access::Target;
 use crate::access::family::is_localhost;
 use crate::access::target::Entry;
@@ -49,14 +49,21 @@ pub enum ConnectError {
     HostKey { target: String, shown: String, pinned: String, entry: Entry },
     #[error("{target} shows {shown}; what counts is a certificate for {target} by {trusted} ({entry})")]
     HostCertificate { target: String, shown: String, trusted: String, entry: Entry },
-    #[error("{target} refused our certificate (valid {from}-{to}): clock off, or not enrolled?")]
-    Refused { target: String, from: String, to: String },
+    #[error("{target} refused our certificate (valid {from}-{to}Z): clock off, or not enrolled? countersign ca check {login}@{target}")]
+    Refused { target: String, login: String, from: String, to: String },
     #[error("{0} refused to open a session")]
     Channel(String, #[source] russh::Error),
     #[error("{0} refused to start this")]
     Start(String),
     #[error("the connection to {0} broke")]
     Ssh(String, #[source] russh::Error),
+}
+
+impl ConnectError {
+    /// Whether the host answered and was not the target.
+    pub fn is_host_key(&self) -> bool {
+        matches!(self, ConnectError::HostKey { .. } | ConnectError::HostCertificate { .. })
+    }
 }
 
 /// Resolves a target once: what is dialled later is this address, whatever the name means by then. A name
@@ -118,40 +125,11 @@ pub async fn connect(stream: TcpStream, certificate: Certificate) -> Result<Upst
     let grant = certificate.grant();
     let (target, login) = (grant.target.clone(), grant.login.clone());
     let name = target.id.to_string();
-    let pressure = Arc::new(Pressure::default());
     let cut = Cut::default();
-    let inbox = Inbox::facing_target(pressure.clone());
-    let shown = Arc::new(Mutex::new(None));
-    let side = TargetSide { inbox: inbox.clone(), target: target.clone(), shown: shown.clone() };
-    let config = Arc::new(client::Config {
-        client_id: russh::SshId::Standard("SSH-2.0-countersign".into()),
-        limits: algorithms::limits(),
-        window_size: WINDOW,
-        maximum_packet_size: PACKET,
-        preferred: algorithms::facing_target(&target.host_keys, !target.host_cas.is_empty()),
-        inactivity_timeout: None,
-        // While the gate is shut we do not read the target's own keep-alives; ours reset its counter.
-        keepalive_interval: Some(Duration::from_secs(15)),
-        keepalive_max: 0,
-        nodelay: true,
-        ..client::Config::default()
-    });
-    let stream = Throttled::gated(stream, pressure, &cut);
-    let refused = |shown: &Mutex<Option<String>>| {
-        let keys = target.host_keys.iter().map(|key| key.fingerprint(HashAlg::Sha256).to_string());
-        let cas = target.host_cas.iter().map(|ca| format!("host CA {}", ca.fingerprint(HashAlg::Sha256)));
-        let known = keys.chain(cas).collect::<Vec<_>>().join(" or ");
-        let shown = shown.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let (target, entry, by_key) = (target.id.to_string(), target.entry.clone(), !target.host_keys.is_empty());
-        shown.map(|shown| match by_key {
-            true => ConnectError::HostKey { target, shown, pinned: known, entry },
-            false => ConnectError::HostCertificate { target, shown, trusted: known, entry },
-        })
-    };
+    let meeting = Meeting::with(&target);
+    let inbox = meeting.inbox.clone();
     let log_in = async {
-        let mut handle = client::connect_stream(config, stream, side)
-            .await
-            .map_err(|e| refused(&shown).unwrap_or_else(|| ConnectError::Ssh(name.clone(), e)))?;
+        let mut handle = meeting.meet(stream, &cut).await?;
         let (from, to) = (certificate.certificate.valid_after(), certificate.certificate.valid_before());
         let result = handle
             .authenticate_openssh_cert(login.to_string(), certificate.key.clone(), certificate.certificate.clone())
@@ -160,9 +138,7 @@ pub async fn connect(stream: TcpStream, certificate: Certificate) -> Result<Upst
         match result {
             AuthResult::Success => Ok(handle),
             AuthResult::Failure { .. } => {
-                let clock =
-                    |s: u64| Timestamp::from_micros(i64::try_from(s).unwrap_or(0) * 1_000_000).utc().format("%H:%M:%SZ").to_string();
-                Err(ConnectError::Refused { target: name.clone(), from: clock(from), to: clock(to) })
+                Err(ConnectError::Refused { target: name.clone(), login: login.to_string(), from: clock(from), to: clock(to) })
             }
         }
     };
@@ -172,6 +148,56 @@ pub async fn connect(stream: TcpStream, certificate: Certificate) -> Result<Upst
     // R1: with the reading half gone the loop's own delivery fails at once and is ignored.
     drop(read);
     Ok(Upstream { inbox, write, target: name, handle, cut })
+}
+
+/// Seconds since 1970 as the hour in a certificate's words, UTC.
+pub(super) fn clock(seconds: u64) -> String {
+    Timestamp::from_micros(i64::try_from(seconds).unwrap_or(0).saturating_mul(1_000_000)).utc().format("%H:%M:%S").to_string()
+}
+
+/// The key exchange with a host, which has to prove that it is the target.
+pub(super) struct Meeting {
+    inbox: Arc<Inbox>,
+    pressure: Arc<Pressure>,
+    target: Arc<Target>,
+    /// What a host that failed verification showed.
+    shown: Arc<Mutex<Option<Shown>>>,
+}
+
+impl Meeting {
+    pub fn with(target: &Arc<Target>) -> Self {
+        let pressure = Arc::new(Pressure::default());
+        Self { inbox: Inbox::facing_target(pressure.clone()), pressure, target: target.clone(), shown: Arc::default() }
+    }
+
+    /// Returns a connection on which nobody has logged in yet.
+    pub async fn meet(self, stream: TcpStream, cut: &Cut) -> Result<client::Handle<TargetSide>, ConnectError> {
+        let Self { inbox, pressure, target, shown } = self;
+        let config = Arc::new(client::Config {
+            client_id: russh::SshId::Standard("SSH-2.0-countersign".into()),
+            limits: algorithms::limits(),
+            window_size: WINDOW,
+            maximum_packet_size: PACKET,
+            preferred: algorithms::facing_target(&target.host_keys, !target.host_cas.is_empty()),
+            inactivity_timeout: None,
+            // While the gate is shut we do not read the target's own keep-alives; ours reset its counter.
+            keepalive_interval: Some(Duration::from_secs(15)),
+            keepalive_max: 0,
+            nodelay: true,
+            ..client::Config::default()
+        });
+        let stream = Throttled::gated(stream, pressure, cut);
+        let side = TargetSide { inbox, target: target.clone(), shown: shown.clone() };
+        client::connect_stream(config, stream, side).await.map_err(|error| {
+            let shown = shown.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let (name, known, entry) = (target.id.to_string(), trust::pinned(&target), target.entry.clone());
+            match shown.map(|shown| shown.to_string()) {
+                None => ConnectError::Ssh(name, error),
+                Some(shown) if target.host_keys.is_empty() => ConnectError::HostCertificate { target: name, shown, trusted: known, entry },
+                Some(shown) => ConnectError::HostKey { target: name, shown, pinned: known, entry },
+            }
+        })
+    }
 }
 
 /// Whether the target gave what it was asked for beside starting.
@@ -239,44 +265,14 @@ pub struct TargetSide {
     inbox: Arc<Inbox>,
     target: Arc<Target>,
     /// What a host that failed verification showed.
-    shown: Arc<Mutex<Option<String>>>,
-}
-
-impl TargetSide {
-    fn trusts(&self, shown: &PublicKeyOrCertificate) -> Result<(), String> {
-        match shown {
-            PublicKeyOrCertificate::PublicKey { key, .. } => {
-                let pinned = self.target.host_keys.iter().any(|pin| pin.key_data() == key.key_data());
-                if pinned { Ok(()) } else { Err(key.fingerprint(HashAlg::Sha256).to_string()) }
-            }
-            PublicKeyOrCertificate::Certificate(certificate) => {
-                let cas: Vec<_> = self.target.host_cas.iter().map(|ca| ca.fingerprint(HashAlg::Sha256)).collect();
-                let now = u64::try_from(Timestamp::now().micros() / 1_000_000).unwrap_or(0);
-                let names = certificate.valid_principals();
-                // Where a pattern says which host, only the name that was asked tells it from its siblings.
-                let by_host = self.target.entry.family.is_none();
-                let named = names.iter().any(|name| name == self.target.id.as_str() || (by_host && *name == self.target.host));
-                if !certificate.cert_type().is_host() {
-                    Err("a certificate that is not a host's".into())
-                } else if certificate.validate_at(now, &cas).is_err() {
-                    Err(format!("a certificate by {} that is not valid now", certificate.signature_key().fingerprint(HashAlg::Sha256)))
-                } else if !named {
-                    Err(format!("a certificate for {}", names.join(", ")))
-                } else if !certificate.critical_options().is_empty() {
-                    Err("a certificate with a critical option; host certificates have none".into())
-                } else {
-                    Ok(())
-                }
-            }
-        }
-    }
+    shown: Arc<Mutex<Option<Shown>>>,
 }
 
 impl client::Handler for TargetSide {
     type Error = russh::Error;
 
     async fn check_server_key(&mut self, shown: &PublicKeyOrCertificate) -> Result<bool, russh::Error> {
-        match self.trusts(shown) {
+        match trust::trusts(&self.target, shown, Timestamp::now()) {
             Ok(()) => Ok(true),
             Err(what) => {
                 *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = Some(what);

@@ -38,6 +38,17 @@ impl Clock {
         Ok(Self { store, rule: Arc::new(Mutex::new(rule)) })
     }
 
+    /// Why nothing may be signed, by what the last run wrote down: for a process beside a node that does not
+    /// run. Changes nothing.
+    pub async fn standing(store: &Store, seen: Seen) -> Result<Option<String>, StoreError> {
+        let (rule, _) = ClockRule::start(store.last_clock().await?, &seen, Limits::default());
+        if rule.may_mint() {
+            Ok(None)
+        } else {
+            Ok(rule.why().map(ToString::to_string).or_else(|| Some("the clock cannot be believed".into())))
+        }
+    }
+
     /// Looks again; to be called every second.
     pub async fn tick(&self, seen: Seen) -> Result<(), StoreError> {
         let now = seen.wall;

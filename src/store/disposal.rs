@@ -11,6 +11,7 @@ use super::{Store, StoreError, Tx};
 use crate::audit::Event;
 use crate::id::{Digest, SessionId};
 use crate::retention::hold::{Hold, HoldId, Recorded, Release};
+use crate::retention::terms::Due;
 use crate::time::{Timestamp, micros_of};
 
 /// Where a walk over sessions goes on: behind this one.
@@ -55,10 +56,76 @@ impl Tx {
         row.as_ref().map(read).transpose()
     }
 
-    async fn is_held(&mut self, id: SessionId) -> Result<bool, StoreError> {
+    async fn is_held(&mut self, id: SessionId, holds: &[Hold]) -> Result<bool, StoreError> {
+        if holds.is_empty() {
+            return Ok(false);
+        }
         let Some(row) = self.session_row(id).await? else { return Ok(false) };
-        Ok(self.holds().await?.iter().any(|hold| hold.covers(&row.recorded())))
+        Ok(holds.iter().any(|hold| hold.covers(&row.recorded())))
     }
+
+    async fn mark(
+        &mut self,
+        id: SessionId,
+        due: Option<Due>,
+        holds: &[Hold],
+        (grace, uptime): (Duration, Duration),
+        now: Timestamp,
+    ) -> Result<Step, StoreError> {
+        if self.is_held(id, holds).await? {
+            return Ok(Step::Held);
+        }
+        let sql = "update sessions set marked = $2, marked_uptime = $3
+                   where id = $1 and marked is null and file is not null and ended is not null";
+        let changed = sqlx::query(sql).bind(id.to_string()).bind(now.micros()).bind(micros_of(uptime));
+        if changed.execute(&mut self.connection).await?.rows_affected() == 0 {
+            return Ok(Step::NotNow);
+        }
+        let due = due.map(|due| json!({ "schedule": due.schedule, "due_us": due.delete_by }));
+        let facts = json!({ "session": id, "due": due, "grace_us": micros_of(grace) });
+        self.append(Event::new("session.mark", facts), now).await?;
+        Ok(Step::Done)
+    }
+
+    async fn begin_erasing(&mut self, id: SessionId, holds: &[Hold], now: Timestamp) -> Result<Step, StoreError> {
+        if self.is_held(id, holds).await? {
+            return Ok(Step::Held);
+        }
+        let sql = "update sessions set erasing = $2 where id = $1 and marked is not null and erasing is null";
+        let changed = sqlx::query(sql).bind(id.to_string()).bind(now.micros()).execute(&mut self.connection).await?;
+        if changed.rows_affected() == 0 {
+            return Ok(Step::NotNow);
+        }
+        self.append(Event::new("session.erase", json!({ "session": id })), now).await?;
+        Ok(Step::Done)
+    }
+
+    async fn disposed(&mut self, gone: Gone, now: Timestamp) -> Result<Step, StoreError> {
+        let Gone { session: id, manifest, certificate } = gone;
+        let sql = "update sessions set disposed = $2 where id = $1 and erasing is not null and disposed is null";
+        let changed = sqlx::query(sql).bind(id.to_string()).bind(now.micros()).execute(&mut self.connection).await?;
+        if changed.rows_affected() == 0 {
+            return Ok(Step::NotNow);
+        }
+        let certificate: serde_json::Value =
+            serde_json::from_slice(&certificate).map_err(|error| super::columns::misread("certificate", error))?;
+        let facts = json!({ "session": id, "manifest": manifest, "certificate": certificate });
+        let seq = self.append(Event::new("session.dispose", facts), now).await?;
+        sqlx::query("update sessions set disposed_seq = $2 where id = $1")
+            .bind(id.to_string())
+            .bind(i64::try_from(seq).unwrap_or(i64::MAX))
+            .execute(&mut self.connection)
+            .await?;
+        Ok(Step::Done)
+    }
+}
+
+/// A recording whose files have gone, and the certificate that says so.
+#[derive(Debug, Clone)]
+pub struct Gone {
+    pub session: SessionId,
+    pub manifest: Digest,
+    pub certificate: Vec<u8>,
 }
 
 impl Store {
@@ -100,24 +167,19 @@ impl Store {
         rows.iter().map(read).collect()
     }
 
-    /// Announces that a recording goes; the grace counts from this uptime.
-    pub async fn mark(&self, row: &SessionRow, grace: Duration, uptime: Duration, now: Timestamp) -> Result<Step, StoreError> {
-        let (id, sealed) = (row.id, row.sealed.clone());
+    /// Announces that a page of recordings goes, in one transaction with a row of the log each; the grace
+    /// counts from this uptime. Says what came of each, in their order.
+    pub async fn mark(&self, rows: &[SessionRow], grace: Duration, uptime: Duration, now: Timestamp) -> Result<Vec<Step>, StoreError> {
+        let rows: Vec<(SessionId, Option<Due>)> =
+            rows.iter().map(|row| (row.id, row.sealed.as_ref().map(|sealed| sealed.due.clone()))).collect();
         self.write(move |tx| {
             Box::pin(async move {
-                if tx.is_held(id).await? {
-                    return Ok(Step::Held);
+                let holds = tx.holds().await?;
+                let mut steps = Vec::with_capacity(rows.len());
+                for (id, due) in rows {
+                    steps.push(tx.mark(id, due, &holds, (grace, uptime), now).await?);
                 }
-                let sql = "update sessions set marked = $2, marked_uptime = $3
-                           where id = $1 and marked is null and file is not null and ended is not null";
-                let changed = sqlx::query(sql).bind(id.to_string()).bind(now.micros()).bind(micros_of(uptime));
-                if changed.execute(&mut tx.connection).await?.rows_affected() == 0 {
-                    return Ok(Step::NotNow);
-                }
-                let due = sealed.map(|sealed| json!({ "schedule": sealed.due.schedule, "due_us": sealed.due.delete_by }));
-                let facts = json!({ "session": id, "due": due, "grace_us": micros_of(grace) });
-                tx.append(Event::new("session.mark", facts), now).await?;
-                Ok(Step::Done)
+                Ok(steps)
             })
         })
         .await
@@ -139,44 +201,32 @@ impl Store {
         .await
     }
 
-    /// Begins to erase, unless a hold covers the recording in this very moment.
-    pub async fn begin_erasing(&self, id: SessionId, now: Timestamp) -> Result<Step, StoreError> {
+    /// Begins to erase a page of recordings in one transaction, each unless a hold covers it in this very
+    /// moment. Says what came of each, in their order.
+    pub async fn begin_erasing(&self, ids: Vec<SessionId>, now: Timestamp) -> Result<Vec<Step>, StoreError> {
         self.write(move |tx| {
             Box::pin(async move {
-                if tx.is_held(id).await? {
-                    return Ok(Step::Held);
+                let holds = tx.holds().await?;
+                let mut steps = Vec::with_capacity(ids.len());
+                for id in ids {
+                    steps.push(tx.begin_erasing(id, &holds, now).await?);
                 }
-                let sql = "update sessions set erasing = $2 where id = $1 and marked is not null and erasing is null";
-                let changed = sqlx::query(sql).bind(id.to_string()).bind(now.micros()).execute(&mut tx.connection).await?;
-                if changed.rows_affected() == 0 {
-                    return Ok(Step::NotNow);
-                }
-                tx.append(Event::new("session.erase", json!({ "session": id })), now).await?;
-                Ok(Step::Done)
+                Ok(steps)
             })
         })
         .await
     }
 
-    /// Writes down that a recording has gone, with its certificate; once.
-    pub async fn disposed(&self, id: SessionId, manifest: Digest, certificate: Vec<u8>, now: Timestamp) -> Result<Step, StoreError> {
+    /// Writes down that recordings have gone, with their certificates, in one transaction; each once. Says
+    /// what came of each, in their order.
+    pub async fn disposed(&self, gone: Vec<Gone>, now: Timestamp) -> Result<Vec<Step>, StoreError> {
         self.write(move |tx| {
             Box::pin(async move {
-                let sql = "update sessions set disposed = $2 where id = $1 and erasing is not null and disposed is null";
-                let changed = sqlx::query(sql).bind(id.to_string()).bind(now.micros()).execute(&mut tx.connection).await?;
-                if changed.rows_affected() == 0 {
-                    return Ok(Step::NotNow);
+                let mut steps = Vec::with_capacity(gone.len());
+                for one in gone {
+                    steps.push(tx.disposed(one, now).await?);
                 }
-                let certificate: serde_json::Value =
-                    serde_json::from_slice(&certificate).map_err(|error| super::columns::misread("certificate", error))?;
-                let facts = json!({ "session": id, "manifest": manifest, "certificate": certificate });
-                let seq = tx.append(Event::new("session.dispose", facts), now).await?;
-                sqlx::query("update sessions set disposed_seq = $2 where id = $1")
-                    .bind(id.to_string())
-                    .bind(i64::try_from(seq).unwrap_or(i64::MAX))
-                    .execute(&mut tx.connection)
-                    .await?;
-                Ok(Step::Done)
+                Ok(steps)
             })
         })
         .await

@@ -276,10 +276,11 @@ impl Tx {
     }
 
     /// Draws a serial that no certificate has had: 63 bits, so that it fits the database's integers.
-    async fn fresh_serial(&mut self) -> Result<u64, StoreError> {
+    pub(super) async fn fresh_serial(&mut self) -> Result<u64, StoreError> {
         for _ in 0..4 {
             let serial = i64::try_from(rand::random::<u64>() >> 1).unwrap_or(0);
-            let known = sqlx::query("select 1 from sessions where serial = $1").bind(serial).fetch_optional(&mut self.connection).await?;
+            let sql = "select 1 from sessions where serial = $1 union all select 1 from probes where serial = $1";
+            let known = sqlx::query(sql).bind(serial).fetch_optional(&mut self.connection).await?;
             if serial > 0 && known.is_none() {
                 return Ok(serial.unsigned_abs());
             }

@@ -1,7 +1,10 @@
 //! Auditors who have shown that they can decrypt.
 
+use std::path::Path;
+
 use serde_json::json;
-use sqlx::Row as _;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteRow};
+use sqlx::{ConnectOptions as _, Row as _};
 
 use super::columns::{time, word};
 use super::{Store, StoreError};
@@ -38,7 +41,22 @@ impl Store {
     }
 
     pub async fn proofs(&self) -> Result<Vec<Proof>, StoreError> {
-        let rows = sqlx::query("select auditor, key, proven from proofs").fetch_all(&self.readers).await?;
-        rows.iter().map(|row| Ok(Proof { auditor: word(row, "auditor")?, key: row.try_get("key")?, at: time(row, "proven")? })).collect()
+        let rows = sqlx::query(ALL).fetch_all(&self.readers).await?;
+        rows.iter().map(read).collect()
     }
+
+    /// The proofs of a database that may be in use by a running node, without touching it; nothing where
+    /// there is none, or it cannot be read.
+    pub async fn proofs_in(path: &Path) -> Option<Vec<Proof>> {
+        let options = SqliteConnectOptions::new().filename(path).read_only(true).create_if_missing(false).disable_statement_logging();
+        let mut connection = options.connect().await.ok()?;
+        let rows = sqlx::query(ALL).fetch_all(&mut connection).await.ok()?;
+        rows.iter().map(read).collect::<Result<_, _>>().ok()
+    }
+}
+
+const ALL: &str = "select auditor, key, proven from proofs";
+
+fn read(row: &SqliteRow) -> Result<Proof, StoreError> {
+    Ok(Proof { auditor: word(row, "auditor")?, key: row.try_get("key")?, at: time(row, "proven")? })
 }

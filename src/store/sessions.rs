@@ -53,6 +53,8 @@ pub struct SealedRow {
     pub due: Due,
     /// The row of the audit log that says so; 0 before there is one.
     pub seq: u64,
+    /// The keys that its key file is addressed to. Only written: what holds later is in `key_files`.
+    pub recipients: Vec<String>,
 }
 
 /// How far a recording is on its way out.
@@ -127,7 +129,7 @@ impl Tx {
     }
 
     async fn seal_session(&mut self, id: SessionId, sealed: &SealedRow, now: Timestamp) -> Result<(), StoreError> {
-        let SealedRow { file, sha256, bytes, manifest, due, seq: _ } = sealed;
+        let SealedRow { file, sha256, bytes, manifest, due, seq: _, recipients } = sealed;
         let changed = sqlx::query(
             "update sessions set file = $2, sha256 = $3, bytes = $4, manifest = $5, schedule = $6, keep_until = $7, due = $8
              where id = $1 and file is null returning retention",
@@ -155,6 +157,7 @@ impl Tx {
                 .bind(i64::try_from(seq).unwrap_or(i64::MAX))
                 .execute(&mut self.connection)
                 .await?;
+            self.addressed(id, recipients).await?;
         }
         Ok(())
     }
@@ -282,6 +285,7 @@ pub(super) fn read(row: &SqliteRow) -> Result<SessionRow, StoreError> {
             manifest: digest(row, "manifest")?,
             seq: count(row, "sealed_seq")?,
             due: Due { schedule: word(row, "schedule")?, keep_until: time(row, "keep_until")?, delete_by: time(row, "due")? },
+            recipients: Vec::new(),
         }),
         None => None,
     };

@@ -260,6 +260,7 @@ async fn a_session_ends_once_and_is_sealed_once() {
         manifest: Digest([2; 32]),
         due: crate::retention::tests::year().due(NOW).unwrap(),
         seq: 0,
+        recipients: Vec::new(),
     };
     store.session_sealed(id, sealed.clone(), NOW).await.unwrap();
     store.session_sealed(id, SealedRow { file: "b.zst".into(), ..sealed.clone() }, NOW).await.unwrap();
@@ -292,4 +293,98 @@ async fn a_session_is_found_by_what_people_type() {
     assert_eq!(store.sessions(&live).await.unwrap().iter().map(|row| row.id).collect::<Vec<_>>(), [old]);
     let since = SessionFilter { since: Some(NOW), limit: 10, ..SessionFilter::default() };
     assert_eq!(store.sessions(&since).await.unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn a_page_is_marked_and_erased_at_once_and_what_is_held_stays() {
+    use super::disposal::{Gone, Step};
+    let (_dir, store) = open().await;
+    let mut ids = Vec::new();
+    for person in ["alice", "bob", "alice"] {
+        let id = session(&store, None, person, NOW).await;
+        store.session_ended(id, "exited 0", NOW).await.unwrap();
+        let sealed = SealedRow {
+            file: format!("{id}.cast.zst.age"),
+            sha256: Digest([1; 32]),
+            bytes: 7,
+            manifest: Digest([2; 32]),
+            due: crate::retention::tests::year().due(NOW).unwrap(),
+            seq: 0,
+            recipients: vec!["age1one".into()],
+        };
+        store.session_sealed(id, sealed, NOW).await.unwrap();
+        ids.push(id);
+    }
+    let conditions = crate::retention::hold::Conditions { person: Some("bob".parse().unwrap()), ..Default::default() };
+    let hold = crate::retention::hold::Hold {
+        id: crate::retention::hold::HoldId::new(NOW),
+        case: None,
+        on: conditions.try_into().unwrap(),
+        reason: "asked for".into(),
+        attached: None,
+        by: "carol".parse().unwrap(),
+        placed: NOW,
+        released: None,
+    };
+    store.place_hold(hold, NOW).await.unwrap();
+    let mut rows = Vec::new();
+    for id in &ids {
+        rows.push(store.session(*id).await.unwrap().unwrap());
+    }
+    let second = Duration::from_secs(1);
+    assert_eq!(store.mark(&rows, second, second, NOW).await.unwrap(), [Step::Done, Step::Held, Step::Done]);
+    assert_eq!(store.mark(&rows, second, second, NOW).await.unwrap(), [Step::NotNow, Step::Held, Step::NotNow]);
+    assert_eq!(store.begin_erasing(ids.clone(), NOW).await.unwrap(), [Step::Done, Step::Held, Step::Done]);
+    let gone = |id: &crate::id::SessionId| Gone { session: *id, manifest: Digest([2; 32]), certificate: b"{}".to_vec() };
+    assert_eq!(store.disposed(ids.iter().map(gone).collect(), NOW).await.unwrap(), [Step::Done, Step::NotNow, Step::Done]);
+    let names: Vec<String> = store.audit(0, 100).await.unwrap().into_iter().map(|row| row.name).collect();
+    for (name, times) in [("session.mark", 2), ("session.erase", 2), ("session.dispose", 2)] {
+        assert_eq!(names.iter().filter(|found| *found == name).count(), times, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_key_file_is_known_by_whom_it_is_addressed_to() {
+    use super::key_files::Rewrap;
+    let (_dir, store) = open().await;
+    let mut ids = Vec::new();
+    for _ in 0..3 {
+        let id = session(&store, None, "alice", NOW).await;
+        let sealed = SealedRow {
+            file: format!("{id}.cast.zst.age"),
+            sha256: Digest([1; 32]),
+            bytes: 7,
+            manifest: Digest([2; 32]),
+            due: crate::retention::tests::year().due(NOW).unwrap(),
+            seq: 0,
+            recipients: vec!["age1one".into(), "age1two".into()],
+        };
+        store.session_ended(id, "exited 0", NOW).await.unwrap();
+        store.session_sealed(id, sealed, NOW).await.unwrap();
+        ids.push(id);
+    }
+    ids.sort_unstable();
+    let beginning = Timestamp::from_micros(0);
+    assert!(store.not_addressed_to("age1two", beginning, None, 10).await.unwrap().is_empty());
+    assert!(store.not_addressed_to("age1", beginning, None, 10).await.unwrap().len() == 3, "the beginning of a key is none");
+    let left = |behind, limit| store.not_addressed_to("age1late", beginning, behind, limit);
+    let page: Vec<_> = left(None, 2).await.unwrap().iter().map(|row| row.id).collect();
+    assert_eq!(page, ids[..2]);
+    assert_eq!(left(Some(ids[1]), 2).await.unwrap().iter().map(|row| row.id).collect::<Vec<_>>(), ids[2..]);
+    let rewrap = Rewrap {
+        session: ids[0],
+        by: "carol".parse().unwrap(),
+        old: Digest([3; 32]),
+        new: Digest([4; 32]),
+        recipients: vec!["age1two".into(), "age1late".into()],
+    };
+    assert!(store.rewrapping(rewrap.clone(), NOW).await.unwrap());
+    assert_eq!(left(None, 10).await.unwrap().len(), 3, "said, not done");
+    store.rewrapped(rewrap.clone(), NOW).await.unwrap();
+    assert_eq!(store.count_not_addressed_to("age1late", beginning).await.unwrap(), [("web-1".parse().unwrap(), 2)]);
+    assert_eq!(store.addressed_to(ids[0]).await.unwrap().unwrap(), ["age1late", "age1two"]);
+    assert_eq!(left(None, 10).await.unwrap().len(), 2);
+    store.meddle(&format!("update sessions set marked = 1, marked_uptime = 1, erasing = 1 where id = '{}'", ids[1])).await;
+    assert_eq!(left(None, 10).await.unwrap().len(), 1, "what goes is left alone");
+    assert!(!store.rewrapping(Rewrap { session: ids[1], ..rewrap }, NOW).await.unwrap());
 }

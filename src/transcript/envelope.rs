@@ -4,12 +4,16 @@
 //! here. Recipients are age's own X25519 keys and `ssh-ed25519` or `ssh-rsa` keys; what age cannot serve is
 //! refused when it is read, not when a recording has to be sealed.
 
+mod stanzas;
+
 use std::fmt;
 use std::io::{BufReader, Read, Seek, Write};
 use std::str::FromStr;
 
 use age::secrecy::ExposeSecret;
 use zeroize::Zeroizing;
+
+pub use stanzas::{NotAddressed, addressed_to, payload_of};
 
 /// No envelope is longer, sealed or open: a key and some hundred recipients.
 pub const MAX_ENVELOPE: usize = 64 * 1024;

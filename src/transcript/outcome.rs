@@ -164,6 +164,34 @@ impl Outcome {
         }
     }
 
+    /// Whether a session that ended so may have had this exit. A session may end otherwise after its target's
+    /// process did; texts were cut, so their beginnings are compared.
+    pub fn agrees_with(&self, exit: &Exit) -> bool {
+        const BEGINNING: usize = 256;
+        let alike = |one: &str, other: &str| one.chars().take(BEGINNING).eq(other.chars().take(BEGINNING));
+        match (self, exit) {
+            (Outcome::Exited(Exit::Status(said)), Exit::Status(found)) => said == found,
+            (
+                Outcome::Exited(Exit::Signal { name, core_dumped, message }),
+                Exit::Signal { name: other, core_dumped: dumped, message: text },
+            ) => alike(name, other) && core_dumped == dumped && alike(message, text),
+            (Outcome::Exited(Exit::Status(_)), Exit::Signal { .. }) | (Outcome::Exited(Exit::Signal { .. }), Exit::Status(_)) => false,
+            (
+                Outcome::Closed
+                | Outcome::ClientLeft
+                | Outcome::TargetLost { .. }
+                | Outcome::TargetRefused { .. }
+                | Outcome::Expired
+                | Outcome::Revoked { .. }
+                | Outcome::Killed { .. }
+                | Outcome::RecordingFailed { .. }
+                | Outcome::Shutdown
+                | Outcome::Interrupted,
+                Exit::Status(_) | Exit::Signal { .. },
+            ) => true,
+        }
+    }
+
     /// The same with every free text cut to `bytes`, and the cut said: an end record has to fit into
     /// the space that was kept for it.
     pub fn shortened(self, bytes: usize) -> Self {
@@ -224,6 +252,18 @@ pub(crate) mod tests {
         assert!("exited".parse::<Outcome>().is_err());
         assert!("killed by bob".parse::<Outcome>().is_err());
         assert!("target lost: \\u{zz}".parse::<Outcome>().is_err());
+    }
+
+    #[test]
+    fn an_exit_is_held_against_the_outcome() {
+        let exited = |n| Outcome::Exited(Exit::Status(n));
+        let killed = |message: &str| Exit::Signal { name: "TERM".into(), core_dumped: false, message: message.into() };
+        assert!(exited(3).agrees_with(&Exit::Status(3)) && !exited(3).agrees_with(&Exit::Status(4)));
+        assert!(!exited(3).agrees_with(&killed("")) && !Outcome::Exited(killed("")).agrees_with(&Exit::Status(0)));
+        assert!(!Outcome::Exited(killed("one")).agrees_with(&killed("two")));
+        let long = killed(&"x".repeat(5000));
+        assert!(Outcome::Exited(long.clone()).shortened(1024).agrees_with(&long));
+        assert!(Outcome::Expired.agrees_with(&Exit::Status(0)), "it ended by its window, a moment later");
     }
 
     proptest! {

@@ -2,6 +2,7 @@
 
 mod bastion;
 mod client;
+mod daemon;
 mod installation;
 mod raw;
 mod sshd;
@@ -9,6 +10,7 @@ mod terminal;
 
 pub use bastion::{Bastion, REASON, Way, pause};
 pub use client::{Client, Seen, until};
+pub use daemon::Daemon;
 pub use installation::Plan;
 pub use raw::Raw;
 pub use sshd::{Sshd, free_port};

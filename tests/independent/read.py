@@ -124,21 +124,20 @@ def transcript(lines, starts, sinks):
     header = opening.get("countersign") if isinstance(opening, dict) and opening.get("version") == 2 else None
     need(isinstance(header, dict) and header.get("v") == 1, "first line: not asciicast version 2, or of an unknown version")
     shaped(header, HEADER, "first line")
-    ms, pair, totals = 0, None, None
+    ms, pair, totals, exit = 0, None, None, None
     sums = {stream: [hashlib.sha256(), 0, hashlib.sha256(), 0, 0, False] for stream in STREAMS}
     for number, raw in enumerate(lines, 2):
         what, data = f"line {number}", None
         need(totals is None, f"{what}: it follows the totals")
         need(raw.endswith(b"\n"), f"{what}: longer than {MAX_LINE} bytes, or torn")
-        line = parse(raw, what)
-        need(isinstance(line, list) and len(line) == 3 and all(type(x) is str for x in line[1:]), f"{what}: not [seconds, code, text]")
+        need(isinstance(line := parse(raw, what), list) and len(line) == 3 and all(type(x) is str for x in line[1:]), f"{what}: not [seconds, code, text]")
         seconds, code, text = line
         need(not re.search("[\ud800-\udfff]", text), f"{what}: half a surrogate pair")
-        good = isinstance(seconds, TIME) and re.fullmatch(r"[0-9]+\.[0-9]{3}", str(seconds)) and ms <= seconds * 1000 <= 36600 * 86400000
-        need(good, f"{what}: its time is out of order, or without its three decimals")
+        need(isinstance(seconds, TIME) and re.fullmatch(r"[0-9]+\.[0-9]{3}", str(seconds)) and ms <= seconds * 1000 <= 36600 * 86400000, f"{what}: its time is out of order, or without its three decimals")
         need(code in TEXTS and (not pair or code == "o"), f"{what}: {code!r} is not a code of this version, or no o after a q")
         own = shaped(parse(text, what), TEXTS[code], what) if isinstance(TEXTS[code], dict) else {}
         ms, really, pair, stream = seconds * 1000, pair or {}, own if code == "q" else None, own.get("stream")
+        exit = {"x": f"exited {text}", "k": "signal"}.get(code, exit)
         if code in ("r", "x"):
             numbers = re.fullmatch(TEXTS[code], text)
             need(numbers and all(int(n) < 2**32 for n in numbers.groups()), f"{what}: not a size or status")
@@ -163,7 +162,8 @@ def transcript(lines, starts, sinks):
     good = len(totals["index"]) <= MAX_INDEX and all(isinstance(entry, list) and len(entry) == 4 and all(type(n) is int and n >= 0 for n in entry) for entry in totals["index"])
     for before, entry in zip([(0, -1)] + totals["index"], totals["index"] if good else ["malformed"]):
         need(good and before[0] <= entry[0] <= ms and before[1] < entry[1] and entry[1] in starts, "totals: the index points elsewhere, or is too long")
-    need(re.match(OUTCOME, totals["outcome"]), "totals: no outcome")
+    need(kind := re.match(OUTCOME, totals["outcome"]), "totals: no outcome")
+    need(not exit or kind[1] == exit or kind[1][:6] not in ("exited", "signal"), "totals: the outcome is another than the last exit")
     return header, totals
 
 def read(args):

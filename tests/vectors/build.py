@@ -15,7 +15,7 @@ Objects (layers `opening`: the asciicast header, `header`: its `countersign`, `t
 Lines between the first and the totals (layer `lines`; `code` chooses the first such line, `nth` another):
   insert {code, line|hex}  before it, or at the "end"      replace {code, from, to}     swap {code, with}     fill {code, bytes}  the line, to so many bytes
 Uncompressed (layer `text`): append, cut, insert-totals (a second totals line before the last), drop-totals
-Frames (layer `frames`): bomb {size, says}, empty {count}, checksum, dictionary, garbage-content {says}
+Frames (layer `frames`): bomb {size, says}, empty {count}, checksum, no-checksum, dictionary, garbage-content {says}
 Seek table (layer `table`): drop, entry {entry, field, add}, count {add}, entries {count}, header {at}, behind {text}
 age (layer `age-chunks`): flip {chunk}, drop {chunk}, swap {chunk}, drop-last; (layer `age-header`): pad {bytes}, keep {bytes}
 Others: `sign` {namespace|key}, `signature-of` {what}, `keyfile-to` stranger, `body-of`/`keyfile-of` {other|older}, `seal-key` {principal|key},
@@ -368,6 +368,9 @@ class Recording:
             frames[1:1] = [(frame(b""), 0)] * f["count"]
         elif f["do"] == "checksum":
             frames[1] = (data[:-1] + bytes([data[-1] ^ 1]), length)
+        elif f["do"] == "no-checksum":
+            content = run("zstd", "-dcq", data=data)
+            frames[1] = (run("zstd", "-q", "-3", "--no-check", f"--stream-size={length}", "-c", data=content), length)
         elif f["do"] == "dictionary":
             descriptor = data[4]
             at = 5 if descriptor & 0x20 else 6

@@ -18,12 +18,14 @@ use cedar_policy::{Authorizer, Decision, Response};
 
 use self::annotations::Annotations;
 use super::action::{Action, ConsoleAction, Want};
+use super::family::TargetPattern;
 use super::ruling::{Denial, Hold, RecordLevel, Ruling, Terms};
 use super::scope::{Asked, Reach, asked_for};
 use super::target::Target;
-use crate::id::{Group, Person, ScheduleName, WorkflowName};
+use crate::id::{Group, Person, ScheduleName, TargetId, WorkflowName};
 use crate::time::Timestamp;
 
+use self::question::Seen;
 pub use self::question::{Question, There};
 
 /// The names that annotations may mention.
@@ -139,9 +141,35 @@ impl PolicySet {
     ///
     /// Holds say who has to agree before a session opens; they neither permit nor forbid here.
     pub fn may(&self, person: &Person, groups: &[Group], action: ConsoleAction, target: &Target, now: Timestamp) -> bool {
+        self.permits(person, groups, action, Seen::of(target), now)
+    }
+
+    /// The same for a target that is in the directory no more, so that nobody knows its labels, nor what it
+    /// was derived from: permitted is what would be without any, with each label that a policy names, and
+    /// with all of them.
+    pub fn may_on_former(&self, person: &Person, groups: &[Group], action: ConsoleAction, target: &TargetId, now: Timestamp) -> bool {
+        let named = |of: Mentioned| self.mentions.iter().filter(move |mention| mention.of == of).map(|mention| mention.id.as_str());
+        let every: BTreeSet<String> = named(Mentioned::Label).map(str::to_owned).collect();
+        let fits = |pattern: &&str| pattern.parse::<TargetPattern>().is_ok_and(|pattern| pattern.matches(target.as_str()));
+        let families: Vec<&str> = named(Mentioned::Target).filter(fits).collect();
+        let single = every.iter().map(|label| BTreeSet::from([label.clone()]));
+        let guesses: Vec<BTreeSet<String>> = std::iter::once(BTreeSet::new()).chain(single).chain([every.clone()]).collect();
+        guesses.iter().all(|labels| {
+            [Vec::new(), families.clone()]
+                .into_iter()
+                .all(|families| self.permits(person, groups, action, Seen { id: target, labels, families }, now))
+        })
+    }
+
+    fn permits(&self, person: &Person, groups: &[Group], action: ConsoleAction, target: Seen<'_>, now: Timestamp) -> bool {
         let Ok(asked) = question::ask_console(person, groups, action, target, now) else { return false };
         let base = Authorizer::new().is_authorized(&asked.request, &self.base, &asked.entities);
         failure(&base).is_none() && base.decision() == Decision::Allow
+    }
+
+    /// The targets and patterns that some policy names.
+    pub fn named(&self) -> impl Iterator<Item = &str> {
+        self.named.iter().map(String::as_str)
     }
 
     /// Which policies permit a console action, or which one does not.
@@ -153,7 +181,7 @@ impl PolicySet {
         target: &Target,
         now: Timestamp,
     ) -> Result<Vec<String>, Denial> {
-        let asked = question::ask_console(person, groups, action, target, now)
+        let asked = question::ask_console(person, groups, action, Seen::of(target), now)
             .map_err(|error| Denial::Error { policy: "(question)".into(), error })?;
         let base = Authorizer::new().is_authorized(&asked.request, &self.base, &asked.entities);
         let matched = self.reasons(&base);

@@ -1,6 +1,6 @@
 //! One question, as Cedar's request and entities: made fresh each time, from the directory's own words.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::net::IpAddr;
 use std::str::FromStr;
 use std::sync::LazyLock;
@@ -9,9 +9,10 @@ use cedar_policy::{Context, Entities, Entity, EntityId, EntityTypeName, EntityUi
 use chrono::{Datelike, Timelike};
 
 use crate::access::action::{Action, ConsoleAction};
+use crate::access::family::TargetPattern;
 use crate::access::principal::Principal;
 use crate::access::target::Target;
-use crate::id::{Group, Login, Person};
+use crate::id::{Group, Login, Person, TargetId};
 use crate::time::Timestamp;
 
 /// One question to the policy: may this person do this, there, now.
@@ -95,7 +96,7 @@ impl Question<'_> {
         if let (Action::Exec, Some(command)) = (self.action, self.command) {
             context.push(("command".into(), RestrictedExpression::new_string(command.to_owned())));
         }
-        ask(self.person, self.groups, self.action.as_str(), self.target, context)
+        ask(self.person, self.groups, self.action.as_str(), Seen::of(self.target), context)
     }
 }
 
@@ -103,10 +104,23 @@ pub(super) fn ask_console(
     person: &Person,
     groups: &[Group],
     action: ConsoleAction,
-    target: &Target,
+    target: Seen<'_>,
     now: Timestamp,
 ) -> Result<Asked, String> {
     ask(person, groups, action.as_str(), target, clock(now))
+}
+
+/// A target as policy sees it: its name, its labels, and the patterns that it was derived from.
+pub(super) struct Seen<'a> {
+    pub id: &'a TargetId,
+    pub labels: &'a BTreeSet<String>,
+    pub families: Vec<&'a str>,
+}
+
+impl<'a> Seen<'a> {
+    pub(super) fn of(target: &'a Target) -> Self {
+        Self { id: &target.id, labels: &target.labels, families: target.entry.family.iter().map(TargetPattern::as_str).collect() }
+    }
 }
 
 /// Hour, minute and weekday, in UTC.
@@ -120,14 +134,15 @@ fn ask(
     person: &Person,
     groups: &[Group],
     action: &str,
-    target: &Target,
+    target: Seen<'_>,
     context: Vec<(String, RestrictedExpression)>,
 ) -> Result<Asked, String> {
     let principal = uid(&TYPES.person, person.as_str());
     let resource = uid(&TYPES.target, target.id.as_str());
     let groups: HashSet<EntityUid> = groups.iter().map(|group| uid(&TYPES.group, group.as_str())).collect();
-    let mut labels: HashSet<EntityUid> = target.labels.iter().map(|label| uid(&TYPES.label, label)).collect();
-    labels.extend(target.entry.family.iter().map(|pattern| uid(&TYPES.target, pattern.as_str())));
+    let mut above: HashSet<EntityUid> = target.labels.iter().map(|label| uid(&TYPES.label, label)).collect();
+    above.extend(target.families.iter().map(|pattern| uid(&TYPES.target, pattern)));
+    let labels = above;
     let above: Vec<Entity> = groups.iter().chain(&labels).map(|of| Entity::new_no_attrs(of.clone(), HashSet::new())).collect();
     let both = [Entity::new_no_attrs(principal.clone(), groups), Entity::new_no_attrs(resource.clone(), labels)];
     let entities = Entities::from_entities(above.into_iter().chain(both), Some(&SCHEMA)).map_err(|error| error.to_string())?;

@@ -341,6 +341,24 @@ fn hostile_texts_are_refused_without_falling_over() {
 }
 
 #[test]
+fn on_a_former_target_only_what_no_label_could_take_away_is_permitted() {
+    let may = |text: &str| {
+        let (person, groups) = ("carol".parse().unwrap(), ["auditors".parse().unwrap()]);
+        parse(text).may_on_former(&person, &groups, ConsoleAction::Replay, &"web-1.staging".parse().unwrap(), MONDAY)
+    };
+    let all = r#"@id("a") permit (principal in Group::"auditors", action == Action::"replay", resource);"#;
+    let but = |forbid: &str| format!("{all}\n@id(\"b\") forbid (principal, action == Action::\"replay\", resource) {forbid};");
+    assert!(may(all));
+    assert!(may(&but(r#"when { resource == Target::"db-1" }"#)), "its name is known");
+    assert!(!may(&but(r#"when { resource in Label::"pci" }"#)));
+    assert!(!may(&but(r#"unless { resource in Label::"env=dev" }"#)));
+    assert!(!may(&but(r#"when { resource in Label::"pci" && !(resource in Label::"env=dev") }"#)));
+    assert!(!may(&but(r#"when { resource in Target::"*.staging" }"#)));
+    assert!(!may(r#"@id("a") permit (principal, action == Action::"replay", resource in Label::"env=dev");"#));
+    assert!(!may(r#"@id("a") permit (principal in Group::"others", action == Action::"replay", resource);"#));
+}
+
+#[test]
 fn our_schema_knows_every_action_that_we_ask_about() {
     let mut all: Vec<&str> = Action::ALL.iter().map(|a| a.as_str()).collect();
     all.extend(ConsoleAction::ALL.iter().map(|a| a.as_str()));

@@ -110,6 +110,7 @@ fn workflow(name: &str, quorum: u32, level: Level) -> Workflow {
         use_within: 5 * MINUTE,
         linger: 5 * MINUTE,
         reason_required: false,
+        rescue: false,
         reason_pattern: None,
         source: SourceRule::Address,
     }
@@ -152,6 +153,8 @@ impl Plan {
         Directory {
             root: "/".into(),
             config: Config {
+                keys: crate::authority::KeyPlan::usual(std::path::Path::new("/nowhere")),
+                client: Default::default(),
                 bastion: BASTION.into(),
                 host: "bastion".into(),
                 listen: vec![],
@@ -160,6 +163,7 @@ impl Plan {
                     dir: "/".into(),
                     durability: Durability::Second,
                     free_floor: 0,
+                    reserve: None,
                     protection: Protection::Plain,
                     auditors: BTreeMap::new(),
                 },

@@ -31,10 +31,15 @@ pub fn run(args: &ImportArgs) -> anyhow::Result<u8> {
         bail!("{:?} is no file of targets: write --file targets.d/web.toml", args.file);
     }
     let directory = directory(&args.dir)?;
+    let cas: Vec<PublicKey> = args.host_ca.iter().map(|text| host_ca(text)).collect::<anyhow::Result<_>>()?;
     let Read { hosts, mut left_out } = completed(read(args)?, args)?;
     let (mut new, mut there, mut conflicts, mut names) = (Vec::new(), 0, Vec::new(), BTreeSet::new());
     for mut host in hosts {
-        match verdict(&directory, &host) {
+        let verdict = verdict(&directory, &host);
+        if host.keys.is_empty() && host.cas.is_empty() {
+            host.cas = cas.clone();
+        }
+        match verdict {
             _ if !names.insert(host.name.clone()) => conflicts.push(format!("{} stands twice in what is imported", host.name)),
             Verdict::Conflict(why) => conflicts.push(why),
             Verdict::There => there += 1,
@@ -115,7 +120,6 @@ fn completed(mut all: Read, args: &ImportArgs) -> anyhow::Result<Read> {
             }
         }
     }
-    let cas: Vec<PublicKey> = args.host_ca.iter().map(|text| host_ca(text)).collect::<anyhow::Result<_>>()?;
     for host in &mut all.hosts {
         let place = crate::config::parse_address(host.address.as_deref().unwrap_or(&host.name)).ok();
         if let Some((at, port)) = place {
@@ -123,9 +127,6 @@ fn completed(mut all: Read, args: &ImportArgs) -> anyhow::Result<Read> {
             for key in found.into_iter().flatten() {
                 Host::knows(&mut host.keys, key.clone());
             }
-        }
-        if host.keys.is_empty() && host.cas.is_empty() {
-            host.cas = cas.clone();
         }
         if host.logins.is_empty() {
             host.logins = args.login.clone();
@@ -185,4 +186,115 @@ fn shown(keys: &[PublicKey]) -> String {
 
 fn counted(n: usize, of: &str) -> String {
     format!("{n} {of}{}", if n == 1 { "" } else { "s" })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::PathBuf;
+
+    use super::*;
+
+    const ONE: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIKSo1nQLcBr8uebNUaw4YpMsQtOzg9axUZBPMx+GmlMO";
+    const TWO: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIMiAl+OVmPF9mkJzINSbs1F6jCR66NlI5M7/VFn7qhNC";
+
+    struct Scene {
+        home: tempfile::TempDir,
+    }
+
+    impl Scene {
+        fn new() -> Self {
+            let home = tempfile::tempdir().unwrap();
+            crate::cli::init::make(&home.path().join("d"), "bastion", &crate::cli::init::tests::carol()).unwrap();
+            Self { home }
+        }
+
+        fn file(&self, name: &str, text: &str) -> PathBuf {
+            let path = self.home.path().join(name);
+            fs::write(&path, text.replace("ONE", ONE).replace("TWO", TWO)).unwrap();
+            path
+        }
+
+        /// Imports `text`; the status, and what the file holds after it.
+        fn imports(&self, from: From, text: &str, change: impl FnOnce(&mut ImportArgs)) -> (u8, String) {
+            let mut args = ImportArgs {
+                source: self.file("source", text),
+                from,
+                dry_run: false,
+                file: "targets.d/imported.toml".into(),
+                login: vec!["deploy".into()],
+                label: vec!["env=prod".into()],
+                host_ca: vec![],
+                known_hosts: None,
+                dir: self.home.path().join("d"),
+            };
+            change(&mut args);
+            let status = run(&args).unwrap();
+            (status, fs::read_to_string(args.dir.join("policies").join(&args.file)).unwrap_or_default())
+        }
+    }
+
+    #[test]
+    fn known_hosts_become_targets_and_patterns_and_a_second_time_nothing() {
+        let scene = Scene::new();
+        let text = "web-1,10.0.0.5 ONE\n[db-1]:2222 TWO\n@cert-authority *.staging ONE\n@cert-authority * ONE\n";
+        let (status, first) = scene.imports(From::KnownHosts, text, |_| {});
+        assert_eq!(status, 0);
+        let expected = "# The hosts behind the bastion, imported.\n
+[targets.\"*.staging\"]\nlabels = [\"env=prod\"]\nlogins = [\"deploy\"]\nhost_ca = [\"ONE\"]\n
+[targets.\"db-1\"]\naddress = \"db-1:2222\"\nlabels = [\"env=prod\"]\nlogins = [\"deploy\"]\nhost_keys = [\"TWO\"]\n
+[targets.\"web-1\"]\naddress = \"web-1\"\naliases = [\"10.0.0.5\"]\nlabels = [\"env=prod\"]\nlogins = [\"deploy\"]\nhost_keys = [\"ONE\"]\n";
+        assert_eq!(first, expected.replace("ONE", ONE).replace("TWO", TWO));
+        assert_eq!(scene.imports(From::KnownHosts, text, |_| {}), (0, first.clone()));
+        // Another key, another CA, a key of another kind only: all of it or nothing.
+        for conflict in ["web-1 TWO\nnew-1 TWO\n", "@cert-authority *.staging TWO\nnew-1 TWO\n", "@cert-authority web-1 TWO\nnew-1 TWO\n"] {
+            assert_eq!(scene.imports(From::KnownHosts, conflict, |_| {}), (1, first.clone()), "{conflict}");
+        }
+        let (status, more) = scene.imports(From::KnownHosts, "x.staging TWO\nnew-1 TWO\n", |_| {});
+        assert_eq!((status, more.matches("[targets.").count()), (0, 4), "a pattern's member keeps the pattern's labels");
+    }
+
+    #[test]
+    fn an_inventory_takes_its_keys_from_known_hosts_or_a_ca() {
+        let scene = Scene::new();
+        let known = scene.file("known", "10.0.0.5 ONE\n[10.0.0.6]:2222 TWO\n");
+        let inventory = r#"{"_meta": {"hostvars": {"web-1": {"ansible_host": "10.0.0.5"}, "web-2": {"ansible_host": "10.0.0.6", "ansible_port": 2222},
+            "web-3": {}, "web-4": {"ansible_host": "{{ x }}"}}}, "web": {"hosts": ["web-1"]}}"#;
+        let (status, text) = scene.imports(From::Ansible, inventory, |args| args.known_hosts = Some(known.clone()));
+        assert_eq!((status, text.matches("[targets.").count()), (0, 2), "those without a key are left out: {text}");
+        assert!(text.contains("address = \"10.0.0.6:2222\"") && text.contains("labels = [\"env=prod\", \"web\"]"), "{text}");
+        let (status, unchanged) = scene.imports(From::Ansible, inventory, |args| args.host_ca = vec![ONE.into()]);
+        assert_eq!((status, unchanged), (OUT_OF_ORDER, text.clone()), "a template is no address, and nothing is half written");
+        let (status, _) = scene.imports(From::Ansible, &inventory.replace("{{ x }}", "10.0.0.9"), |args| args.host_ca = vec![ONE.into()]);
+        assert_eq!(status, 0);
+        let directory = Directory::load(&scene.home.path().join("d")).unwrap();
+        assert_eq!(directory.targets.find("web-3").unwrap().host_cas.len(), 1);
+        assert_eq!(directory.targets.find("web-1").unwrap().host_keys.len(), 1, "what was there stays as it was");
+    }
+
+    #[test]
+    fn a_dry_run_and_a_strange_file_write_nothing() {
+        let scene = Scene::new();
+        assert_eq!(scene.imports(From::KnownHosts, "web-1 ONE\n", |args| args.dry_run = true), (0, String::new()));
+        assert_eq!(scene.imports(From::KnownHosts, "web-1 ONE\n", |args| args.login.clear()), (0, String::new()), "nobody could log in");
+        let mut args = ImportArgs {
+            source: scene.file("source", "web-1 ONE\n"),
+            from: From::KnownHosts,
+            dry_run: false,
+            file: "people.toml".into(),
+            login: vec!["deploy".into()],
+            label: vec![],
+            host_ca: vec![],
+            known_hosts: None,
+            dir: scene.home.path().join("d"),
+        };
+        assert!(run(&args).unwrap_err().to_string().contains("no file of targets"));
+        args.file = "targets.toml".into();
+        assert_eq!(run(&args).unwrap(), 0, "beside what the starter file says");
+        assert!(
+            fs::read_to_string(args.dir.join("policies/targets.toml"))
+                .unwrap()
+                .starts_with("# The hosts behind the bastion. `countersign init`")
+        );
+    }
 }

@@ -99,6 +99,31 @@ impl From<Span> for String {
     }
 }
 
+/// How far back: a day or a time, or so long ago.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Since {
+    At(Moment),
+    Ago(Span),
+}
+
+impl FromStr for Since {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let bad = |_| format!("{text:?} is no day and no span: write 2026-05-01 or 90d");
+        text.parse().map(Since::At).or_else(|_: String| text.parse().map(Since::Ago)).map_err(|why: String| bad(why))
+    }
+}
+
+impl Since {
+    pub fn before(self, now: Timestamp) -> Timestamp {
+        match self {
+            Since::At(moment) => moment.0,
+            Since::Ago(span) => now.minus(span.0),
+        }
+    }
+}
+
 /// When a request's window opens: the next time it is `22:00` UTC, or a whole RFC 3339 time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]

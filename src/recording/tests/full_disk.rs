@@ -125,6 +125,9 @@ async fn a_seal_that_finds_no_room_leaves_the_spool_for_later() {
     assert!(std::fs::read_dir(disk.0.path().join("recordings/sealed/2026/06")).unwrap().next().is_none(), "no half file stays");
 
     std::fs::remove_file(filler).unwrap();
+    // A writer may hold the spool until its next turn; until then it is somebody's.
+    let session = recordings.node.layout.all_spools().unwrap().0[0];
+    until("nobody holds the spool", || !recordings.node.live.contains(session)).await;
     let sealed = recordings.recover(&|_| false).await.unwrap().remove(0);
     assert_eq!(sealed.outcome, exited());
     let replay = replay(&recordings, &sealed);

@@ -3,6 +3,7 @@
 mod crash;
 mod crowd;
 mod full_disk;
+mod keys;
 mod rules;
 mod session;
 mod watching;
@@ -55,7 +56,7 @@ fn auditor() -> &'static Identity {
 fn new_spool(recordings: &Recordings, layout: &layout::Layout, header: &Header) -> file::SpoolFile {
     let node = &recordings.node;
     let (key, envelope) = node.recovery.new_key(&node.protection()).unwrap();
-    file::SpoolFile::create(&layout.spool(header.session), key, &envelope, &header.to_json()).unwrap()
+    file::SpoolFile::create(&layout.spool(header.session), key, None, &envelope, &header.to_json()).unwrap()
 }
 
 /// A recording as its auditor opens it.
@@ -74,7 +75,7 @@ fn settings(dir: &Path) -> Settings {
         bulk_cap: CAP,
         writers: 2,
         durability: Durability::Second,
-        protection: Protection::Sealed { auditors, key_files: vec![dir.join("key-files")] },
+        protection: Protection::Sealed { auditors, key_files: vec![dir.join("key-files")], recovered_by: RecoveredBy::Node },
         bastion: "b-1".into(),
         seal_key: crate::authority::tests::seal_key(),
         log: tokio::sync::watch::channel(LogPoint { size: 0, root: Digest([0; 32]) }).1,

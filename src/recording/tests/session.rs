@@ -161,7 +161,8 @@ async fn two_auditors_read_each_others_do_not_and_the_disk_shows_nothing() {
     let (one, two, other) = (Identity::generate(), Identity::generate(), Identity::generate());
     let auditors = vec![one.recipient().unwrap(), two.recipient().unwrap()];
     let keys = dir.path().join("key-files");
-    let protection = Protection::Sealed { auditors, key_files: vec![keys.clone(), dir.path().join("key-mirror")] };
+    let protection =
+        Protection::Sealed { auditors, key_files: vec![keys.clone(), dir.path().join("key-mirror")], recovered_by: RecoveredBy::Node };
     let recordings = Recordings::open(Settings { protection, ..settings(dir.path()) }).unwrap();
     let recorder = recordings.begin(header(true)).await.unwrap();
     let canary = b"canary-4711-of-the-thief";
