@@ -310,19 +310,19 @@ impl<S: AsyncRead + Unpin> AsyncRead for Throttled<S> {
             self.resize_ahead();
             ready!(self.poll_ahead(context))?;
         }
-        let rest = self.ahead.get(self.used..self.filled).unwrap_or_default();
         let asked = buffer.remaining();
-        let count = rest.len().min(asked);
-        let read = rest.get(..count).unwrap_or_default();
-        buffer.put_slice(read);
+        let count = self.filled.saturating_sub(self.used).min(asked);
+        // An error goes out with nothing read beside it.
+        self.spend(asked, count)?;
+        let (mut ident, end) = (self.ident, self.used + count);
+        let read = self.ahead.get(self.used..end).unwrap_or_default();
         // A target may say lines of its own before; a client may not.
         if self.answer == Answer::Pace {
-            let mut ident = self.ident;
             ident.see(read)?;
-            self.ident = ident;
         }
-        self.used += count;
-        Poll::Ready(self.spend(asked, count))
+        buffer.put_slice(read);
+        (self.ident, self.used) = (ident, end);
+        Poll::Ready(Ok(()))
     }
 }
 
