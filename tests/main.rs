@@ -14,6 +14,7 @@ mod crash;
 mod door;
 mod drain;
 mod exact;
+mod extend;
 mod factor;
 mod faults;
 mod flow;

@@ -81,6 +81,42 @@ pub struct RequestDocument {
     pub needs: Vec<Needs>,
     /// Digest of the policy set that ruled.
     pub policy: Digest,
+    /// More time for one that runs; then `for_us` counts from its end, and nothing is opened.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub extends: Option<Extends>,
+}
+
+/// The running approval that a request would extend.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Extends {
+    pub request: RequestId,
+    /// Of its bytes.
+    pub digest: Digest,
+    /// When it was used first.
+    pub since_us: u64,
+    /// When it ends without this.
+    pub ends_us: u64,
+    /// When it would end at the latest.
+    pub until_us: u64,
+}
+
+impl Extends {
+    pub fn since(&self) -> Timestamp {
+        doc_time(self.since_us)
+    }
+
+    pub fn ends(&self) -> Timestamp {
+        doc_time(self.ends_us)
+    }
+
+    pub fn until(&self) -> Timestamp {
+        doc_time(self.until_us)
+    }
+}
+
+fn doc_time(micros: u64) -> Timestamp {
+    Timestamp::from_micros(i64::try_from(micros).unwrap_or(i64::MAX))
 }
 
 impl RequestDocument {
@@ -121,11 +157,11 @@ impl RequestDocument {
     }
 
     pub fn not_after(&self) -> Timestamp {
-        Timestamp::from_micros(i64::try_from(self.not_after_us).unwrap_or(i64::MAX))
+        doc_time(self.not_after_us)
     }
 
     pub fn made(&self) -> Timestamp {
-        Timestamp::from_micros(i64::try_from(self.made_us).unwrap_or(i64::MAX))
+        doc_time(self.made_us)
     }
 
     /// The digest under which requests of equal scope join (**D scope**): who, with which key, from
@@ -139,6 +175,7 @@ impl RequestDocument {
             "person": self.person, "key": self.key, "source": self.source, "targets": targets,
             "login": self.login, "scope": scope, "stdin": self.stdin, "once": self.once,
             "for_us": self.for_us, "start_us": self.start_us, "needs": needs,
+            "extends": self.extends.as_ref().map(|extends| extends.request),
         })))
     }
 }
@@ -211,6 +248,7 @@ pub(crate) mod tests {
             reason: "INC-42 disk full".into(),
             needs: vec![],
             policy: Digest([2; 32]),
+            extends: None,
         }
     }
 

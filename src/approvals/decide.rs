@@ -247,7 +247,15 @@ async fn settle(tx: &mut Tx, case: Case, now: Timestamp) -> Result<(), ApprovalE
                 return Err(ApprovalError::NothingLeft(id));
             }
             let event = event(RequestState::Approved.word(), Some(&terms));
-            tx.give_grant(&grant(&document, &authority, terms, by, now)).await?;
+            match &document.extends {
+                None => tx.give_grant(&grant(&document, &authority, terms, by, now)).await?,
+                Some(extends) => {
+                    let more = std::time::Duration::from_micros(terms.for_us);
+                    if !tx.extend_grant(extends, id, more, now).await? {
+                        return Err(ApprovalError::Already(extends.request, "over, and cannot be extended"));
+                    }
+                }
+            }
             was_first(tx.turn(&row, &RequestState::Approved, None, event, now).await?, &row)
         }
     }

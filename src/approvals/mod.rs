@@ -8,6 +8,7 @@
 mod authority;
 mod decide;
 mod end;
+mod extend;
 mod kill;
 mod open;
 mod rerule;
@@ -34,6 +35,7 @@ use crate::time::{Timestamp, about};
 pub use crate::store::grants::{GrantFilter, GrantRow, GrantState};
 pub use crate::store::requests::{RequestFilter, RequestState};
 pub use crate::store::waiters::Waiter;
+pub use extend::ExtendError;
 pub use kill::KillError;
 pub use rerule::{Reruled, session_fallen};
 pub use view::{GrantView, RequestView};

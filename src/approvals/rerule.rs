@@ -10,6 +10,7 @@ use super::{ApprovalError, Approvals};
 use crate::access::action::Class;
 use crate::access::request::RequestDocument;
 use crate::access::ruling::Ruling;
+use crate::access::workflow::Workflow;
 use crate::access::{Action, Grant, OpeningContext, Target};
 use crate::audit::Event;
 use crate::config::Directory;
@@ -30,7 +31,7 @@ pub struct Reruled {
 
 /// Why something does not stand under the directory as it is now.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Fallen {
+pub(super) enum Fallen {
     /// Forbidden, or somebody or something in it is gone: for good, used or not.
     Forbidden(String),
     /// Somebody has to agree who was not asked.
@@ -40,7 +41,7 @@ enum Fallen {
 }
 
 impl Fallen {
-    fn why(self) -> String {
+    pub(super) fn why(self) -> String {
         match self {
             Fallen::Forbidden(why) | Fallen::Held(why) => why,
             Fallen::Free => "nobody has to agree any more".into(),
@@ -145,7 +146,7 @@ fn changed(why: &str) -> String {
 
 /// Of several targets: whether each has to stand, or one is enough to keep it.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Fit {
+pub(super) enum Fit {
     Every,
     Any,
 }
@@ -157,7 +158,7 @@ fn row_fallen(directory: &Directory, row: &RequestRow, fit: Fit) -> Option<Falle
     fallen(directory, &document, &context, fit)
 }
 
-fn fallen(directory: &Directory, document: &RequestDocument, context: &OpeningContext, fit: Fit) -> Option<Fallen> {
+pub(super) fn fallen(directory: &Directory, document: &RequestDocument, context: &OpeningContext, fit: Fit) -> Option<Fallen> {
     let person = &document.person;
     let Some(entry) = directory.people.named(person) else {
         return Some(Fallen::Forbidden(format!("{person} is not known here any more")));
@@ -198,6 +199,21 @@ fn fallen(directory: &Directory, document: &RequestDocument, context: &OpeningCo
     let Ruling::RequireApproval { holds, .. } = ruling else { return Some(Fallen::Free) };
     let new = holds.into_iter().find(|hold| !document.needs.iter().any(|needs| needs.workflow == hold.workflow));
     new.map(|hold| Fallen::Held(hold.policy))
+}
+
+/// How long it may run in all, by its workflows and by today's rulings on its targets.
+pub(super) fn longest(
+    directory: &Directory,
+    document: &RequestDocument,
+    context: &OpeningContext,
+    workflows: &[Workflow],
+) -> std::time::Duration {
+    let targets = document.targets.iter().filter_map(|asked| directory.targets.find(asked.id.as_str()));
+    let ruled = targets.filter_map(|target| match ruled(directory, document, context, &target) {
+        Ruling::Permit(terms) | Ruling::RequireApproval { terms, .. } => terms.longest_grant,
+        Ruling::Deny(_) => Some(std::time::Duration::ZERO),
+    });
+    workflows.iter().map(|workflow| workflow.longest_grant).chain(ruled).min().unwrap_or_default()
 }
 
 /// Everything that was asked for, on one target.

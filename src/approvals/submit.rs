@@ -124,6 +124,7 @@ impl Approvals {
             reason: reason.unwrap_or_default(),
             needs,
             policy: directory.digest,
+            extends: None,
         };
         // What is stored must be readable again, with the longest reason that may still come.
         let room = if document.reason.is_empty() { MAX_REASON * 6 } else { 0 };
@@ -136,7 +137,7 @@ impl Approvals {
 
 const GONE: &str = "its workflow is not in approvals.toml any more; connect again";
 
-async fn join_or_insert(
+pub(super) async fn join_or_insert(
     tx: &mut Tx,
     mut document: RequestDocument,
     mut new: NewRequest,
@@ -213,7 +214,7 @@ fn asked_workflows(directory: &Directory, ask: &Ask) -> Result<Vec<Workflow>, Su
     ask.holds.iter().map(|hold| found(&hold.workflow)).collect()
 }
 
-fn decide_within(workflows: &[Workflow]) -> Duration {
+pub(super) fn decide_within(workflows: &[Workflow]) -> Duration {
     workflows.iter().map(|workflow| workflow.decide_within).min().unwrap_or_default()
 }
 
@@ -254,7 +255,7 @@ fn commands(scope: &Scope, given: &[Vec<u8>]) -> Result<Vec<String>, SubmitError
 }
 
 /// A reason without the white space around it, if there is one and it fits every workflow.
-fn given(workflows: &[Workflow], reason: Option<&str>) -> Result<Option<String>, String> {
+pub(super) fn given(workflows: &[Workflow], reason: Option<&str>) -> Result<Option<String>, String> {
     let Some(reason) = reason.map(str::trim).filter(|reason| !reason.is_empty()) else { return Ok(None) };
     if reason.len() > MAX_REASON {
         return Err(format!("it is {} bytes long; {MAX_REASON} are allowed", reason.len()));

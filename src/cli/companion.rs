@@ -130,7 +130,7 @@ impl Companion {
     /// Asks and shows every answer, until the last.
     async fn follow<R: AsyncBufRead + Unpin, W: AsyncWrite + Unpin>(&self, bastion: &mut Bastion<R, W>, verb: &Verb) -> anyhow::Result<u8> {
         let watches = matches!(verb, Verb::Requests(args) if args.watch);
-        let waits = matches!(verb, Verb::Request(args) if args.wait);
+        let waits = verb.waits();
         bastion.send(verb).await?;
         let mut heard = bastion.hear().await?;
         loop {

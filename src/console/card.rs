@@ -66,7 +66,15 @@ fn asked(document: &RequestDocument, now: Timestamp) -> Vec<(&'static str, Strin
     if !document.env.is_empty() {
         rows.push(("passes on", document.env.join(" ")));
     }
-    rows.push(("how long", how_long(document.for_us, document.once)));
+    match &document.extends {
+        None => rows.push(("how long", how_long(document.for_us, document.once))),
+        Some(extends) => {
+            let running = counted(now.since(extends.since()));
+            rows.push(("extends", format!("{}, running for {running}, ends {}", extends.request, when(extends.ends(), now))));
+            let more = short(std::time::Duration::from_micros(document.for_us));
+            rows.push(("how long", format!("{more} more, to {}", when(extends.until(), now))));
+        }
+    }
     if let Some(start) = document.start_us {
         let start = Timestamp::from_micros(i64::try_from(start).unwrap_or(i64::MAX));
         rows.push(("not before", when(start, now)));
@@ -130,6 +138,10 @@ fn granted(terms: &GrantedTerms) -> String {
 
 /// What a yes does, in one sentence.
 fn opens(document: &RequestDocument) -> String {
+    if let Some(extends) = &document.extends {
+        let more = short(std::time::Duration::from_micros(document.for_us));
+        return format!("lets what {} has open on {} go on for {more} more; it opens nothing", document.person, extends.request);
+    }
     let count = match document.targets.len() {
         1 => targets(document),
         n => format!("{n} targets"),

@@ -71,6 +71,7 @@ impl Act<'_> {
     async fn run(&self, verb: &Verb) -> Result<Reply, Refusal> {
         match verb {
             Verb::Request(args) => self.request(args).await,
+            Verb::Extend(args) => self.extend(args).await,
             Verb::Requests(args) => self.requests(args).await,
             Verb::Show { request } => Ok(Reply::Request(Box::new(Card::of(&self.seen(*request).await?)))),
             Verb::Approve(args) => self.approve(args).await,
@@ -352,7 +353,7 @@ impl Act<'_> {
         Refusal { kind, what: what.to_owned(), why: why.to_owned(), next: Vec::new(), console }
     }
 
-    fn unknown(&self, id: RequestId) -> Refusal {
+    pub(super) fn unknown(&self, id: RequestId) -> Refusal {
         let mut refusal = self.refusal(RefusalKind::Refused, id.as_str(), "is unknown or not yours");
         refusal.next = vec![Next::Verb("requests".into())];
         refusal
@@ -406,7 +407,7 @@ impl Act<'_> {
         refusal
     }
 
-    fn not_submitted(&self, error: &SubmitError, targets: &[Destination]) -> Refusal {
+    pub(super) fn not_submitted(&self, error: &SubmitError, targets: &[Destination]) -> Refusal {
         match error {
             SubmitError::Store(error) => self.down(error),
             SubmitError::DeniedLately { request, by, .. } => {

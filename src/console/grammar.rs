@@ -65,6 +65,8 @@ pub enum Verb {
         #[serde(default)]
         reason: String,
     },
+    /// Ask for more time on an approval that runs
+    Extend(ExtendArgs),
     /// What I may ask for
     Targets(TargetsArgs),
     /// What was recorded
@@ -191,6 +193,26 @@ pub struct RequestArgs {
     #[arg(long)]
     #[serde(default)]
     pub again: bool,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Args, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ExtendArgs {
+    /// A request, or a session on it; the only one that runs, where none is named
+    #[arg(value_name = "REQ|SES")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub what: Option<String>,
+    /// How much longer; what its workflow offers, where nothing is said
+    #[arg(long = "for", value_name = "15m")]
+    #[serde(rename = "for", skip_serializing_if = "Option::is_none")]
+    pub duration: Option<Span>,
+    /// Why; as before, where nothing is said. May take the rest of the line
+    #[arg(long)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Wait for the decision
+    #[arg(long)]
+    pub wait: bool,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Args, Serialize, Deserialize)]
@@ -555,6 +577,7 @@ impl Verb {
                 }
                 Ok(())
             }
+            Verb::Extend(args) => fits("reason", args.reason.as_deref().unwrap_or(""), MAX_REASON),
             Verb::Reason { words, .. } => fits("reason", &words.join(" "), MAX_REASON),
             Verb::Deny { note, .. } | Verb::Revoke { reason: note, .. } => fits("note", note, MAX_REASON),
             Verb::Kill { reason, .. } => {
@@ -602,10 +625,16 @@ impl Verb {
         }
     }
 
+    /// Whether who asks waits for the decision.
+    pub fn waits(&self) -> bool {
+        matches!(self, Verb::Request(RequestArgs { wait: true, .. }) | Verb::Extend(ExtendArgs { wait: true, .. }))
+    }
+
     /// The verb's name, as typed.
     pub fn name(&self) -> &'static str {
         match self {
             Verb::Request(_) => "request",
+            Verb::Extend(_) => "extend",
             Verb::Requests(_) => "requests",
             Verb::Show { .. } => "show",
             Verb::Approve(_) => "approve",

@@ -10,6 +10,7 @@ mod card;
 pub mod decide;
 mod drain;
 mod execute;
+mod extend;
 pub mod grammar;
 mod live;
 mod log;

@@ -103,7 +103,7 @@ where
             Some(Verb::Replay(args)) => self.replay(args, terminal).await,
             Some(Verb::Watch { session }) => self.look_on(&session, terminal).await,
             Some(verb) => {
-                let waits = matches!(&verb, Verb::Request(args) if args.wait);
+                let waits = verb.waits();
                 match self.console.execute(self.who, &verb, Timestamp::now()).await {
                     Ok(Reply::Asked(asked)) if waits => self.wait(asked).await,
                     Ok(Reply::AuditLines(_)) => self.export_log(terminal.is_some()).await,

@@ -78,7 +78,7 @@ async fn answer<R: AsyncBufRead + Unpin + Send>(
         return look_on(console, who, id, session, lines, out).await;
     }
     match console.execute(who, verb, Timestamp::now()).await {
-        Ok(Reply::Asked(asked)) if matches!(verb, Verb::Request(args) if args.wait) => {
+        Ok(Reply::Asked(asked)) if verb.waits() => {
             return wait(console, who, id, asked, lines, out).await;
         }
         Ok(Reply::Recording(evidence)) => hand_over(console, who, id, evidence, out).await?,

@@ -22,8 +22,8 @@ pub async fn play(scene: &Scene) -> anyhow::Result<u8> {
         runs(client).await.context("step 3, the command's output")?;
         certified(scene, request).await.context("step 4, the certificate")?;
         replayed(scene, request).await.context("step 5, the replay")?;
-        denied(scene).await.context("step 6, a denial")?;
-        withdrawn(scene).await.context("step 7, a withdrawn request")?;
+        withdrawn(scene).await.context("step 6, a withdrawn request")?;
+        denied(scene).await.context("step 7, a denial")?;
         verified(scene, request).await.context("step 8, the recording is verified")?;
         disposed(scene, request).await.context("step 9, the recording goes on schedule")?;
         audited(scene).await.context("step 10, the audit log is verified")
@@ -105,7 +105,7 @@ async fn replayed(scene: &Scene, request: RequestId) -> anyhow::Result<()> {
 }
 
 async fn denied(scene: &Scene) -> anyhow::Result<()> {
-    heading("6. alice asks again, and bob says no")?;
+    heading("7. she asks once more, and bob says no")?;
     prompt(Person::Alice, "ssh deploy=web-1@bastion 'echo nginx restarted'")?;
     let mut client = Actor::ssh(scene, Person::Alice, REASON, &["deploy=web-1@bastion", "echo nginx restarted"])?;
     let request = client.reads("request for an approval", request_in).await?.to_string();
@@ -118,7 +118,7 @@ async fn denied(scene: &Scene) -> anyhow::Result<()> {
 }
 
 async fn withdrawn(scene: &Scene) -> anyhow::Result<()> {
-    heading("7. alice asks for something and thinks better of it")?;
+    heading("6. alice asks again, and thinks better of it")?;
     prompt(Person::Alice, "ssh deploy=web-1@bastion 'echo rebooted'")?;
     let mut client = Actor::ssh(scene, Person::Alice, REASON, &["deploy=web-1@bastion", "echo rebooted"])?;
     let request = client.reads("request for an approval", request_in).await?.to_string();

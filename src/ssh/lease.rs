@@ -15,7 +15,7 @@ use crate::approvals::{self, Approvals};
 use crate::config::Directory;
 use crate::console::Phase;
 use crate::id::{RequestId, SessionId};
-use crate::time::{Timestamp, boottime, short};
+use crate::time::{Timestamp, about, boottime, short};
 use crate::transcript::Outcome;
 
 /// When the person is told that the end is near.
@@ -61,6 +61,8 @@ pub struct Lease {
     request: Option<RequestId>,
     /// On the clock of `boottime`.
     ends: Option<Duration>,
+    /// The same as its row had it last.
+    until: Option<Timestamp>,
     warnings: Vec<Duration>,
     warns: bool,
     hints: broadcast::Receiver<RequestId>,
@@ -83,6 +85,8 @@ struct Words {
     ended: String,
     /// `ssh deploy=web-1@bastion`
     again: String,
+    /// ` · keep it: ssh bastion extend`, where an approval can be.
+    keep: String,
 }
 
 impl Lease {
@@ -92,7 +96,9 @@ impl Lease {
             Some(id) => format!("{id} ended ({}, by {})", short(grant.granted_for), approvers.join(", ")),
             None => "this session's time is over".to_owned(),
         };
-        let words = Words { ended, again: format!("ssh {}={}@{}", grant.login, grant.target.id, bastion.directory().config.host) };
+        let host = bastion.directory().config.host.clone();
+        let keep = grant.request.map_or_else(String::new, |id| format!(" · keep it: ssh {host} extend {id}"));
+        let words = Words { ended, again: format!("ssh {}={}@{host}", grant.login, grant.target.id), keep };
         let left = grant.ends_at.map(|ends| ends.since(Timestamp::now()));
         let mut phase = bastion.phase.clone();
         // An announcement from before is news to who comes now.
@@ -103,6 +109,7 @@ impl Lease {
             approvals: bastion.approvals.clone(),
             request: grant.request,
             ends: left.map(|left| boottime() + left),
+            until: grant.ends_at,
             warnings: WARNINGS.into_iter().filter(|warning| left.is_some_and(|left| left > *warning)).collect(),
             warns: false,
             hints: bastion.approvals.hints(),
@@ -119,9 +126,15 @@ impl Lease {
         }
     }
 
+    /// What the person reads when the end is near (`users.md` 14).
+    pub fn warning(&self, left: Duration, now: Timestamp) -> String {
+        let ends = crate::time::at(now.plus(left), now);
+        format!("{} left{} · ends {ends} · what runs in tmux goes on", about(left), self.words.keep)
+    }
+
     /// What the person reads when it is over (`users.md` 14).
     pub fn farewell(&self, outcome: &Outcome) -> String {
-        let Words { ended, again } = &self.words;
+        let Words { ended, again, keep: _ } = &self.words;
         let goes_on = format!("What runs in tmux goes on, unrecorded until you return: {again}");
         match outcome {
             Outcome::Expired => format!("{ended}. {goes_on}"),
@@ -155,7 +168,14 @@ impl Lease {
                 () = super::stopped(stop) => Woken::Stop,
             };
             let notice = match woken {
-                Woken::Clock => self.clock(boottime()),
+                Woken::Clock => match self.clock(boottime()) {
+                    // Who extended it in the last moment may not have been heard.
+                    Some(Notice::Over(_)) => match self.look().await {
+                        None => self.clock(boottime()),
+                        said => said,
+                    },
+                    other => other,
+                },
                 Woken::Look => self.look().await,
                 Woken::Policy => self.policy(),
                 Woken::Phase => self.phase(Timestamp::now()),
@@ -187,7 +207,7 @@ impl Lease {
     /// `; K7Q3FM stays valid to 23:05Z, the same command brings you back`
     fn comes_back(&self, now: Timestamp) -> String {
         let restart = self.phase.borrow().ends_at().unwrap_or(now);
-        match (self.request, self.grant.ends_at) {
+        match (self.request, self.until) {
             (Some(id), Some(ends)) if ends > restart => {
                 format!("; {id} stays valid to {}, the same command brings you back", ends.clock())
             }
@@ -233,12 +253,26 @@ impl Lease {
         match timeout(READ, self.approvals.ended_early(self.grant.session, self.request)).await {
             Ok(Ok(None)) => {
                 self.known_good = boottime();
-                None
+                self.prolonged().await
             }
             Ok(Ok(Some(outcome))) => Some(Notice::Over(outcome)),
             Ok(Err(error)) => self.stale(&error.to_string()),
             Err(_) => self.stale("the database does not answer"),
         }
+    }
+
+    /// Goes on to where the end has moved since; it never moves back.
+    async fn prolonged(&mut self) -> Option<Notice> {
+        let (id, ends, known) = (self.request?, self.ends?, self.until?);
+        let found = timeout(READ, self.approvals.ends_at(id)).await.ok()?.ok()??;
+        let more = found.since(known);
+        if more.is_zero() {
+            return None;
+        }
+        (self.ends, self.until) = (Some(ends + more), Some(found));
+        let left = (ends + more).saturating_sub(boottime());
+        self.warnings = WARNINGS.into_iter().filter(|warning| left > *warning).collect();
+        self.warns.then(|| Notice::Said(format!("{id} was extended: it ends {}", crate::time::at(found, Timestamp::now()))))
     }
 
     /// Nobody can tell whether somebody ended it: for a while that is borne.

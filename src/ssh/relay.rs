@@ -19,7 +19,7 @@ use super::lease::{Lease, Notice};
 use super::upstream::Upstream;
 use crate::id::Person;
 use crate::recording::{RecordError, Tape};
-use crate::time::{Timestamp, about, at};
+use crate::time::Timestamp;
 use crate::transcript::{Event, Exit, Outcome, Stream};
 
 /// What a pump takes at once.
@@ -136,8 +136,8 @@ pub async fn run(client: &ClientChannel, upstream: &Upstream, tape: &Tape, mut l
             () = &mut last_input, if client_left => return left(client),
             notice = lease.next() => match notice {
                 Notice::EndsIn(left) => {
-                    let ends = at(Timestamp::now().plus(left), Timestamp::now());
-                    notify(client, tape, &screen, format!("{} left · ends {ends} · what runs in tmux goes on", about(left))).await;
+                    let text = lease.warning(left, Timestamp::now());
+                    notify(client, tape, &screen, text).await;
                 }
                 Notice::Said(text) => notify(client, tape, &screen, text).await,
                 Notice::Over(outcome) => return Relayed { leave_screen: screen.is_on(), ..over(outcome, &lease) },

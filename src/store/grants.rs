@@ -14,7 +14,7 @@ use super::{Snapshot, StoreError, Tx};
 use crate::access::Grant;
 use crate::access::decision::GrantedTerms;
 use crate::access::grant::Opened;
-use crate::access::request::ANY_SOURCE;
+use crate::access::request::{ANY_SOURCE, Extends};
 use crate::audit::Event;
 use crate::id::{Digest, Login, Person, RequestId, TargetId, WorkflowName};
 use crate::time::{Timestamp, micros_of};
@@ -241,6 +241,43 @@ impl Tx {
         new.opened.ends_at = Some(time(&used, "ends_at")?);
         self.wake(request);
         self.open_session(new, now).await.map(Some)
+    }
+
+    /// Moves the end of a grant that runs, by `more` and no further than was signed; false if it is over. Its
+    /// sessions go on to there.
+    pub(crate) async fn extend_grant(
+        &mut self,
+        extends: &Extends,
+        extension: RequestId,
+        more: Duration,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let id = extends.request;
+        let intact = self.request(id).await?.is_some_and(|row| row.digest == extends.digest);
+        let Some(ends) = self.grant(id).await?.filter(|grant| grant.state == GrantState::Open && intact).and_then(|grant| grant.ends_at)
+        else {
+            return Ok(false);
+        };
+        let until = ends.plus(more).min(extends.until()).max(ends);
+        let moved = sqlx::query("update grants set ends_at = $2 where request = $1 and state = 'open' and ends_at = $3 and ends_at > $4")
+            .bind(id.as_str())
+            .bind(until.micros())
+            .bind(ends.micros())
+            .bind(now.micros())
+            .execute(&mut self.connection)
+            .await?;
+        if moved.rows_affected() == 0 {
+            return Ok(false);
+        }
+        sqlx::query("update sessions set ends_at = $2 where request = $1 and ended is null")
+            .bind(id.as_str())
+            .bind(until.micros())
+            .execute(&mut self.connection)
+            .await?;
+        let facts = serde_json::json!({ "extension": extension, "ended_us": ends, "ends_us": until });
+        self.append(Event::request("grant.extend", id, None, facts), now).await?;
+        self.wake(id);
+        Ok(true)
     }
 
     /// Opens a session for which policy asks nobody.

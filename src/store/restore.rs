@@ -28,7 +28,7 @@ use crate::retention::terms::Terms;
 use crate::time::{Timestamp, micros_of};
 use crate::transcript::expiry::Certificate;
 use crate::transcript::manifest::Manifest;
-use change::{Adopted, Change, Opened};
+use change::{Adopted, Change, Opened, Probed};
 
 pub use change::BadChange;
 
@@ -186,6 +186,7 @@ impl Tx {
                 let open = opened.remove(&session).ok_or_else(|| unfounded(row.seq, format!("the opening of {session}")))?;
                 self.session_opened(&open, serial, terms, at).await?;
             }
+            Change::Probed(probe) => self.probed(&probe, at).await?,
             Change::SessionEnded { session, outcome } => {
                 let sql = "update sessions set ended = $2, outcome = $3 where id = $1 and ended is null";
                 sqlx::query(sql).bind(session.to_string()).bind(at.micros()).bind(outcome).execute(&mut self.connection).await?;
@@ -226,6 +227,23 @@ impl Tx {
                 sqlx::query(sql).bind(auditor.as_str()).bind(key).bind(at.micros()).execute(&mut self.connection).await?;
             }
         }
+        Ok(())
+    }
+
+    async fn probed(&mut self, probe: &Probed, at: Timestamp) -> Result<(), StoreError> {
+        let sql = "insert into probes (id, asks, target, login, principal, by, at, taken, serial, used)
+                   values ($1, $2, $3, $4, $5, $6, $7, $7, $8, $7) on conflict (id) do update set taken = $7, serial = $8, used = $7";
+        sqlx::query(sql)
+            .bind(&probe.check)
+            .bind(&probe.asks)
+            .bind(probe.target.as_str())
+            .bind(probe.login.as_str())
+            .bind(&probe.principal)
+            .bind(&probe.by)
+            .bind(at.micros())
+            .bind(i64::try_from(probe.serial).unwrap_or(i64::MAX))
+            .execute(&mut self.connection)
+            .await?;
         Ok(())
     }
 
