@@ -21,7 +21,7 @@ age (layer `age-chunks`): flip {chunk}, drop {chunk}, swap {chunk}, drop-last; (
 Others: `sign` {namespace|key}, `signature-of` {what}, `keyfile-to` stranger, `body-of`/`keyfile-of` {other|older}, `seal-key` {principal|key},
   `rename` (all files to another session's name), `encrypt-to` other
 Log: layers `row`, `row-bytes` {row} (`chain` and `signed` are made anew unless false), `log-line` {line}, `log` with
-  delete|duplicate|swap {line, with}, move {line, to}, keep {lines}, insert {line, text};  `checkpoint-*` {nth}, `sign-log` {key|name|nth}, `kept` {fork|key|cut}
+  delete|duplicate|swap {line, with}, move {line, to}, keep {lines}, insert {line, text};  `checkpoint-*` {nth}, `sign-log` {key|name|nth}, `kept` {fork|key|cut}, `recovered` {size|root|more|unknown|forgotten|elsewhen}
 """
 
 import base64, copy, hashlib, json, os, random, re, struct, subprocess, tempfile
@@ -523,6 +523,8 @@ class Log:
             if fork and seq == 3:
                 facts["note"] = "otherwise"
             row = {"v": 1, "seq": seq, "at_us": 1781440100000000 + seq, "name": "session.open", "facts": facts, "prev": was.hex()}
+            if f.get("layer") == "recovered" and seq == 15:
+                row |= {"name": "log.recovered", "facts": self.recovery(root(told), f["do"])}
             good = canonical(row)
             bad = self.edit(row | {"prev": prev.hex()}, seq)
             was, prev = leaf(good), (leaf(bad) if f.get("chain", True) else leaf(good))
@@ -532,7 +534,8 @@ class Log:
             if seq in (7, 14, 20):
                 signed = told if f.get("signed", True) else true
                 tree = hashlib.sha256(b"").digest() if f.get("layer") == "checkpoint-root" and f["nth"] == len(self.notes) else root(signed)
-                note = self.note(seq, tree, how, len(self.notes))
+                again = {"forgotten": None, "elsewhen": 1781440100000014}.get(f["do"], 1781440100000015) if f.get("layer") == "recovered" and seq > 14 else None
+                note = self.note(seq, tree, how, len(self.notes), again)
                 self.notes.append(note)
                 self.lines.append(canonical({"checkpoint": note.decode()}))
         self.kept = self.signed(keys, 14, root(true[:14]))
@@ -548,6 +551,12 @@ class Log:
                 assert self.kept != self.notes[1]
         if f.get("layer") == "kept-note":
             self.kept = on_bytes(self.kept, f)
+
+    @staticmethod
+    def recovery(left, do):
+        """The facts of a `log.recovered` behind 14 rows, where there had been 18."""
+        facts = {"old_size": 18, "old_root": "11" * 32, "new_size": 14, "new_root": left.hex(), "by": "root", "reason": "disk", "backup_us": 1781440000000000}
+        return facts | {"size": {"new_size": 13}, "root": {"new_root": "22" * 32}, "more": {"old_size": 13}, "unknown": {"x": 1}}.get(do, {})
 
     def edit(self, row, seq):
         f = self.fault
@@ -565,12 +574,14 @@ class Log:
         signature = base64.b64encode(keys.key_hash("log", ORIGIN) + keys.log_sign("log", text))
         return text + b"\n\xe2\x80\x94 " + ORIGIN.encode() + b" " + signature + b"\n"
 
-    def note(self, size, tree, how, nth):
+    def note(self, size, tree, how, nth, again=None):
         if how.get("nth", nth) != nth:
             how = {}
         f = self.fault if self.fault.get("nth") == nth else {}
         name, key = how.get("name", ORIGIN), how.get("key", "log")
         text = f"{name}\n{size}\n{base64.b64encode(tree).decode()}\n".encode()
+        if again is not None:
+            text += f"recovered {again}\n".encode()
         if f.get("layer") == "checkpoint-text":
             text = on_bytes(text, f)
         signature = base64.b64encode(self.keys.key_hash(key, ORIGIN) + self.keys.log_sign(key, text))

@@ -22,7 +22,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 READER = os.path.join(HERE, "../independent/read.py")
 DOCUMENT = os.path.join(HERE, "../../docs/recording-format.md")
 SPACE, SECONDS, MEMORY = 1536 * build.MB, 20, 400 * build.MB
-LOG_LAYERS = ("log", "row", "sign-log", "checkpoint", "kept")
+LOG_LAYERS = ("log", "row", "sign-log", "checkpoint", "kept", "recovered")
 
 
 class Subject:
