@@ -258,7 +258,7 @@ fn with_the_whole_log_nothing_is_missing_and_without_any_all_is_void() {
     scene.bastion.stops();
     scene.loses("first");
     let key = scene.file("operator.key");
-    let whole = ["restore", &backup, "--identity", &key, "--log", &export, "--reason", "moved to a new machine"];
+    let whole = ["restore", &backup, "--identity", &key, "--log", &export, "--disk-survived", "--reason", "moved to a new machine"];
     let said = scene.operator(&whole).well();
     assert!(said.contains("no row is missing") && !said.contains("held") && said.contains("1 open grants"), "{said}");
     scene.bastion.serve();

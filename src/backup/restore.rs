@@ -35,6 +35,8 @@ pub struct Order<'a> {
     pub backup: &'a Path,
     /// What `countersign audit export` wrote; without it, everything that could have been used is void.
     pub log: Option<&'a Path>,
+    /// The recordings' own disk survived, and with it the last checkpoint that there was.
+    pub disk_survived: bool,
     pub identity: &'a Identity,
     pub by: &'a str,
     pub reason: &'a str,
@@ -64,7 +66,7 @@ pub enum Missing {
     Nothing,
     /// From and to.
     Rows(u64, u64),
-    /// There is no checkpoint beside the recordings, so nothing here can tell.
+    /// There is no checkpoint beside the recordings, or it may be a mirror's: nothing here can tell.
     Unknown,
 }
 
@@ -76,7 +78,7 @@ pub struct Recordings {
     pub disposed: u64,
     /// Left as they are, and why.
     pub left: Vec<(SessionId, String)>,
-    /// Disposed of, and their bodies lie there again: a mirror brought them back.
+    /// Disposed of, and their bodies or key files lie there again: a mirror brought them back.
     pub back: Vec<SessionId>,
     /// Nobody can read them until their key files are there.
     pub without_key: u64,
@@ -111,7 +113,9 @@ pub async fn restore(order: &Order<'_>, now: Timestamp) -> Result<Restored, Back
     let missing = match &outside {
         None => Missing::Unknown,
         Some(known) if known.size > applied.left.size => Missing::Rows(applied.left.size + 1, known.size),
-        Some(_) => Missing::Nothing,
+        Some(_) if order.disk_survived => Missing::Nothing,
+        // A mirror's checkpoint is as old as the mirror.
+        Some(_) => Missing::Unknown,
     };
     let at = after(now, [store.last_recovered().await?, outside.as_ref().and_then(|known| known.recovered)]);
     let hold = hold_all(missing, order.by, at);
@@ -210,7 +214,7 @@ async fn adopt(
             Adoption::Differs => seen.left.push((session, "the log knows another recording of this session".into())),
         }
         let gone = store.session(session).await?.is_some_and(|row| matches!(row.disposal, Disposal::Disposed { .. }));
-        if gone && body {
+        if gone && (body || key_files.iter().any(|dir| has_key_file(dir, session))) {
             seen.back.push(session);
         } else if !gone && encrypted && !key_files.iter().any(|dir| has_key_file(dir, session)) {
             seen.without_key += 1;

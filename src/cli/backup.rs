@@ -36,6 +36,9 @@ pub struct RestoreArgs {
     /// There is no export: whatever could have been used is void, and every recording is held
     #[arg(long)]
     without_log: bool,
+    /// The recordings' own disk survived (not a mirror): its checkpoint tells whether rows are missing
+    #[arg(long)]
+    disk_survived: bool,
     /// A new directory; recordings and key files may be there already
     #[arg(short = 'c', value_name = "DIR")]
     dir: PathBuf,
@@ -107,7 +110,7 @@ pub async fn restore(args: &RestoreArgs) -> anyhow::Result<u8> {
         own.load().with_context(|| format!("{} cannot open the backup; name another key: --identity KEY", own.path.display()))?;
     let by = operator();
     let log = args.log.as_deref().filter(|_| !args.without_log);
-    let order = Order { dir: &args.dir, backup: &args.file, log, identity: &identity, by: &by, reason };
+    let order = Order { dir: &args.dir, backup: &args.file, log, disk_survived: args.disk_survived, identity: &identity, by: &by, reason };
     let restored = backup::restore(&order, Timestamp::now()).await?;
     Ok(say(&in_words(&restored, args)).err().unwrap_or(0))
 }
@@ -130,9 +133,11 @@ fn in_words(restored: &Restored, args: &RestoreArgs) -> String {
     match missing {
         Missing::Nothing => line("no row is missing up to the last checkpoint beside the recordings".into()),
         Missing::Rows(from, to) => line(format!("Missing: {}-{}", grouped(*from), grouped(*to))),
-        Missing::Unknown => {
-            line("no checkpoint lies beside the recordings: whether rows are missing, those know who remember the log".into())
-        }
+        Missing::Unknown => line(
+            "whether rows are missing, those know who remember the log; where the recordings' own disk survived, and not a mirror, \
+                 say --disk-survived"
+                .into(),
+        ),
     }
     line(format!("void now: {} open requests, {} open grants; people ask again", voided.requests, voided.grants));
     if let Some(hold) = held {

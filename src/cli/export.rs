@@ -17,7 +17,7 @@ where
     R: AsyncBufRead + Unpin,
     W: AsyncWrite + Unpin,
 {
-    let fetched = fetch(bastion, &args.session, Purpose::Export).await?;
+    let fetched = fetch(bastion, &args.session, Purpose::Export, 0).await?;
     let body = fetched.open(&known.seal_key, own)?;
     match args.format {
         Format::Cast => {

@@ -16,6 +16,7 @@ use crate::console::reply::{Evidence, Reply};
 use crate::id::Digest;
 use crate::recording::{Unsealed, open_key_file, unseal, verify};
 use crate::transcript::envelope::{Identity, NotAnIdentity};
+use crate::transcript::manifest::Manifest;
 
 /// A recording as it was handed over. The body lies in a file of mode 0600 that has no name.
 #[derive(Debug)]
@@ -25,18 +26,22 @@ pub struct Fetched {
     pub body: Option<File>,
 }
 
-/// Asks for a recording and takes exactly the bytes that were announced.
-pub async fn fetch<R, W>(bastion: &mut Bastion<R, W>, session: &SessionWord, purpose: Purpose) -> anyhow::Result<Fetched>
+/// Asks for a recording and takes exactly the bytes that were announced; `from` is how much of the log is known.
+pub async fn fetch<R, W>(bastion: &mut Bastion<R, W>, session: &SessionWord, purpose: Purpose, from: u64) -> anyhow::Result<Fetched>
 where
     R: AsyncBufRead + Unpin,
     W: AsyncWrite + Unpin,
 {
-    bastion.send(&Verb::Fetch { session: session.clone(), purpose }).await?;
+    bastion.send(&Verb::Fetch { session: session.clone(), purpose, from }).await?;
     let evidence = match bastion.hear().await? {
         Heard::Event(Reply::Recording(evidence)) => evidence,
-        Heard::Result(Reply::Recording(evidence)) if evidence.body.is_none() => return Ok(Fetched { evidence: *evidence, body: None }),
+        Heard::Result(Reply::Recording(evidence)) if evidence.body.is_none() => {
+            is_meant(session, &evidence)?;
+            return Ok(Fetched { evidence: *evidence, body: None });
+        }
         _ => bail!("the bastion answers with something else than a recording"),
     };
+    is_meant(session, &evidence)?;
     let Some(announced) = evidence.body.clone() else { bail!("the bastion announces a recording and no body") };
     let mut body = tempfile::tempfile().context("no place for the recording; set TMPDIR")?;
     let (mut sum, mut length) = (sha2::Sha256::new(), 0u64);
@@ -76,6 +81,19 @@ where
     Ok(Fetched { evidence: *evidence, body: Some(body) })
 }
 
+/// Whether what is handed over is what was asked for: another recording, however genuine, hides this one.
+fn is_meant(word: &SessionWord, evidence: &Evidence) -> anyhow::Result<()> {
+    let SessionWord::Begins(text) = word else { return Ok(()) };
+    let of_request = || {
+        let manifest = Manifest::read(&evidence.manifest).ok();
+        manifest.and_then(|manifest| manifest.request).is_some_and(|request| request.to_string() == *text)
+    };
+    if evidence.session.to_string().starts_with(text.as_str()) || of_request() {
+        return Ok(());
+    }
+    bail!("the bastion was asked for {text} and hands over {}: one stands in another's place", evidence.session)
+}
+
 impl Fetched {
     pub fn key_file(&self) -> anyhow::Result<Option<Vec<u8>>> {
         let decoded = self.evidence.key_file_b64.as_ref().map(|text| data_encoding::BASE64.decode(text.as_bytes()));
@@ -87,6 +105,9 @@ impl Fetched {
         let session = self.evidence.session;
         let manifest = verify::signed_manifest(&self.evidence.manifest, &self.evidence.signature, seal_key)
             .with_context(|| format!("the recording {session} cannot be trusted"))?;
+        if manifest.session != session {
+            bail!("the recording {session} cannot be trusted: its manifest is that of {}", manifest.session);
+        }
         let key_file = self.key_file()?;
         let Some(body) = self.body else { bail!("the recording {session} has gone") };
         let key =
@@ -163,7 +184,7 @@ mod tests {
         say_bytes(&mut wire, 1, sent).await.unwrap();
         put(&mut wire, Some(1), Said::Result(Reply::Recording(Box::new(evidence)))).await.unwrap();
         let mut bastion = Bastion::over("bastion", &wire[..], tokio::io::sink());
-        let mut body = fetch(&mut bastion, &"last".parse().unwrap(), Purpose::Replay).await?.body.unwrap();
+        let mut body = fetch(&mut bastion, &"last".parse().unwrap(), Purpose::Replay, 0).await?.body.unwrap();
         let mut got = Vec::new();
         body.read_to_end(&mut got)?;
         Ok(got)

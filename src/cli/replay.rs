@@ -24,7 +24,7 @@ where
     R: AsyncBufRead + Unpin,
     W: AsyncWrite + Unpin,
 {
-    let fetched = fetch(bastion, &args.session, Purpose::Replay).await?;
+    let fetched = fetch(bastion, &args.session, Purpose::Replay, 0).await?;
     if as_json {
         return Ok(say(&answer(&Reply::Recording(Box::new(fetched.evidence)))).err().unwrap_or(0));
     }

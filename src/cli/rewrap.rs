@@ -140,7 +140,7 @@ where
     W: AsyncWrite + Unpin,
 {
     let word: SessionWord = session.to_string().parse().map_err(anyhow::Error::msg)?;
-    let Reply::Recording(evidence) = bastion.ask(&Verb::Fetch { session: word, purpose: Purpose::Rewrap }).await? else {
+    let Reply::Recording(evidence) = bastion.ask(&Verb::Fetch { session: word, purpose: Purpose::Rewrap, from: 0 }).await? else {
         bail!("the bastion answers with something else than a key file");
     };
     let manifest = verify::signed_manifest(&evidence.manifest, &evidence.signature, &known.seal_key)?;

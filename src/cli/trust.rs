@@ -44,6 +44,8 @@ struct Remembered {
 pub enum Distrust {
     #[error("{bastion} shows another {what} than before: {shown}, not {known}. If it was changed on purpose, remove {}", file.display())]
     Key { bastion: String, what: &'static str, shown: String, known: String, file: PathBuf },
+    #[error("{name} was {known} before and is {shown} now: another bastion answers. If it was replaced on purpose, remove its line from {}", file.display())]
+    Another { name: String, known: String, shown: String, file: PathBuf },
     #[error(
         "the log of {bastion} went back: it has {found} rows, this machine has seen {known}, and no log.recovered says why. Rows that were seen are gone: tell an auditor. \
          An operator who put an old state back does it with countersign restore instead. What was seen last: {}", file.display()
@@ -68,6 +70,7 @@ where
     // Which bastion this is, its answer says; so what is remembered is found by a first question.
     let first = ask(bastion, 0).await?;
     let file = file_of(dir, &first.bastion)?;
+    stands_for(dir, &bastion.name, &first.bastion)?;
     let remembered = match std::fs::read_to_string(&file) {
         Ok(text) => Some(toml::from_str::<Remembered>(&text).with_context(|| format!("{} cannot be read", file.display()))?),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
@@ -139,6 +142,25 @@ fn explained(line: &CheckpointLine, before: &Checkpoint, now: &Checkpoint) -> Op
     news.min_by_key(|recovery| recovery.facts.new_size)
 }
 
+/// Holds a name that people use to the bastion that it was the first time: one with another id has another
+/// log and other keys, and could not be caught at anything.
+fn stands_for(dir: &Path, name: &str, shown: &str) -> anyhow::Result<()> {
+    let file = dir.join("names");
+    let text = match std::fs::read_to_string(&file) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+        Err(error) => return Err(error).with_context(|| format!("{} cannot be read", file.display())),
+    };
+    let known = text.lines().filter_map(|line| line.rsplit_once(' ')).find(|(of, _)| *of == name);
+    match known {
+        Some((_, known)) if known == shown => Ok(()),
+        Some((_, known)) => {
+            bail!(Distrust::Another { name: name.to_owned(), known: known.to_owned(), shown: shown.to_owned(), file })
+        }
+        None => put(&file, &format!("{text}{name} {shown}\n")),
+    }
+}
+
 /// The seal key that this machine remembers of a bastion.
 pub fn remembered_seal_key(dir: &Path, bastion: &str) -> anyhow::Result<Option<SealVerifier>> {
     let file = file_of(dir, bastion)?;
@@ -185,6 +207,11 @@ fn file_of(dir: &Path, bastion: &str) -> anyhow::Result<PathBuf> {
 fn remember(file: &Path, line: &CheckpointLine) -> anyhow::Result<()> {
     let remembered = Remembered { seal_key: line.seal_key.clone(), log_key: line.log_key.clone(), checkpoint: line.note.clone() };
     let text = toml::to_string(&remembered).context("what is known of the bastion cannot be written down")?;
+    put(file, &text)
+}
+
+/// Writes a file, whole or not at all.
+fn put(file: &Path, text: &str) -> anyhow::Result<()> {
     let dir = file.parent().unwrap_or(Path::new("."));
     std::fs::create_dir_all(dir).with_context(|| format!("{} cannot be made", dir.display()))?;
     let mut new = tempfile::NamedTempFile::new_in(dir).with_context(|| format!("{} cannot be written in", dir.display()))?;

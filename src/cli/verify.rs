@@ -17,7 +17,7 @@ use super::fetch::{Fetched, Own, fetch};
 use super::say;
 use super::trust::{self, Known};
 use crate::audit::row::Row;
-use crate::audit::tree::{leaf, verify_inclusion};
+use crate::audit::tree::{leaf, verify_consistency, verify_inclusion};
 use crate::authority::SealVerifier;
 use crate::console::grammar::{Purpose, SessionsArgs, Verb, VerifyArgs};
 use crate::console::render::{VERSION, visible};
@@ -26,6 +26,7 @@ use crate::console::with_causes;
 use crate::id::{Digest, SessionId};
 use crate::recording::Part;
 use crate::recording::verify::{Files, Verified, verify};
+use crate::time::Timestamp;
 use crate::transcript::envelope::Identity;
 use crate::transcript::expiry::Certificate;
 use crate::transcript::manifest::Manifest;
@@ -36,6 +37,9 @@ impl VerifyArgs {
         self.what.as_deref().is_some_and(|what| what.contains('/') || what.contains('.') || Path::new(what).is_file())
     }
 }
+
+/// Clocks of two machines may differ by so much.
+const SKEW: std::time::Duration = std::time::Duration::from_secs(300);
 
 /// More than any manifest, signature, key file or key has.
 const SMALL: u64 = 256 * 1024;
@@ -55,11 +59,11 @@ where
     W: AsyncWrite + Unpin,
 {
     let word = args.what.as_deref().unwrap_or("last").parse().map_err(anyhow::Error::msg)?;
-    let fetched = fetch(bastion, &word, Purpose::Verify).await?;
+    let fetched = fetch(bastion, &word, Purpose::Verify, known.checkpoint.size).await?;
     let name = fetched.evidence.session.to_string();
     let auditor = auditor(own, as_json);
     let found = judge(fetched, known, auditor.as_ref());
-    told(&[(name, found)], as_json)
+    told(&[(name, found)], None, as_json)
 }
 
 /// Verifies every recording that this person may replay.
@@ -84,8 +88,9 @@ where
         before = Some(last);
         page(bastion, sessions, known, auditor.as_ref(), &mut found).await?;
     }
+    let complete = logged.is_ok();
     found.extend(not_listed(logged, &found, as_json));
-    told(&found, as_json)
+    told(&found, Some(complete), as_json)
 }
 
 /// Recordings that the log knows of and the list does not.
@@ -129,14 +134,16 @@ where
         if sealed.is_none() {
             continue;
         }
-        let one = match fetch(bastion, &session.to_string().parse().map_err(anyhow::Error::msg)?, Purpose::Verify).await {
-            Ok(fetched) => judge(fetched, known, auditor),
-            // Said of this one; the others are looked at all the same.
-            Err(error) => match error.downcast_ref::<WireError>() {
-                Some(WireError::Refused(refusal)) => Found::Bad(refusal.why.clone()),
-                _ => return Err(error),
-            },
-        };
+        let one =
+            match fetch(bastion, &session.to_string().parse().map_err(anyhow::Error::msg)?, Purpose::Verify, known.checkpoint.size).await {
+                Ok(fetched) => judge(fetched, known, auditor),
+                // Said of this one; the others are looked at all the same.
+                Err(error) => match error.downcast_ref::<WireError>() {
+                    Some(WireError::Refused(refusal)) => Found::Bad(refusal.why.clone()),
+                    Some(_) => return Err(error),
+                    None => Found::Bad(format!("{error:#}")),
+                },
+            };
         found.push((session.to_string(), one));
     }
     Ok(())
@@ -177,9 +184,14 @@ fn judge(fetched: Fetched, known: &Known, auditor: Option<&Identity>) -> Found {
     Found::Good(described(&verified, "signed, logged, the body as sealed"))
 }
 
-/// Checks that a row of the log is in the signed log and speaks of exactly this manifest.
-fn logged(row: &LogRow, name: &str, known: &Known, session: &str, manifest: Digest) -> Result<(), String> {
+/// Checks that a row is in the log that this machine knows, and speaks of exactly this manifest. A tree that
+/// the log's key signed but that does not continue what was seen proves nothing: it was made for this answer.
+fn logged(row: &LogRow, name: &str, known: &Known, session: &str, manifest: Digest) -> Result<Row, String> {
     let checkpoint = known.log_key.verify(&row.checkpoint).map_err(|error| format!("the checkpoint of its row: {error}"))?;
+    let seen = (known.checkpoint.size, known.checkpoint.root);
+    if seen.0 > 0 && !verify_consistency(seen, (checkpoint.size, checkpoint.root), &row.continues) {
+        return Err(format!("row {} is in a log that does not continue the one that this machine knows", row.seq));
+    }
     let read = Row::read(row.line.as_bytes()).map_err(|error| format!("row {} of the log: {}", row.seq, with_causes(&error)))?;
     let index = row.seq.saturating_sub(1);
     if read.seq != row.seq || !verify_inclusion(index, leaf(row.line.as_bytes()), (checkpoint.size, checkpoint.root), &row.proof) {
@@ -192,7 +204,7 @@ fn logged(row: &LogRow, name: &str, known: &Known, session: &str, manifest: Dige
     if fact("manifest") != manifest.to_string() {
         return Err(format!("the log says that another manifest was sealed (row {}): this one was put in its place, or is older", row.seq));
     }
-    Ok(())
+    Ok(read)
 }
 
 /// A recording that has gone: the certificate has to be the bastion's, about this manifest, and logged.
@@ -206,8 +218,15 @@ fn gone(manifest: &[u8], evidence: &crate::console::reply::Evidence, known: &Kno
     if certificate.session != evidence.session || certificate.manifest != digest {
         return Found::Bad("the certificate of its end is about another recording".into());
     }
-    if let Err(why) = logged(&expired.row, "session.dispose", known, &evidence.session.to_string(), digest) {
-        return Found::Bad(why);
+    let row = match logged(&expired.row, "session.dispose", known, &evidence.session.to_string(), digest) {
+        Ok(row) => row,
+        Err(why) => return Found::Bad(why),
+    };
+    if certificate.erased_us > row.at || row.at > Timestamp::now().plus(SKEW) {
+        return Found::Bad(format!(
+            "its certificate says that it was erased {}, its row of the log is of {}",
+            certificate.erased_us, row.at
+        ));
     }
     // What goes has to be what was sealed: else a manifest with a shorter term could stand in for it.
     let Some(sealed) = &evidence.sealed else { return Found::Bad("no row of the log says that it was sealed".into()) };
@@ -240,7 +259,8 @@ fn described(verified: &Verified, outside: &str) -> String {
     }
 }
 
-fn told(found: &[(String, Found)], as_json: bool) -> anyhow::Result<u8> {
+/// `complete`: whether the list was held against the log, where there is one.
+fn told(found: &[(String, Found)], complete: Option<bool>, as_json: bool) -> anyhow::Result<u8> {
     let bad = found.iter().filter(|(_, one)| matches!(one, Found::Bad(_))).count();
     let gone = found.iter().filter(|(_, one)| matches!(one, Found::Gone(_))).count();
     if as_json {
@@ -252,7 +272,11 @@ fn told(found: &[(String, Found)], as_json: bool) -> anyhow::Result<u8> {
                 Found::Bad(text) => json!({ "session": session, "verdict": "bad", "text": visible(text) }),
             })
             .collect();
-        say(&(json!({ "v": VERSION, "verified": lines }).to_string() + "\n")).ok();
+        let mut answer = json!({ "v": VERSION, "verified": lines });
+        if let (Some(complete), Some(answer)) = (complete, answer.as_object_mut()) {
+            answer.insert("complete".into(), complete.into());
+        }
+        say(&(answer.to_string() + "\n")).ok();
         return Ok(u8::from(bad > 0));
     }
     let mut text = String::new();
@@ -264,9 +288,10 @@ fn told(found: &[(String, Found)], as_json: bool) -> anyhow::Result<u8> {
     }
     if found.len() != 1 {
         text.push_str(&format!(
-            "countersign: {} verified: {} good, {gone} lawfully gone, {bad} bad\n",
+            "countersign: {} verified: {} good, {gone} lawfully gone, {bad} bad{}\n",
             found.len(),
-            found.len() - bad - gone
+            found.len() - bad - gone,
+            if complete == Some(false) { "; not held against the log" } else { "" }
         ));
     }
     Ok(say(&text).err().unwrap_or(u8::from(bad > 0)))
@@ -308,7 +333,7 @@ pub fn file(args: &VerifyArgs, own: &Own, as_json: bool) -> anyhow::Result<u8> {
     if outside_only && !as_json {
         eprintln!("countersign: no key file is here, so the contents are not opened: --key-file FILE");
     }
-    told(&[(stem.to_owned(), found)], as_json)
+    told(&[(stem.to_owned(), found)], None, as_json)
 }
 
 /// Reads a file that is small where it is what it should be; of a longer one only so much that this shows.

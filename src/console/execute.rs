@@ -90,7 +90,7 @@ impl Act<'_> {
             Verb::Targets(TargetsArgs { what: None }) => self.targets().await,
             Verb::Targets(TargetsArgs { what: Some(_) }) => Err(self.where_the_files_are()),
             Verb::Sessions(args) => self.sessions(args).await,
-            Verb::Replay(args) => self.fetch(&args.session, Purpose::Replay).await,
+            Verb::Replay(args) => self.fetch(&args.session, Purpose::Replay, 0).await,
             Verb::Watch { session } => self.watch(session).await.map(|(line, _)| Reply::Watch(Box::new(line))),
             Verb::Kill { session, reason } => self.kill(session, reason).await,
             Verb::Hold(args) => self.hold(args).await,
@@ -110,7 +110,7 @@ impl Act<'_> {
             Verb::Audit(AuditArgs { what: AuditWhat::Log(args) }) => self.audit_log(args).await,
             Verb::Audit(AuditArgs { what: AuditWhat::Export }) => self.audit_export().await,
             Verb::Audit(AuditArgs { what: AuditWhat::Verify(_) }) | Verb::Verify(_) | Verb::Export(_) => Err(self.at_home(verb)),
-            Verb::Fetch { session, purpose } => self.fetch(session, *purpose).await,
+            Verb::Fetch { session, purpose, from } => self.fetch(session, *purpose, *from).await,
             Verb::Reason { request, words } => {
                 self.seen(*request).await?;
                 let reason = words.join(" ");

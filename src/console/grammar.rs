@@ -142,7 +142,13 @@ pub enum Verb {
     Checkpoint { from: u64 },
     /// A recording with what it is checked by: the companion's own `replay`, `export` and `verify`.
     #[command(skip)]
-    Fetch { session: SessionWord, purpose: Purpose },
+    Fetch {
+        session: SessionWord,
+        purpose: Purpose,
+        /// Rows of the log that whoever asks has seen signed: the proofs continue from there.
+        #[serde(default)]
+        from: u64,
+    },
     /// A decision with its signature: the companion's own `approve` and `deny`.
     #[command(skip)]
     Decide { document_b64: String, signature: String },

@@ -330,6 +330,9 @@ pub struct LogRow {
     pub proof: Vec<Digest>,
     /// A signed note.
     pub checkpoint: String,
+    /// RFC 6962 consistency proof from the rows that were said to be known to that tree.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub continues: Vec<Digest>,
 }
 
 /// The last signed state of the log, and the bastion's public keys.

@@ -67,6 +67,10 @@ impl Act<'_> {
 
     async fn rewrap(&self, session: SessionId, old: Digest, key_file_b64: &str) -> Result<(), Refusal> {
         self.replayable(session).await?;
+        if !self.directory.config.recordings.auditors.contains_key(self.who.person()) {
+            let why = "keeps its key file: it is wrapped anew by those whom recordings are encrypted to ([recordings.auditors])";
+            return Err(self.refusal(RefusalKind::Refused, &session.to_string(), why));
+        }
         let refuse = |why: &str| self.refusal(RefusalKind::Refused, &session.to_string(), why);
         let new = data_encoding::BASE64.decode(key_file_b64.as_bytes()).ok().filter(|new| new.len() <= MAX_ENVELOPE);
         let new = new.ok_or_else(|| refuse("keeps its key file: the new one is not base 64, or too long"))?;

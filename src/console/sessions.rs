@@ -15,6 +15,7 @@ use crate::access::kinds::Kind;
 use crate::audit::Event;
 use crate::id::TargetId;
 use crate::recording::{Activity, Part};
+use crate::store::log::Included;
 use crate::store::{Disposal, Found, SealedRow, SessionFilter, SessionRow};
 
 /// Sessions read for a listing, newest first.
@@ -54,7 +55,7 @@ impl Act<'_> {
     }
 
     /// Finds the recording that is meant, and writes down that it is about to be seen.
-    pub(super) async fn fetch(&self, word: &SessionWord, purpose: Purpose) -> Result<Reply, Refusal> {
+    pub(super) async fn fetch(&self, word: &SessionWord, purpose: Purpose, from: u64) -> Result<Reply, Refusal> {
         let row = self.meant(word).await?;
         let Some(sealed) = &row.sealed else {
             return Err(self.not_sealed(&row));
@@ -82,7 +83,7 @@ impl Act<'_> {
         });
         // A gate event: what cannot be written down is not shown (FC5).
         self.console.store.report(Event::new(name, facts), self.now).await.map_err(|error| self.down(&error))?;
-        self.evidence(&row, sealed, gone.is_some(), purpose).await.map(|evidence| Reply::Recording(Box::new(evidence)))
+        self.evidence(&row, sealed, gone.is_some(), (purpose, from)).await.map(|evidence| Reply::Recording(Box::new(evidence)))
     }
 
     fn not_sealed(&self, row: &SessionRow) -> Refusal {
@@ -101,7 +102,13 @@ impl Act<'_> {
         refusal
     }
 
-    async fn evidence(&self, row: &SessionRow, sealed: &SealedRow, gone: bool, purpose: Purpose) -> Result<Evidence, Refusal> {
+    async fn evidence(
+        &self,
+        row: &SessionRow,
+        sealed: &SealedRow,
+        gone: bool,
+        (purpose, from): (Purpose, u64),
+    ) -> Result<Evidence, Refusal> {
         let part = |part: Part| self.console.recordings.part(row.id, part);
         let missing = |what: &str, error: std::io::Error| {
             tracing::error!(session = %row.id, %error, what, "a part of a sealed recording cannot be read");
@@ -115,9 +122,9 @@ impl Act<'_> {
             (true, _) | (false, Err(_)) => None,
         };
         let verifying = purpose == Purpose::Verify;
-        let sealed_row = if verifying { self.log_row(sealed.seq).await? } else { None };
+        let sealed_row = if verifying { self.log_row(sealed.seq, from).await? } else { None };
         let expired = match (gone, self.console.store.disposed_seq(row.id).await.map_err(|error| self.down(&error))?) {
-            (true, Some(seq)) => match (part(Part::Expired), part(Part::ExpiredSignature), self.log_row(seq).await?) {
+            (true, Some(seq)) => match (part(Part::Expired), part(Part::ExpiredSignature), self.log_row(seq, from).await?) {
                 (Ok(certificate), Ok(signature), Some(row)) => {
                     Some(Expired { certificate, signature: String::from_utf8_lossy(&signature).into_owned(), row })
                 }
@@ -136,11 +143,17 @@ impl Act<'_> {
         })
     }
 
-    /// A row of the log with its proof.
-    async fn log_row(&self, seq: u64) -> Result<Option<LogRow>, Refusal> {
+    /// A row of the log with its proof, and the proof that its tree continues the one that is known.
+    async fn log_row(&self, seq: u64, from: u64) -> Result<Option<LogRow>, Refusal> {
         let line = self.console.store.audit_line(seq).await.map_err(|error| self.down(&error))?;
-        let proven = self.console.log.inclusion(seq, self.now).await.map_err(|error| self.down(&error))?;
-        Ok(line.zip(proven).map(|(line, (checkpoint, proof))| LogRow { seq, line, proof, checkpoint: checkpoint.note }))
+        let proven = self.console.log.inclusion(seq, from, self.now).await.map_err(|error| self.down(&error))?;
+        Ok(line.zip(proven).map(|(line, Included { checkpoint, proof, continues })| LogRow {
+            seq,
+            line,
+            proof,
+            checkpoint: checkpoint.note,
+            continues,
+        }))
     }
 
     async fn meant(&self, word: &SessionWord) -> Result<SessionRow, Refusal> {

@@ -28,6 +28,17 @@ impl Recordings {
         .await?
     }
 
+    /// Whether every directory of key files has this session's, and there is one.
+    pub async fn has_all_keys(&self, session: SessionId) -> Result<bool, RecordError> {
+        let node = self.node.clone();
+        off_the_runtime(move || {
+            let protection = node.protection();
+            let dirs = protection.key_dirs();
+            !dirs.is_empty() && dirs.iter().all(|dir| layout::key_file(dir, session).is_file())
+        })
+        .await
+    }
+
     /// Destroys the key files, all versions of them, durably.
     pub async fn erase_keys(&self, session: SessionId) -> Result<(), RecordError> {
         let node = self.node.clone();

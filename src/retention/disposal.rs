@@ -12,8 +12,9 @@ use std::time::Duration;
 use super::step::{Next, step};
 use crate::audit::Event;
 use crate::authority::{BadSeal, SealKeyError, SealVerifier};
-use crate::id::SessionId;
-use crate::recording::{RecordError, Recordings};
+use crate::id::{Digest, SessionId};
+use crate::recording::verify::signed_manifest;
+use crate::recording::{Part, RecordError, Recordings};
 use crate::store::clock::Clock;
 use crate::store::disposal::{self, Cursor, Step};
 use crate::store::{Disposal as State, SealedRow, SessionRow, Store, StoreError};
@@ -55,6 +56,8 @@ pub enum DisposalError {
     Files(#[from] RecordError),
     #[error("the expiry certificate cannot be signed")]
     Sign(#[from] SealKeyError),
+    #[error("the seal key cannot be used")]
+    Key(#[from] BadSeal),
 }
 
 impl Disposal {
@@ -157,7 +160,10 @@ impl Disposal {
     /// Whether what would go is what was sealed; if not, the log says so once, and it stays.
     async fn is_verified(&self, row: &SessionRow, sealed: &SealedRow, now: Timestamp) -> Result<bool, DisposalError> {
         let what = match self.recordings.is_as_sealed(&sealed.file, sealed.sha256).await? {
-            Some(true) => return Ok(true),
+            Some(true) => match self.why_not_by_its_manifest(row, sealed).await? {
+                None => return Ok(true),
+                Some(why) => why,
+            },
             Some(false) => "its body is not the one that was sealed",
             None => "its body is not there",
         };
@@ -167,6 +173,27 @@ impl Disposal {
             self.store.report(Event::new("session.unverified", serde_json::json!({ "session": row.id, "why": what })), now).await?;
         }
         Ok(false)
+    }
+
+    /// The day is in the signed manifest, not in a row that anybody with the database could move; and a key file
+    /// that is not there cannot be destroyed here.
+    async fn why_not_by_its_manifest(&self, row: &SessionRow, sealed: &SealedRow) -> Result<Option<&'static str>, DisposalError> {
+        let seal_key = SealVerifier::new(&self.bastion, &self.recordings.seal_key())?;
+        let read = |part| self.recordings.part(row.id, part);
+        let (Ok(bytes), Ok(signature)) = (read(Part::Manifest), read(Part::Signature)) else {
+            return Ok(Some("its manifest or signature cannot be read"));
+        };
+        let Ok(manifest) = signed_manifest(&bytes, &String::from_utf8_lossy(&signature), &seal_key) else {
+            return Ok(Some("its manifest is not signed by the seal key"));
+        };
+        if Digest::of(&bytes) != sealed.manifest || manifest.session != row.id {
+            return Ok(Some("its manifest is not the one that was sealed"));
+        }
+        if manifest.retention.due(manifest.ended_us).ok().as_ref() != Some(&sealed.due) {
+            return Ok(Some("its row has another day than its manifest"));
+        }
+        let locked = manifest.body.recipient.is_some();
+        Ok((locked && !self.recordings.has_all_keys(row.id).await?).then_some("a key file is not in every directory of key_files"))
     }
 
     /// Removes the files of each, and writes down that they have gone.

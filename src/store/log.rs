@@ -105,6 +105,16 @@ pub struct Continuation {
 /// The newest recoveries that anybody is told of.
 const RECOVERIES: usize = 16;
 
+/// A row's place in the log.
+#[derive(Debug, Clone)]
+pub struct Included {
+    pub checkpoint: CheckpointRow,
+    /// RFC 6962 inclusion proof.
+    pub proof: Vec<Digest>,
+    /// RFC 6962 consistency proof; empty where there is none, or nothing to prove.
+    pub continues: Vec<Digest>,
+}
+
 impl Log {
     /// Reads every leaf, and compares with the last checkpoints, in the database and outside.
     pub async fn open(store: Store, key: LogKey, copy: PathBuf) -> Result<Self, LogError> {
@@ -218,8 +228,8 @@ impl Log {
         Ok(Continuation { note: last.note, proof: state.tree.consistency(from, &group), recovered })
     }
 
-    /// Proves that row `seq` is in the log of the last checkpoint.
-    pub async fn inclusion(&self, seq: u64, now: Timestamp) -> Result<Option<(CheckpointRow, Vec<Digest>)>, LogError> {
+    /// Proves that row `seq` is in the log of the last checkpoint, and that this one continues the one of `from` rows.
+    pub async fn inclusion(&self, seq: u64, from: u64, now: Timestamp) -> Result<Option<Included>, LogError> {
         let last = self.checkpoint(now).await?;
         let state = self.inner.state.lock().await;
         if last.size != state.tree.size() {
@@ -227,7 +237,11 @@ impl Log {
         }
         let Some(index) = seq.checked_sub(1).filter(|index| *index < state.tree.size()) else { return Ok(None) };
         let group = self.group(index).await?;
-        Ok(state.tree.inclusion(index, &group).map(|proof| (last, proof)))
+        let continues = match from {
+            0 => None,
+            _ => state.tree.consistency(from, &self.group(from).await?),
+        };
+        Ok(state.tree.inclusion(index, &group).map(|proof| Included { checkpoint: last, proof, continues: continues.unwrap_or_default() }))
     }
 
     /// The leaf hashes of the group that holds leaf `index`.

@@ -211,7 +211,9 @@ impl Tx {
                 self.must(row, session, sql, at).await?;
             }
             Change::Disposed { session } => {
-                let sql = "update sessions set disposed = $2 where id = $1 and erasing is not null and disposed is null";
+                // A recording that an earlier restore found gone has neither mark nor beginning in the log.
+                let sql = "update sessions set marked = coalesce(marked, $2), marked_uptime = coalesce(marked_uptime, 0),
+                           erasing = coalesce(erasing, $2), disposed = coalesce(disposed, $2) where id = $1 and file is not null";
                 self.must(row, session, sql, at).await?;
                 self.disposed_in(session, row.seq).await?;
             }

@@ -22,7 +22,7 @@ fn samples() -> Vec<Reply> {
     let (id, session, digest) = (sample().request, SessionId::new(NOW), Digest([7; 32]));
     let recording = || RecordingLine { session, sha256: digest, bytes: 1, file: "f".into() };
     let denied = || State::Denied { by: bob(), note: "n".into() };
-    let row = || LogRow { seq: 1, line: "l".into(), proof: vec![digest], checkpoint: "c".into() };
+    let row = || LogRow { seq: 1, line: "l".into(), proof: vec![digest], checkpoint: "c".into(), continues: vec![digest] };
     let hold = || HoldLine {
         hold: "h".into(),
         case: Some("c".into()),
