@@ -65,7 +65,7 @@ impl Approvals {
 
     /// Whether a live session's grant has been revoked; who and why.
     pub async fn revoked(&self, id: RequestId) -> Result<Option<(Person, String)>, ApprovalError> {
-        let grant = self.store.snapshot().await?.grant(id).await?;
+        let grant = self.store.urgent_snapshot().await?.grant(id).await?;
         let revoked = grant.filter(|grant| grant.state == GrantState::Revoked);
         Ok(revoked.and_then(|grant| Some((grant.ended_by?, grant.why.unwrap_or_default()))))
     }

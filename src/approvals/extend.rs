@@ -111,6 +111,6 @@ impl Approvals {
 
     /// When a grant ends, as its row has it now.
     pub async fn ends_at(&self, id: RequestId) -> Result<Option<Timestamp>, crate::store::StoreError> {
-        Ok(self.store.snapshot().await?.grant(id).await?.and_then(|grant| grant.ends_at))
+        Ok(self.store.urgent_snapshot().await?.grant(id).await?.and_then(|grant| grant.ends_at))
     }
 }

@@ -109,7 +109,7 @@ impl Approvals {
         directory: &Directory,
         now: Timestamp,
     ) -> Result<(Grant, Vec<u8>), OpenError> {
-        let mut snapshot = self.store.snapshot().await?;
+        let mut snapshot = self.store.urgent_snapshot().await?;
         let grant = snapshot.grant(id).await?.ok_or(OpenError::Unusable(id, "was not approved"))?;
         if let Some(why) = grant.unusable(now) {
             return Err(OpenError::Unusable(id, why));
@@ -127,7 +127,9 @@ impl Approvals {
         };
         let evidence = evidence(directory, Some(&standing));
         let exact = standing.terms.scope.is_exact_for(&opening.want);
-        let granted = window(&standing.terms);
+        // A window that has not begun is no longer than policy and workflows give today.
+        let today = grant.workflows.iter().filter_map(|name| directory.workflows.get(name)).map(|workflow| workflow.longest_grant);
+        let granted = today.chain(opening.terms.longest_grant).fold(window(&standing.terms), std::cmp::Ord::min);
         let mut new = new_session(directory, opening, Some(id), now)?;
         new.opened.exact = exact;
         new.opened.rescue = grant.workflows.iter().any(|name| directory.workflows.get(name).is_some_and(|workflow| workflow.rescue));

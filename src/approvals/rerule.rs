@@ -126,6 +126,7 @@ pub fn session_fallen(directory: &Directory, grant: &Grant, context: &OpeningCon
         return Some(format!("the key {} is not {person}'s any more", grant.principal.fingerprint()));
     }
     let target = match directory.targets.find(grant.target.id.as_str()).filter(|target| target.id == grant.target.id) {
+        Some(target) if target.pin() != grant.target.pin() => return Some(format!("{} is another host now", target.id)),
         Some(target) if target.accounts(person).contains(&grant.login) => target,
         Some(target) => return Some(format!("{} is no login of {} any more", grant.login, target.id)),
         None => return Some(format!("{} is not a target any more", grant.target.id)),

@@ -15,7 +15,7 @@ use super::terminal;
 use crate::access::decision::{BadDecision, CLOCK_SLACK, Level, SignedDecision, Verdict};
 use crate::access::request::{RequestDocument, matching_code};
 use crate::console::Look;
-use crate::console::decide::{Decider, document};
+use crate::console::decide::{Decider, document, terms};
 use crate::console::grammar::{Less, Verb};
 use crate::console::reply::{BadCard, Card, Reply, State, Whoami};
 use crate::console::text::{self, Reader, Voice};
@@ -92,6 +92,9 @@ where
     // For a denial nothing has to be compared, and it may have to be quick.
     if order.verdict == Verdict::Approve {
         eprint!("{}", text::card(&card, &Reader { look: hands.look, now: Timestamp::now(), voice: Voice::Companion }));
+        if order.less.duration.is_some() || order.less.once {
+            eprintln!("countersign: you grant less: {}", text::granted(&terms(&shown.document, &order.less)));
+        }
     }
     let keys = Keys {
         named: hands.key.as_deref(),

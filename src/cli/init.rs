@@ -214,8 +214,8 @@ with --apply. Copy it there and run it as root:
 
 On each laptop; PERSON is their name in people.toml. Both files come from here, once it runs:
 
-    ssh -p {PORT} PERSON@{host} setup config > ~/.ssh/countersign.conf
-    ssh -p {PORT} PERSON@{host} setup known_hosts > ~/.ssh/countersign_known_hosts
+    ssh -p {PORT} PERSON@{host} setup config > ~/.ssh/new && mv ~/.ssh/new ~/.ssh/countersign.conf
+    ssh -p {PORT} PERSON@{host} setup known_hosts > ~/.ssh/new && mv ~/.ssh/new ~/.ssh/countersign_known_hosts
     and first in ~/.ssh/config:   Include countersign.conf
 
     By hand, in ~/.ssh/config:

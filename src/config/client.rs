@@ -35,10 +35,30 @@ const PRIVATE: [&str; 9] = ["corp", "example", "home", "internal", "invalid", "l
 /// Second-level names under which a country's registry sells names.
 const SOLD: [&str; 10] = ["ac", "co", "com", "edu", "go", "gov", "ne", "net", "or", "org"];
 
+/// Top-level domains under which many hosts are; every one of two letters is one, too.
+const GENERIC: [&str; 24] = [
+    "app", "biz", "blog", "cloud", "club", "dev", "email", "group", "info", "int", "life", "live", "mil", "mobi", "name", "online", "page",
+    "shop", "site", "store", "tech", "top", "world", "xyz",
+];
+
 impl NamePattern {
     /// The pattern of a target: what the directory lets be asked for, laptops may ask for.
     pub fn of_targets(pattern: &TargetPattern) -> Self {
         Self(pattern.as_str().to_owned())
+    }
+
+    /// Whether names that anybody can register fit it. One label of one's own behind the star is enough here
+    /// (`*.staging`), as long as it is no top-level domain that is known.
+    pub fn is_public(&self) -> bool {
+        if self.0.parse::<Self>().is_ok() {
+            return false;
+        }
+        let last = self.0.rsplit('.').next().unwrap_or_default();
+        !self.0.contains('.')
+            || last.contains("*")
+            || (last.len() == 2 && last.bytes().all(|b| b.is_ascii_alphabetic()))
+            || SOLD.contains(&last)
+            || GENERIC.contains(&last)
     }
 
     pub fn as_str(&self) -> &str {

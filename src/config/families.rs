@@ -2,6 +2,7 @@
 
 use toml::Spanned;
 
+use super::client::NamePattern;
 use super::fields::{Fields, File};
 use super::people::keys;
 use super::targets::{labels, logins, not_revoked, parse_address, principal};
@@ -46,6 +47,12 @@ pub(super) fn read(file: File<'_>, name: &Spanned<&str>, mut fields: Fields<'_>,
     if let Some(person) = person {
         let fix = "narrow the pattern: a bare user name is either the console or a target";
         file.error(at, format!("the pattern {} also fits the person {}", family.pattern, person.name), fix);
+        return None;
+    }
+    if NamePattern::of_targets(&family.pattern).is_public() {
+        let what =
+            format!("the pattern {} covers hosts that are not yours: laptops would believe this bastion for any of them", family.pattern);
+        file.error(at, what, "write a site's own names: \"*.prod.example.org\", \"*.staging\", \"web-*\"");
         return None;
     }
     if family.example().is_none() {

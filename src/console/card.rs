@@ -132,7 +132,8 @@ pub(super) fn how_long(for_us: u64, once: bool) -> String {
     if once { format!("{span} from first use, one session") } else { format!("{span} from first use") }
 }
 
-fn granted(terms: &GrantedTerms) -> String {
+/// `shell (with exec and file transfer), 15m from first use, one session`
+pub fn granted(terms: &GrantedTerms) -> String {
     format!("{}, {}", terms.scope.words(), how_long(terms.for_us, terms.once))
 }
 

@@ -29,8 +29,10 @@ use crate::time::{Timestamp, short};
 
 /// Requests read for a listing; the newest come first.
 const READ: u32 = 2000;
-/// Requests that are over, in a listing.
+/// Requests that are over, in a listing, …
 const OVER: usize = 50;
+/// … of so many, open ones included, that are read for them.
+const OVER_READ: u32 = 200;
 
 /// One verb of one person, on one reading of the directory.
 pub(super) struct Act<'a> {
@@ -44,7 +46,11 @@ impl Console {
     /// Does what the verb says if this person may; every refusal is audited.
     pub async fn execute(&self, who: &Principal, verb: &Verb, now: Timestamp) -> Result<Reply, Refusal> {
         let act = self.act(who, now);
-        let result = act.run(verb).await;
+        // A channel may outlive what it was opened with: a certificate, a key, a person.
+        let result = match who.again(&act.directory.people, now) {
+            Ok(who) => Act { who: &who, directory: act.directory.clone(), ..act }.run(verb).await,
+            Err(_) => Err(act.refusal(RefusalKind::Refused, verb.name(), "is for who is known here: connect again")),
+        };
         if let Err(refusal) = &result {
             act.write_down(verb, refusal).await;
         }
@@ -170,8 +176,14 @@ impl Act<'_> {
 
     async fn requests(&self, args: &RequestsArgs) -> Result<Reply, Refusal> {
         let person = args.mine.then(|| self.who.person().clone());
-        let filter = RequestFilter { open_only: args.pending, person, limit: READ };
-        let mut views = self.console.approvals.requests(&filter, self.who, self.now).await.map_err(|error| self.not_done(None, &error))?;
+        let open = RequestFilter { open_only: true, person: person.clone(), limit: READ };
+        let mut views = self.console.approvals.requests(&open, self.who, self.now).await.map_err(|error| self.not_done(None, &error))?;
+        if !args.pending {
+            // Of those that are over only so many are read as are shown: reading one takes a while.
+            let lately = RequestFilter { open_only: false, person, limit: OVER_READ };
+            let lately = self.console.approvals.requests(&lately, self.who, self.now).await.map_err(|error| self.not_done(None, &error))?;
+            views.extend(lately.into_iter().filter(|view| !view.state.is_open()));
+        }
         // What waits first, the most urgent on top; then what is over, newest first.
         views.sort_by_key(|view| match view.state.is_open() {
             true => (0, view.due.micros()),

@@ -3,7 +3,7 @@
 //! `@cert-authority` lines are a power: whoever holds the host CA may answer for the names on them. They
 //! name this person's targets and the site's own patterns, never a bare `*`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::execute::{Act, off_the_loop};
@@ -28,6 +28,9 @@ pub struct Laptop<'a> {
     patterns: BTreeSet<NamePattern>,
     /// Names of targets that the patterns do not cover.
     names: Vec<String>,
+    /// Who one is on them where nothing is said: the first of their logins. Through a jump ssh always says
+    /// something, and would say the laptop's own account.
+    users: BTreeMap<String, BTreeSet<String>>,
 }
 
 impl<'a> Laptop<'a> {
@@ -36,10 +39,16 @@ impl<'a> Laptop<'a> {
         let kinds = || directory.kinds.iter().filter(|kind| may(&kind.like));
         let families = kinds().flat_map(|kind| &kind.families).map(|family| NamePattern::of_targets(&family.pattern));
         let patterns: BTreeSet<NamePattern> = directory.config.client.names.iter().cloned().chain(families).collect();
-        let names: BTreeSet<String> = kinds().flat_map(|kind| &kind.targets).flat_map(|target| names(target)).collect();
+        let names: BTreeSet<String> = kinds().flat_map(|kind| &kind.targets).flat_map(|target| names_of(target)).collect();
+        let mut users: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for target in kinds().flat_map(|kind| &kind.targets) {
+            if let Some(login) = target.logins.first() {
+                users.entry(login.to_string()).or_default().extend(names_of(target));
+            }
+        }
         let uncovered = |name: &String| !patterns.iter().any(|pattern| pattern.matches(name));
         let names = names.into_iter().filter(uncovered).collect();
-        Self { config: &directory.config, person, patterns, names }
+        Self { config: &directory.config, person, patterns, names, users }
     }
 
     /// For `Include` at the top of `~/.ssh/config`. The bastion's own block comes first and says `ProxyJump
@@ -79,6 +88,12 @@ Host {line}
 "
             ));
         }
+        for (login, names) in &self.users {
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            for line in names.chunks(PER_LINE) {
+                text.push_str(&format!("\nHost {}\n    User {login}\n", line.join(" ")));
+            }
+        }
         text
     }
 
@@ -107,7 +122,7 @@ Host {line}
 
 /// By which names a laptop may ask for a target: ids, aliases and host names. Addresses are other machines
 /// elsewhere (10.0.0.5, localhost), and no laptop should take this bastion's word for those.
-fn names(target: &Target) -> Vec<String> {
+fn names_of(target: &Target) -> Vec<String> {
     let address = |name: &str| name.parse::<IpAddr>().is_ok() || name == "localhost" || name.ends_with(".localhost");
     target.names().into_iter().filter(|name| !address(name)).collect()
 }

@@ -1,6 +1,6 @@
 //! Answers and refusals as text, in the words of `users.md`.
 
-pub use super::card::card;
+pub use super::card::{card, granted};
 use std::time::Duration;
 
 use super::card::{how_long, join, tone};
@@ -54,8 +54,12 @@ pub fn reply(reply: &Reply, reader: &Reader<'_>) -> String {
         Reply::Targets(targets) => target_lines(targets, reader),
         Reply::Sessions(sessions) => session_lines(sessions, reader),
         Reply::Killed(line) => said(&format!(
-            "killed {}: {} on {}@{}; it ends now, and its recording stays",
-            line.session, line.person, line.login, line.target
+            "killed {}: {} on {}@{}; it ends now, and its recording stays. An approval that it ran on stays open: {}",
+            line.session,
+            line.person,
+            line.login,
+            line.target,
+            reader.voice.command("grants")
         )),
         Reply::Watch(watched) => super::Viewer::opening(watched),
         Reply::Seen(seen) => seen.iter().map(|one| format!("{}\n", super::render::json(one))).collect(),

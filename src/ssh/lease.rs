@@ -72,6 +72,7 @@ pub struct Lease {
     announced: bool,
     second: tokio::time::Interval,
     look: tokio::time::Interval,
+    must_look: bool,
     known_good: Duration,
     words: Words,
     grant: Grant,
@@ -119,6 +120,7 @@ impl Lease {
             announced: false,
             second,
             look: interval(LOOK),
+            must_look: false,
             known_good: boottime(),
             words,
             grant: grant.clone(),
@@ -149,6 +151,12 @@ impl Lease {
     /// Waits for the next notice; may be dropped and called again at any time.
     pub async fn next(&mut self) -> Notice {
         loop {
+            // A hint was heard by a call that was dropped before it had looked.
+            if self.must_look
+                && let Some(notice) = self.look().await
+            {
+                return notice;
+            }
             let Self { second, hints, kills, look, stop, standing, phase, .. } = self;
             let woken = tokio::select! {
                 _ = second.tick(), if self.ends.is_some() => Woken::Clock,
@@ -176,7 +184,10 @@ impl Lease {
                     },
                     other => other,
                 },
-                Woken::Look => self.look().await,
+                Woken::Look => {
+                    self.must_look = true;
+                    self.look().await
+                }
                 Woken::Policy => self.policy(),
                 Woken::Phase => self.phase(Timestamp::now()),
                 Woken::Stop => Some(Notice::Over(Outcome::Shutdown)),
@@ -253,6 +264,7 @@ impl Lease {
         match timeout(READ, self.approvals.ended_early(self.grant.session, self.request)).await {
             Ok(Ok(None)) => {
                 self.known_good = boottime();
+                self.must_look = false;
                 self.prolonged().await
             }
             Ok(Ok(Some(outcome))) => Some(Notice::Over(outcome)),

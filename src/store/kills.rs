@@ -44,8 +44,7 @@ impl Store {
 
     /// Who ended a session, and why, if somebody did.
     pub async fn killed(&self, id: SessionId) -> Result<Option<(Person, String)>, StoreError> {
-        let row =
-            sqlx::query("select person, why from kills where session = $1").bind(id.to_string()).fetch_optional(&self.readers).await?;
+        let row = sqlx::query("select person, why from kills where session = $1").bind(id.to_string()).fetch_optional(&self.urgent).await?;
         row.map(|row| Ok((word(&row, "person")?, row.try_get("why")?))).transpose()
     }
 

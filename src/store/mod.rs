@@ -50,12 +50,15 @@ const DEADLINE: Duration = Duration::from_secs(20);
 /// How long SQLite waits for another process that holds the file (a backup, an operator's shell).
 const BUSY: Duration = Duration::from_secs(5);
 const READERS: u32 = 4;
+const URGENT_READERS: u32 = 2;
 
 /// The database. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Store {
     writer: mpsc::Sender<Command>,
     readers: SqlitePool,
+    /// For what must not wait behind somebody's listing: whether a session was ended, whether one may open.
+    urgent: SqlitePool,
     wake: wake::Wake,
     /// Rows of the audit log when it was opened.
     rows_at_start: u64,
@@ -104,18 +107,18 @@ impl Store {
         let writing = options.clone().journal_mode(SqliteJournalMode::Wal).synchronous(SqliteSynchronous::Full);
         let mut connection = writing.connect().await.map_err(open_error)?;
         schema::migrate(&mut connection).await?;
-        let readers = SqlitePoolOptions::new()
-            .max_connections(READERS)
-            .acquire_timeout(DEADLINE)
-            .test_before_acquire(false)
-            .connect_with(options.read_only(true))
-            .await
-            .map_err(open_error)?;
+        let reading = options.read_only(true);
+        let pool = |connections| {
+            let pool = SqlitePoolOptions::new().max_connections(connections).acquire_timeout(DEADLINE).test_before_acquire(false);
+            pool.connect_with(reading.clone())
+        };
+        let readers = pool(READERS).await.map_err(open_error)?;
+        let urgent = pool(URGENT_READERS).await.map_err(open_error)?;
         let (writer, queue) = mpsc::channel(QUEUE);
         let wake = wake::Wake::new();
         let rows: i64 = sqlx::query_scalar("select coalesce(max(seq), 0) from audit").fetch_one(&readers).await?;
         tokio::spawn(Writer::new(writing, connection, wake.clone()).run(queue));
-        Ok(Self { writer, readers, wake, rows_at_start: u64::try_from(rows).unwrap_or(0) })
+        Ok(Self { writer, readers, urgent, wake, rows_at_start: u64::try_from(rows).unwrap_or(0) })
     }
 
     /// Whether [`Store::open`] would refuse this database, from its file alone: nothing is opened or made.
@@ -145,6 +148,7 @@ impl Store {
             told.await.ok();
         }
         self.readers.close().await;
+        self.urgent.close().await;
     }
 
     /// A hint each time some request or grant changed.
@@ -178,6 +182,11 @@ impl Store {
     pub(crate) fn post(&self, verb: impl for<'c> FnOnce(&'c mut Tx) -> Running<'c, Result<(), StoreError>> + Send + 'static) {
         let (tell, _) = oneshot::channel();
         self.writer.try_send(Command::Run(writer::job(verb, tell))).ok();
+    }
+
+    /// The same for what must not wait behind others' reading; for a row or two.
+    pub(crate) async fn urgent_snapshot(&self) -> Result<Snapshot, StoreError> {
+        Ok(Snapshot { tx: self.urgent.begin().await? })
     }
 
     /// One consistent view of all tables, for reads that belong together.

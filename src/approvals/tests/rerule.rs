@@ -141,7 +141,9 @@ async fn a_live_session_ends_where_policy_says_no_and_goes_on_where_it_asks_more
     assert_eq!(fallen(&[POLICY, OPEN], |_| {}), None);
     assert_eq!(fallen(&[POLICY, OPEN, NEVER], |_| {}).as_deref(), Some("never"));
     assert_eq!(fallen(&[POLICY], |_| {}).as_deref(), Some("nothing permits it"));
-    assert_eq!(fallen(&[POLICY, OPEN], |plan| plan.targets[0].port = 2222), None, "the session is to the host it is to");
+    let moved = fallen(&[POLICY, OPEN], |plan| plan.targets[0].port = 2222);
+    assert_eq!(moved.as_deref(), Some("web-1 is another host now"), "who repins a host does not trust the one that was");
+    fallen(&[POLICY, OPEN], |plan| plan.targets[0].port = 22);
     let gone = fallen(&[POLICY, OPEN], |plan| plan.targets.retain(|target| target.id.as_str() != "web-1"));
     assert_eq!(gone.as_deref(), Some("web-1 is not a target any more"));
 }

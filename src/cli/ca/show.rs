@@ -17,8 +17,8 @@ pub fn run(dir: &Path) -> anyhow::Result<u8> {
     let (host, port) = directory.config.dialled();
     let mut text = format!(
         "==> each laptop: ~/.ssh/countersign.conf, with their name for PERSON; or by themselves:
-    ssh -p {port} PERSON@{host} setup config > ~/.ssh/countersign.conf
-    ssh -p {port} PERSON@{host} setup known_hosts > ~/.ssh/countersign_known_hosts
+    ssh -p {port} PERSON@{host} setup config > ~/.ssh/new && mv ~/.ssh/new ~/.ssh/countersign.conf
+    ssh -p {port} PERSON@{host} setup known_hosts > ~/.ssh/new && mv ~/.ssh/new ~/.ssh/countersign_known_hosts
 
 {}
 ==> each laptop: ~/.ssh/countersign_known_hosts; the bastion's key is {}
