@@ -305,6 +305,23 @@ fn a_recording_that_is_merely_not_shown_is_missed() {
 }
 
 #[test]
+fn a_day_that_was_moved_in_the_database_erases_nothing() {
+    let long = "grace = \"1s\"\n[schedules.short]\nkeep_at_least = \"1d\"\ndelete_after = \"2d\"\n";
+    let mut bastion = Bastion::with(Plan { retention: Some(long), ..Plan::default() });
+    let session = recorded(&bastion, "echo early");
+    bastion.stops();
+    let early = format!("update sessions set due = 1, keep_until = 1, marked = 2, marked_uptime = 0 where id = '{}';", id(&session));
+    meddles(&bastion, &early);
+    bastion.serve();
+    until("it is found out", Duration::from_secs(60), || {
+        bastion.says("carol", &["retention", "run"]).well();
+        bastion.audit().iter().any(|(name, facts)| name == "session.unverified" && facts.to_string().contains("another day"))
+    });
+    assert!(body(&bastion, &session).exists());
+    assert!(bastion.says("carol", &["verify", &id(&session)]).well().contains("whole"));
+}
+
+#[test]
 fn nobody_but_an_auditor_opens_it() {
     let bastion = Bastion::start();
     let session = recorded(&bastion, "echo secret");

@@ -190,6 +190,28 @@ mod tests {
         Ok(got)
     }
 
+    /// Another recording, with all that belongs to it, must not stand in for one that was destroyed.
+    #[tokio::test]
+    async fn another_recording_than_was_asked_for_is_refused() {
+        let asked = |word: &str| word.parse::<SessionWord>().unwrap();
+        let evidence = Evidence {
+            session: "01ARZ3NDEKTSV4RRFFQ69G5FAV".parse().unwrap(),
+            manifest: b"{}".to_vec(),
+            signature: String::new(),
+            body: None,
+            key_file_b64: None,
+            sealed: None,
+            expired: None,
+        };
+        for word in ["last", "01ARZ3NDEKTSV4RRFFQ69G5FAV", "01ARZ3N"] {
+            assert!(is_meant(&asked(word), &evidence).is_ok(), "{word}");
+        }
+        for word in ["01ARZ3NDEKTSV4RRFFQ69G5FAW", "01ARZ3P", "K7Q3FM"] {
+            let refused = is_meant(&asked(word), &evidence).unwrap_err().to_string();
+            assert!(refused.contains("one stands in another's place"), "{refused}");
+        }
+    }
+
     #[tokio::test]
     async fn a_recording_is_taken_only_as_it_was_sealed() {
         let sent = vec![7; 600_000];

@@ -535,6 +535,8 @@ fn a_pattern_that_could_be_misread_is_an_error() {
         (family("*.x1", "host_keys = [\"HOST\"]"), "2:13: the pattern *.x1 has host_keys; one pinned key cannot be many hosts': use host_ca, or list the targets one by one".into()),
         (family("*.x1", "").replace("host_ca", "#"), "1:10: the pattern *.x1 has no host_ca: nothing proves a member to be itself; add host_ca = [\"ssh-ed25519 …\"], the CA that signs the certificates of these hosts".into()),
         (family("al*e", ""), "1:10: the pattern al*e also fits the person alice; narrow the pattern: a bare user name is either the console or a target".into()),
+        (family("*.dev", ""), "1:10: the pattern *.dev covers hosts that are not yours: laptops would believe this bastion for any of them; write a site's own names: \"*.prod.example.org\", \"*.staging\", \"web-*\"".into()),
+        (family("web.*", ""), "1:10: the pattern web.* covers hosts that are not yours: laptops would believe this bastion for any of them; write a site's own names: \"*.prod.example.org\", \"*.staging\", \"web-*\"".into()),
         (family("a*.x1", "") + &family("*b.x1", ""), "1:10: some names fit a*.x1 and *b.x1 (targets.d/a.toml:8), and neither is the more specific; narrow one of them, so that every name has one pattern".into()),
     ] {
         let dir = with_more(&[("a.toml", &text)]);
