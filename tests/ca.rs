@@ -422,7 +422,9 @@ fn a_check_says_which_half_is_missing() {
     std::fs::write(&settings, format!("{whole}\n[keys]\nuser_ca = [\"keys/user_ca\", \"keys/user_ca_next\"]\n")).unwrap();
     let lacks = check(&["--all", "--signer", "2", "--json"]);
     assert_eq!(lacks.status, 1);
-    let found = |seen: &Seen, id: &str| seen.json().as_array().unwrap().iter().find(|one| one["target"] == id).unwrap()["found"].clone();
+    let found = |seen: &Seen, id: &str| {
+        seen.json()["findings"].as_array().unwrap().iter().find(|one| one["target"] == id).unwrap()["found"].clone()
+    };
     assert_eq!(found(&lacks, "well-1"), "refused");
     well(&hosts[0].1.runs(&script(&hosts[0].1.dir, &at, &["well-1"]), &["--apply"], &[]));
     until("sshd has read the next CA", SOON, || check(&[&format!("{}@well-1", login()), "--signer", "2"]).status == 0);

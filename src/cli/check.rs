@@ -12,6 +12,7 @@ use crate::access::decision::Level;
 use crate::authority::{KeyError, KeyPlan, PublicKeys, judge};
 use crate::config::schema::{self, FileKind};
 use crate::config::{Directory, Problem, cases};
+use crate::console::render::VERSION;
 use crate::id::Person;
 use crate::store::Store;
 use crate::store::proofs::Proof;
@@ -57,7 +58,8 @@ fn report(dir: &Path, as_json: bool, out: &mut impl Write) -> std::io::Result<u8
     let advice = directory.as_ref().map(|directory| advice(directory, Timestamp::now())).unwrap_or_default();
     if as_json {
         let all = |problems: &[Problem]| problems.iter().map(printed).collect::<Vec<_>>();
-        let mut answer = json!({ "ok": status == IN_ORDER, "errors": all(&errors), "warnings": all(&warnings), "advice": advice });
+        let mut answer =
+            json!({ "v": VERSION, "ok": status == IN_ORDER, "errors": all(&errors), "warnings": all(&warnings), "advice": advice });
         if let (Some(directory), Some(answer)) = (&directory, answer.as_object_mut()) {
             let counts = [
                 ("people", directory.people.iter().count()),

@@ -19,6 +19,7 @@ use crate::access::probe::{Asks, Probe};
 use crate::authority::{CaPlan, ProbeAuthority};
 use crate::cli::say;
 use crate::config::Directory;
+use crate::console::render::VERSION;
 use crate::console::{visible, with_causes};
 use crate::id::Login;
 use crate::ssh::probe::{Answer, knock};
@@ -82,7 +83,7 @@ pub async fn run(args: &CheckArgs, json: bool) -> anyhow::Result<u8> {
     name_missing_principals(&check, &mut findings);
     check.store.close().await;
     let bad = findings.iter().filter(|finding| finding.found != Found::InOrder).count();
-    let text = if json { serde_json::to_string(&findings)? + "\n" } else { check.text(&findings, bad) };
+    let text = if json { serde_json::json!({ "v": VERSION, "findings": findings }).to_string() + "\n" } else { check.text(&findings, bad) };
     Ok(say(&text).err().unwrap_or(u8::from(bad > 0)))
 }
 
