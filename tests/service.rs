@@ -122,6 +122,7 @@ fn planted_secrets_are_nowhere() {
     let mut bastion = Bastion::start();
     bastion.stops();
     bastion.logs_at("trace");
+    bastion.operator(&["totp", "enroll", "dora"]).well();
     bastion.serve();
 
     let typed = "canary-typed-password-7c41";
@@ -147,6 +148,11 @@ fn planted_secrets_are_nowhere() {
     // The private halves: the middle of the base64 of each key file, which holds its seed.
     for entry in std::fs::read_dir(bastion.root().join("keys")).unwrap() {
         let path = entry.unwrap().path();
+        if path.is_dir() {
+            let secret = std::fs::read_to_string(path.join("dora")).expect("dora was enrolled");
+            canaries.push(("dora's second factor".into(), secret.trim().as_bytes().to_vec()));
+            continue;
+        }
         let text = std::fs::read_to_string(&path).unwrap_or_default();
         if text.contains("PRIVATE KEY") {
             canaries.extend(private_parts(&path.display().to_string(), &text));

@@ -11,7 +11,7 @@ use data_encoding::BASE32_NOPAD;
 use totp_rs::{Builder, Totp};
 use zeroize::Zeroizing;
 
-use crate::id::Person;
+use crate::id::{Digest, Person};
 use crate::time::Timestamp;
 
 /// 160 bits, as RFC 4226 section 4 recommends.
@@ -23,12 +23,24 @@ const DIGITS: usize = 6;
 pub struct SecondFactor {
     person: Person,
     at: Timestamp,
+    /// Of the secret whose code it was; without one it does not outlive the next look at the directory.
+    secret: Option<Digest>,
 }
 
 impl SecondFactor {
     /// Only for the transaction that has spent the code's step (see `tests/architecture.rs`).
     pub(crate) fn proven(person: Person, at: Timestamp) -> Self {
-        Self { person, at }
+        Self { person, at, secret: None }
+    }
+
+    /// Binds it to the secret whose code was given: it counts for as long as the person has that one.
+    pub fn of(self, secret: &Secret) -> Self {
+        Self { secret: Some(secret.digest()), ..self }
+    }
+
+    /// Whether it was given with this secret.
+    pub fn is_of(&self, secret: Option<&Digest>) -> bool {
+        secret.is_some() && self.secret.as_ref() == secret
     }
 
     pub fn person(&self) -> &Person {
@@ -96,6 +108,11 @@ impl Secret {
         }
         secret.copy_from_slice(&bytes);
         Ok(Self(secret))
+    }
+
+    /// What tells it from another, for comparing in memory; it is written nowhere.
+    pub fn digest(&self) -> Digest {
+        Digest::of(self.0.as_slice())
     }
 
     /// The secret as people's apps take it.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use russh::keys::ssh_key::{HashAlg, PublicKey};
 
 use super::certificate::{RevokedCertificates, UserCa};
-use crate::id::{Group, Person};
+use crate::id::{Digest, Group, Person};
 
 /// One human being with all their accounts and keys.
 #[derive(Debug, Clone)]
@@ -27,6 +27,8 @@ pub struct People {
     revoked: Arc<BTreeSet<String>>,
     user_cas: Vec<UserCa>,
     revoked_certificates: RevokedCertificates,
+    /// Digests of the secrets of those who have a second factor.
+    factors: BTreeMap<Person, Digest>,
 }
 
 /// Two persons list the same key.
@@ -66,6 +68,16 @@ impl People {
     /// Also takes the certificates of these CAs for what they say, but for what is revoked.
     pub fn trusting(self, user_cas: Vec<UserCa>, revoked_certificates: RevokedCertificates) -> Self {
         Self { user_cas, revoked_certificates, ..self }
+    }
+
+    /// With the second factors that they have today.
+    pub fn with_factors(self, factors: BTreeMap<Person, Digest>) -> Self {
+        Self { factors, ..self }
+    }
+
+    /// What tells a person's second factor from another.
+    pub fn factor(&self, person: &Person) -> Option<&Digest> {
+        self.factors.get(person)
     }
 
     /// Returns the person who lists exactly this key. A certificate has its subject's fingerprint and is

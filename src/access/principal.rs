@@ -96,7 +96,9 @@ impl Principal {
         if now.person != self.person {
             return Err(NotKnown::Another);
         }
-        Ok(Self { second_factor: self.second_factor.clone(), ..now })
+        // A secret that was taken away or made anew takes what was given with it along.
+        let second_factor = self.second_factor.clone().filter(|factor| factor.is_of(people.factor(&now.person)));
+        Ok(Self { second_factor, ..now })
     }
 
     /// The same, having given their second factor too; `None` if it is somebody else's.
@@ -133,5 +135,38 @@ impl Principal {
     /// The source as requests name it: the address with /32, or its /64.
     pub fn source_block(&self) -> String {
         Block::of(self.source).to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use russh::keys::ssh_key::private::Ed25519Keypair;
+    use zeroize::Zeroizing;
+
+    use super::*;
+    use crate::access::factor::{SECRET, Secret};
+    use crate::access::people::PersonEntry;
+
+    /// Who takes a lost phone's secret away expects that nothing of it counts any more, whatever is open.
+    #[test]
+    fn a_second_factor_counts_for_as_long_as_its_secret_is_theirs() {
+        let now = Timestamp::from_micros(1_700_000_000_000_000);
+        let key = PublicKey::from(Ed25519Keypair::from_seed(&[7; 32]).public);
+        let alice: Person = "alice".parse().unwrap();
+        let entry = PersonEntry { name: alice.clone(), groups: vec![], keys: vec![key.clone()], accounts: vec![] };
+        let secret = |byte| Secret::new(Zeroizing::new([byte; SECRET]));
+        let people = |secrets: &[u8]| {
+            let factors: BTreeMap<Person, _> = secrets.iter().map(|byte| (alice.clone(), secret(*byte).digest())).collect();
+            People::new(vec![entry.clone()], &[]).unwrap().with_factors(factors)
+        };
+        let who = Principal::identify(&people(&[1]), VerifiedKey::proven(key), [127, 0, 0, 1].into(), now).unwrap();
+        let who = who.with_second_factor(SecondFactor::proven(alice.clone(), now).of(&secret(1))).unwrap();
+
+        let counts = |people: &People| who.again(people, now).unwrap().second_factor().is_some();
+        assert!(counts(&people(&[1])));
+        assert!(!counts(&people(&[2])), "made anew");
+        assert!(!counts(&people(&[])), "taken away");
     }
 }

@@ -209,6 +209,8 @@ fn read(root: &Path, instead: Option<(&str, &str)>, found: &Findings) -> Option<
     let config = files.settings.as_ref().and_then(|source| settings::read(File { source, found }, root));
     let (people, asks) = people::read(people_file);
     let factors = factors::read(root, &people, &asks, found);
+    let secrets = factors.0.iter().map(|(person, enrolled)| (person.clone(), enrolled.secret.digest()));
+    let people = people.with_factors(secrets.collect());
     let more = files.more_targets.iter().map(|source| File { source, found });
     let targets_files: Vec<File<'_>> = std::iter::once(targets_file).chain(more).collect();
     let targets = targets::read(&targets_files, &root.join("policies"), &people);

@@ -99,7 +99,7 @@ impl Asked {
             Answer::Fits(step) => Some(step),
         };
         match bastion.store.try_second_factor(&person, step, principal.source(), now).await {
-            Ok(Tried::Proven(factor)) => return principal.with_second_factor(factor),
+            Ok(Tried::Proven(factor)) => return principal.with_second_factor(factor.of(secret)),
             Ok(Tried::Refused) => {
                 tracing::warn!(%person, source = %principal.source(), used = step.is_some(), "a wrong or used code");
                 self.said = Some("that code is wrong or was used; wait for the next one".into());
