@@ -65,6 +65,20 @@ impl Tx {
     }
 }
 
+impl Tx {
+    /// Keeps a signed state of the log; one that is there already stays.
+    pub(super) async fn insert_checkpoint(&mut self, checkpoint: &CheckpointRow, now: Timestamp) -> Result<(), StoreError> {
+        sqlx::query("insert into checkpoints (size, at, root, note) values ($1, $2, $3, $4) on conflict (size) do nothing")
+            .bind(i64::try_from(checkpoint.size).unwrap_or(i64::MAX))
+            .bind(now.micros())
+            .bind(checkpoint.root.0.to_vec())
+            .bind(&checkpoint.note)
+            .execute(&mut self.connection)
+            .await?;
+        Ok(())
+    }
+}
+
 impl Store {
     /// Appends a report event that belongs to no other change (a login, a refusal, a failure).
     pub async fn report(&self, event: Event, now: Timestamp) -> Result<(), StoreError> {
@@ -135,19 +149,7 @@ impl Store {
     }
 
     pub async fn keep_checkpoint(&self, checkpoint: CheckpointRow, now: Timestamp) -> Result<(), StoreError> {
-        self.write(move |tx| {
-            Box::pin(async move {
-                sqlx::query("insert into checkpoints (size, at, root, note) values ($1, $2, $3, $4) on conflict (size) do nothing")
-                    .bind(i64::try_from(checkpoint.size).unwrap_or(i64::MAX))
-                    .bind(now.micros())
-                    .bind(checkpoint.root.0.to_vec())
-                    .bind(&checkpoint.note)
-                    .execute(&mut tx.connection)
-                    .await?;
-                Ok(())
-            })
-        })
-        .await
+        self.write(move |tx| Box::pin(async move { tx.insert_checkpoint(&checkpoint, now).await })).await
     }
 
     /// The checkpoints from a size on.

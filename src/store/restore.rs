@@ -102,13 +102,7 @@ impl Store {
                     Some(session) => Err(unfounded(checkpoint.size, format!("the certificate of {session}"))),
                     None => Ok(()),
                 }?;
-                sqlx::query("insert into checkpoints (size, at, root, note) values ($1, $2, $3, $4) on conflict (size) do nothing")
-                    .bind(i64::try_from(checkpoint.size).unwrap_or(i64::MAX))
-                    .bind(now.micros())
-                    .bind(checkpoint.root.0.to_vec())
-                    .bind(&checkpoint.note)
-                    .execute(&mut tx.connection)
-                    .await?;
+                tx.insert_checkpoint(&checkpoint, now).await?;
                 Ok(())
             })
         })
