@@ -23,6 +23,7 @@ mod harness;
 mod held;
 mod hostile;
 mod hosts;
+mod inbox;
 mod live;
 mod login;
 mod names;

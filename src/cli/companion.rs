@@ -9,7 +9,7 @@ use super::approve::{self, Hands, Order};
 use super::bastion::{Bastion, Heard, Settings, ThroughSsh, WireError};
 use super::fetch::Own;
 use super::trust::Known;
-use super::{audit, export, pager, recover, replay, rewrap, say, trust, verify, watch};
+use super::{audit, export, inbox, pager, recover, replay, rewrap, say, trust, verify, watch};
 use crate::access::decision::Verdict;
 use crate::console::Look;
 use crate::console::grammar::{AuditArgs, AuditWhat, AuditorsArgs, AuditorsWhat, Less, Verb};
@@ -84,6 +84,9 @@ impl Companion {
                 self.decide(bastion, &Order { request, verdict: Verdict::Deny, code: None, less }).await
             }
             Verb::Replay(args) => replay::run(bastion, args, known, &self.own(), self.look, self.json).await,
+            Verb::Requests(args) if args.watch && !self.json && self.look.width.is_some() => {
+                inbox::run(bastion, &args, &self.hands(), self.reader()).await
+            }
             Verb::Watch { session } => watch::run(bastion, &session, self.look, self.json).await,
             Verb::Submit { request, .. } => {
                 let signature =
@@ -116,15 +119,18 @@ impl Companion {
         bastion: &mut Bastion<R, W>,
         order: &Order,
     ) -> anyhow::Result<u8> {
-        let hands = Hands {
+        let reply = approve::decide(bastion, order, &self.hands()).await?;
+        self.show(&reply)
+    }
+
+    fn hands(&self) -> Hands {
+        Hands {
             key: self.key.clone(),
             agent: std::env::var_os("SSH_AUTH_SOCK").filter(|socket| !socket.is_empty()).map(PathBuf::from),
             default: std::env::home_dir().unwrap_or_default().join(".ssh/id_ed25519"),
             yes: self.yes,
             look: self.look,
-        };
-        let reply = approve::decide(bastion, order, &hands).await?;
-        self.show(&reply)
+        }
     }
 
     /// Asks and shows every answer, until the last.
@@ -136,12 +142,7 @@ impl Companion {
         loop {
             match heard {
                 Heard::Result(reply) => return self.show(&reply),
-                Heard::Event(reply) if watches => {
-                    if self.look.width.is_some() && !self.json && say("\x1b[H\x1b[2J").is_err() {
-                        return Ok(0);
-                    }
-                    self.draw(&reply);
-                }
+                Heard::Event(reply) if watches => self.draw(&reply),
                 Heard::Event(reply) if waits && !self.json => eprint!("{}", text::reply(&reply, &self.reader())),
                 Heard::Event(_) | Heard::Bytes(_) => {}
             }

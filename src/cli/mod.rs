@@ -15,6 +15,7 @@ mod complete;
 mod explain;
 mod export;
 mod fetch;
+mod inbox;
 pub mod init;
 mod pager;
 mod policy;

@@ -12,6 +12,7 @@ mod drain;
 mod execute;
 mod extend;
 pub mod grammar;
+pub mod inbox;
 mod live;
 mod log;
 mod nearby;

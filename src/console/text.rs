@@ -159,7 +159,7 @@ fn requests(listed: &[Listed], reader: &Reader<'_>) -> String {
     table.render(reader.look)
 }
 
-fn place<T: std::fmt::Display>(login: &str, targets: &[T]) -> String {
+pub(super) fn place<T: std::fmt::Display>(login: &str, targets: &[T]) -> String {
     match targets {
         [only] => format!("{login}@{only}"),
         [first, rest @ ..] => format!("{login}@{first} +{}", rest.len()),
@@ -168,7 +168,7 @@ fn place<T: std::fmt::Display>(login: &str, targets: &[T]) -> String {
 }
 
 /// The one time that matters in a listing.
-fn standing(one: &Listed, now: Timestamp) -> String {
+pub(super) fn standing(one: &Listed, now: Timestamp) -> String {
     match &one.state {
         State::NeedsReason | State::Pending => match one.left {
             Some(left) => format!("client left {} ago", counted(now.since(left))),
