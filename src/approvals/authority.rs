@@ -52,7 +52,7 @@ impl Authority {
     }
 
     fn of(directory: &Directory, document: &RequestDocument, targets: Option<&[&Target]>, now: Timestamp) -> Self {
-        let asked = GrantedTerms { for_us: document.for_us, once: document.once, scope: document.scope.clone() };
+        let asked = document.asked();
         let workflows = workflows_of(directory, document).filter(|_| targets.is_some()).unwrap_or_default();
         let mut deciders = BTreeMap::new();
         for entry in directory.people.iter() {

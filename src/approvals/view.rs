@@ -11,6 +11,7 @@ use crate::access::{ConsoleAction, Principal, Target};
 use crate::config::Directory;
 use crate::id::{Digest, Person, RequestId};
 use crate::store::Snapshot;
+use crate::store::decisions::DecisionRow;
 use crate::store::grants::{GrantFilter, GrantRow};
 use crate::store::requests::{RequestFilter, RequestRow};
 use crate::time::Timestamp;
@@ -33,6 +34,8 @@ pub struct RequestView {
     /// When approved: what was granted, and by whom.
     pub granted: Option<GrantedTerms>,
     pub approvers: Vec<Person>,
+    /// In the order they came.
+    pub decisions: Vec<DecisionRow>,
     pub waiters: u32,
     /// When the last waiter left, if nobody waits.
     pub left_at: Option<Timestamp>,
@@ -132,6 +135,7 @@ impl Approvals {
             asked: authority.deciders(),
             granted,
             approvers,
+            decisions,
             waiters: row.waiters,
             left_at: row.left_at,
             due: row.due,
