@@ -1,7 +1,6 @@
 //! What may be shown of requests and grants, and to whom. Rendered from the stored bytes; a column
 //! says only where a request stands.
 
-use super::authority::Authority;
 use super::{ApprovalError, Approvals, RequestState};
 use crate::access::decision::{GrantedTerms, Level};
 use crate::access::kinds::one_of_each;
@@ -10,6 +9,7 @@ use crate::access::workflow::TrackState;
 use crate::access::{ConsoleAction, Principal, Target};
 use crate::config::Directory;
 use crate::id::{Digest, Person, RequestId};
+use crate::judge::Authority;
 use crate::store::Snapshot;
 use crate::store::grants::{GrantFilter, GrantRow};
 use crate::store::requests::{RequestFilter, RequestRow};
