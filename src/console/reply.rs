@@ -114,6 +114,9 @@ pub struct Card {
     pub waiters: u32,
     #[serde(with = "maybe_moment")]
     pub left: Option<Timestamp>,
+    /// What differs from what this person did lately. Not in the bytes: an approver looks twice.
+    #[serde(default)]
+    pub unusual: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -620,6 +623,7 @@ impl Card {
             approvers: view.approvers.clone(),
             waiters: view.waiters,
             left: view.left_at,
+            unusual: Vec::new(),
         }
     }
 

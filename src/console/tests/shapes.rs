@@ -52,6 +52,7 @@ fn samples() -> Vec<Reply> {
         approvers: vec![bob()],
         waiters: 1,
         left: Some(NOW),
+        unusual: vec!["first time on web-1".into()],
     };
     let listed = Listed {
         request: id,
