@@ -2,7 +2,6 @@
 
 use serde_json::json;
 
-use super::authority::{Authority, done, is_still_known};
 use super::{ApprovalError, Approvals, RequestView, Said};
 use crate::access::Principal;
 use crate::access::decision::{BadDecision, GrantedTerms, Level, MAX_NOTE, SignedDecision, Verdict};
@@ -11,6 +10,7 @@ use crate::access::workflow::Progress;
 use crate::audit::Event;
 use crate::config::Directory;
 use crate::id::{Digest, RequestId};
+use crate::judge::{Authority, done, is_still_known};
 use crate::store::decisions::{DecisionRow, SignedRow, verdict_word};
 use crate::store::grants::{GrantRow, GrantState};
 use crate::store::requests::{RequestRow, RequestState};

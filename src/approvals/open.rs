@@ -6,7 +6,6 @@
 
 use serde_json::{Value, json};
 
-use super::authority::{Authority, is_still_known, workflows_of};
 use super::{ApprovalError, Approvals, Basis, OpenError, Opening};
 use crate::access::certificate::Issued;
 use crate::access::decision::GrantedTerms;
@@ -19,6 +18,7 @@ use crate::access::{Grant, Principal, SecondFactor, Want, canonical};
 use crate::audit::Event;
 use crate::config::Directory;
 use crate::id::{Digest, Login, Person, RequestId, ScheduleName};
+use crate::judge::{Authority, is_still_known, workflows_of};
 use crate::store::Snapshot;
 use crate::store::decisions::DecisionRow;
 use crate::store::grants::{GrantRow, GrantState, NewSession, window};

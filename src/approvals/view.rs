@@ -1,15 +1,16 @@
 //! What may be shown of requests and grants, and to whom. Rendered from the stored bytes; a column
 //! says only where a request stands.
 
-use super::authority::Authority;
 use super::{ApprovalError, Approvals, RequestState};
 use crate::access::decision::{GrantedTerms, Level};
+use crate::access::habit;
 use crate::access::kinds::one_of_each;
 use crate::access::request::{RequestDocument, matching_code};
 use crate::access::workflow::TrackState;
 use crate::access::{ConsoleAction, Principal, Target};
 use crate::config::Directory;
 use crate::id::{Digest, Person, RequestId};
+use crate::judge::Authority;
 use crate::store::Snapshot;
 use crate::store::decisions::DecisionRow;
 use crate::store::grants::{GrantFilter, GrantRow};
@@ -103,6 +104,12 @@ impl Approvals {
         let targets: Option<Vec<_>> = view.document.targets.iter().map(|asked| directory.targets.find(asked.id.as_str())).collect();
         let may = |target: &Target| directory.policy.may(person, &entry.groups, ConsoleAction::Replay, target, now);
         targets.is_some_and(|targets| one_of_each(&directory.policy, targets.iter().map(|target| &**target)).into_iter().all(may))
+    }
+
+    /// What an approver should look at twice, in words.
+    pub async fn unusual(&self, document: &RequestDocument, now: Timestamp) -> Result<Vec<String>, ApprovalError> {
+        let habit = self.store.snapshot().await?.habit(&document.person, now.minus(habit::LATELY)).await?;
+        Ok(habit::unusual(document, &habit).iter().map(ToString::to_string).collect())
     }
 
     pub(super) async fn view_at(&self, id: RequestId, now: Timestamp) -> Result<Option<RequestView>, ApprovalError> {

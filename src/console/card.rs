@@ -25,6 +25,9 @@ pub fn card(card: &Card, reader: &Reader<'_>) -> String {
     for (head, text) in standing(card, reader.now) {
         out.push_str(&format!("  {head:<9} {}\n", visible(&text)));
     }
+    if !card.unusual.is_empty() {
+        out.push_str(&format!("  {:<9} {}\n", "unusual", reader.look.tone(Tone::Bad, &visible(&card.unusual.join(" · ")))));
+    }
     out.push_str(&format!("  {:<9} {}\n", "digest", card.digest));
     if card.state.is_open() {
         out.push_str(&format!("  {:<9} {}\n", "approving", visible(&opens(&document))));

@@ -79,7 +79,7 @@ impl Act<'_> {
             Verb::Request(args) => self.request(args).await,
             Verb::Extend(args) => self.extend(args).await,
             Verb::Requests(args) => self.requests(args).await,
-            Verb::Show { request } => Ok(Reply::Request(Box::new(Card::of(&self.seen(*request).await?)))),
+            Verb::Show { request } => self.show(*request).await,
             Verb::Approve(args) => self.approve(args).await,
             Verb::Deny { request, note } => self.deny(*request, note).await,
             Verb::Withdraw { request } => {
@@ -172,6 +172,16 @@ impl Act<'_> {
         let (id, joined) = submitted.map_err(|error| self.not_submitted(&error, &args.targets))?;
         let card = Card::of(&self.seen(id).await?);
         Ok(Reply::Asked(Box::new(Asked { card, joined: joined == Joined::Existing, free, waited: false })))
+    }
+
+    async fn show(&self, request: RequestId) -> Result<Reply, Refusal> {
+        let view = self.seen(request).await?;
+        let mut card = Card::of(&view);
+        if view.state.is_open() {
+            let unusual = self.console.approvals.unusual(&view.document, self.now).await;
+            card.unusual = unusual.map_err(|error| self.not_done(Some(request), &error))?;
+        }
+        Ok(Reply::Request(Box::new(card)))
     }
 
     async fn requests(&self, args: &RequestsArgs) -> Result<Reply, Refusal> {

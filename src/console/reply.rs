@@ -125,6 +125,9 @@ pub struct Card {
     pub waiters: u32,
     #[serde(with = "maybe_moment")]
     pub left: Option<Timestamp>,
+    /// What differs from what this person did lately. Not in the bytes: an approver looks twice.
+    #[serde(default)]
+    pub unusual: Vec<String>,
 }
 
 /// What one person decided.
@@ -666,6 +669,7 @@ impl Card {
             decisions: view.decisions.iter().map(DecisionLine::of).collect(),
             waiters: view.waiters,
             left: view.left_at,
+            unusual: Vec::new(),
         }
     }
 

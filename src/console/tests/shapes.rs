@@ -69,6 +69,7 @@ fn samples() -> Vec<Reply> {
         }],
         waiters: 1,
         left: Some(NOW),
+        unusual: vec!["first time on web-1".into()],
     };
     let listed = Listed {
         request: id,
