@@ -1,7 +1,6 @@
 //! What may be shown of requests and grants, and to whom. Rendered from the stored bytes; a column
 //! says only where a request stands.
 
-use super::authority::Authority;
 use super::{ApprovalError, Approvals, RequestState};
 use crate::access::decision::{GrantedTerms, Level};
 use crate::access::habit;
@@ -11,7 +10,9 @@ use crate::access::workflow::TrackState;
 use crate::access::{ConsoleAction, Principal, Target};
 use crate::config::Directory;
 use crate::id::{Digest, Person, RequestId};
+use crate::judge::Authority;
 use crate::store::Snapshot;
+use crate::store::decisions::DecisionRow;
 use crate::store::grants::{GrantFilter, GrantRow};
 use crate::store::requests::{RequestFilter, RequestRow};
 use crate::time::Timestamp;
@@ -34,6 +35,8 @@ pub struct RequestView {
     /// When approved: what was granted, and by whom.
     pub granted: Option<GrantedTerms>,
     pub approvers: Vec<Person>,
+    /// In the order they came.
+    pub decisions: Vec<DecisionRow>,
     pub waiters: u32,
     /// When the last waiter left, if nobody waits.
     pub left_at: Option<Timestamp>,
@@ -139,6 +142,7 @@ impl Approvals {
             asked: authority.deciders(),
             granted,
             approvers,
+            decisions,
             waiters: row.waiters,
             left_at: row.left_at,
             due: row.due,

@@ -93,8 +93,9 @@ where
     // For a denial nothing has to be compared, and it may have to be quick.
     if order.verdict == Verdict::Approve {
         eprint!("{}", text::card(&card, &Reader { look: hands.look, now: Timestamp::now(), voice: Voice::Companion }));
-        if order.less.duration.is_some() || order.less.once {
-            eprintln!("countersign: you grant less: {}", text::granted(&terms(&shown.document, &order.less)));
+        if order.less.is_less() {
+            let now = Timestamp::now();
+            eprintln!("countersign: you grant less: {}", text::granted(&terms(&shown.document, &order.less, now), now));
         }
     }
     sign(bastion, order, hands, &me, shown).await
@@ -177,6 +178,11 @@ impl Shown {
         if let Some(longer) = order.less.duration.filter(|span| span.0 > document.duration()) {
             let asked = crate::time::short(document.duration());
             return Err(NotSigned::More(format!("{} was asked for, --for {} is more", asked, String::from(longer))));
+        }
+        if order.verdict == Verdict::Approve
+            && let Some(more) = terms(&document, &order.less, now).beyond(&document.asked(), now)
+        {
+            return Err(NotSigned::More(format!("it would not be less than was asked: {more}")));
         }
         Ok(Self { bytes: card.bytes.clone(), digest, document, level: card.level, unusual: card.unusual.clone() })
     }
@@ -263,6 +269,7 @@ mod tests {
             asked: vec!["bob".parse().unwrap()],
             granted: None,
             approvers: Vec::new(),
+            decisions: Vec::new(),
             waiters: 1,
             left: None,
             unusual: Vec::new(),
@@ -339,7 +346,7 @@ mod tests {
         let (hands, fingerprint, public) = key(dir.path());
         let request = sample();
         let (mut talk, serving) = bastion(&fingerprint, vec![card(&request), card(&request)]);
-        let less = Less { duration: Some("15m".parse().unwrap()), once: true, note: "look only".into() };
+        let less = Less { duration: Some("15m".parse().unwrap()), once: true, note: "look only".into(), ..Less::default() };
         decide(&mut talk, &Order { less, ..order(Verdict::Approve) }, &hands).await.unwrap();
         let (bytes, signature) = serving.await.unwrap().unwrap();
         let bob = "bob".parse().unwrap();

@@ -4,7 +4,7 @@
 use super::card::{card, join};
 use super::render::{Listing, Tone, prefixed, visible};
 use super::reply::{Card, Listed, State};
-use super::text::{Reader, place, standing};
+use super::text::{Reader, place, spelled, standing};
 use crate::access::decision::Verdict;
 use crate::id::{Person, RequestId};
 
@@ -206,7 +206,7 @@ impl Inbox {
         let first = (self.index() + 1).saturating_sub(height);
         for one in self.rows.iter().skip(first).take(height) {
             let here = Some(one.request) == self.at;
-            let span = if one.once { format!("{} once", one.duration) } else { one.duration.clone() };
+            let span = spelled(&one.duration, one.once, one.starts, one.until, reader.now);
             let cells = [
                 if here { ">" } else { " " }.to_owned(),
                 one.request.to_string(),
@@ -249,6 +249,8 @@ mod tests {
             scope: "shell".into(),
             duration: "30m".into(),
             once: false,
+            starts: None,
+            until: None,
             reason: "INC-42".into(),
             made: NOW,
             expires: NOW,
