@@ -11,6 +11,7 @@ pub mod decision;
 pub mod factor;
 pub mod family;
 pub mod grant;
+pub mod hours;
 pub mod kinds;
 pub mod people;
 pub mod policy;
