@@ -47,7 +47,7 @@ impl Imagined<'_> {
                 groups: approver.groups.to_vec(),
                 verdict: Verdict::Approve,
                 terms: None,
-                level: Level::Touch,
+                level: Level::Verified,
                 note: String::new(),
                 at: self.now(),
             })
@@ -76,7 +76,7 @@ impl Imagined<'_> {
 
     /// Whether it would be approved if these said yes.
     pub fn is_enough(&self, yes: &[Person]) -> bool {
-        let asked = GrantedTerms { for_us: 1, once: false, scope: Scope([Class::Shell].into()) };
+        let asked = GrantedTerms { for_us: 1, scope: Scope([Class::Shell].into()), ..GrantedTerms::default() };
         matches!(weigh(self.workflows, self.requester, &asked, &self.decided(yes)), Progress::Approved { .. })
     }
 }

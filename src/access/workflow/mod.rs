@@ -165,7 +165,7 @@ pub fn tracks(workflows: &[&Workflow], requester: &Person, decisions: &[Decided]
 /// The level that a decision must have to count, in whichever track.
 pub fn strictest(workflows: &[&Workflow]) -> Level {
     // Of no workflow at all: nothing is approved anyway.
-    workflows.iter().map(|workflow| workflow.level).max().unwrap_or(Level::Touch)
+    workflows.iter().map(|workflow| workflow.level).max().unwrap_or(Level::Verified)
 }
 
 /// Shows the first stage that is not filled, else the last.
@@ -195,7 +195,7 @@ pub fn stuck<'p>(workflow: &Workflow, all: impl IntoIterator<Item = (&'p Person,
         groups: groups.to_vec(),
         verdict: Verdict::Approve,
         terms: None,
-        level: Level::Touch,
+        level: Level::Verified,
         note: String::new(),
         at: Timestamp::from_micros(0),
     };

@@ -47,7 +47,7 @@ fn a_grant_is_for_any_address_only_where_every_workflow_says_so() {
 }
 
 fn asked() -> GrantedTerms {
-    GrantedTerms { for_us: 1_800_000_000, once: false, scope: Scope([Class::Shell, Class::ExecAny].into()) }
+    GrantedTerms { for_us: 1_800_000_000, scope: Scope([Class::Shell, Class::ExecAny].into()), ..GrantedTerms::default() }
 }
 
 fn approves(name: &str, groups: &[&str], level: Level) -> Decided {
@@ -129,7 +129,12 @@ fn any_scope() -> impl Strategy<Value = Scope> {
 }
 
 fn any_terms() -> impl Strategy<Value = GrantedTerms> {
-    (1u64..10_000, any::<bool>(), any_scope()).prop_map(|(for_us, once, scope)| GrantedTerms { for_us, once, scope })
+    (1u64..10_000, any::<bool>(), any_scope()).prop_map(|(for_us, once, scope)| GrantedTerms {
+        for_us,
+        once,
+        scope,
+        ..GrantedTerms::default()
+    })
 }
 
 /// Groups follow from the person, as in a directory.
