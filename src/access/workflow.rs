@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::decision::{GrantedTerms, Level, Verdict};
-use crate::id::{Group, Person, WorkflowName};
+use crate::id::{Group, NotifierName, Person, WorkflowName};
 
 /// A workflow of `approvals.toml`.
 #[derive(Debug, Clone)]
@@ -30,6 +30,8 @@ pub struct Workflow {
     pub reason_required: bool,
     /// What it agrees to may begin on a disk that is nearly full.
     pub rescue: bool,
+    /// Who takes notices of its requests to people.
+    pub notify: Vec<NotifierName>,
     /// A regular expression over the whole reason.
     pub reason_pattern: Option<String>,
     pub source: SourceRule,
@@ -211,6 +213,7 @@ mod tests {
             linger: 5 * minute,
             reason_required: false,
             rescue: false,
+            notify: vec![],
             reason_pattern: None,
             source: SourceRule::Address,
         }

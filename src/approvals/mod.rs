@@ -10,6 +10,7 @@ mod decide;
 mod end;
 mod extend;
 mod kill;
+pub mod notices;
 mod open;
 mod rerule;
 mod submit;

@@ -111,6 +111,7 @@ fn workflow(name: &str, quorum: u32, level: Level) -> Workflow {
         linger: 5 * MINUTE,
         reason_required: false,
         rescue: false,
+        notify: vec![],
         reason_pattern: None,
         source: SourceRule::Address,
     }
@@ -171,6 +172,7 @@ impl Plan {
                 console: crate::config::ConsoleSettings::default(),
                 metrics: None,
                 limits: self.limits.clone(),
+                notifiers: Default::default(),
             },
             people: People::new(self.people.clone(), &[]).unwrap(),
             factors: Factors::default(),
