@@ -12,13 +12,15 @@ use super::stages;
 use crate::access::decision::Level;
 use crate::access::people::People;
 use crate::access::workflow::{SourceRule, Stage, Workflow};
-use crate::id::WorkflowName;
+use crate::id::{NotifierName, WorkflowName};
 use crate::time::short;
 
 /// A workflow, and where each of its stages says how many have to agree.
 pub(super) struct Placed {
     pub workflow: Workflow,
     pub quorums: Vec<usize>,
+    /// Where its notifiers are named.
+    pub notify_at: usize,
 }
 
 impl Placed {
@@ -39,16 +41,27 @@ const fn minutes(n: u64) -> Duration {
 pub(super) fn read(file: File<'_>, people: &People) -> Vec<Placed> {
     file.parse(|file, mut fields| {
         let mut workflows = Vec::new();
-        for (name, table) in fields.tables("workflows") {
+        let usual = notified(&mut fields);
+        for (name, mut table) in fields.tables("workflows") {
+            let (notify, notify_at) = if table.has("notify") { notified(&mut table) } else { usual.clone() };
             let read = workflow(file, &name, table, people);
             match name.get_ref().parse::<WorkflowName>() {
-                Ok(name) => workflows.push(Placed { workflow: (read.0)(name), quorums: read.1 }),
+                Ok(name) => {
+                    let workflow = Workflow { notify, ..(read.0)(name) };
+                    workflows.push(Placed { workflow, quorums: read.1, notify_at });
+                }
                 Err(why) => file.error(name.span().start, why, "write [workflows.sre-lead]"),
             }
         }
         fields.finish();
         workflows
     })
+}
+
+/// Which notifiers are told, and where that stands: at a workflow, or above all for those that say nothing.
+fn notified(fields: &mut Fields<'_>) -> (Vec<NotifierName>, usize) {
+    let names = fields.words("notify").into_iter().map(Spanned::into_inner).collect();
+    (names, fields.place("notify"))
 }
 
 /// Everything of a workflow but its name.
@@ -98,6 +111,7 @@ fn workflow(
         reason_required,
         prompt,
         rescue,
+        notify: Vec::new(),
         reason_pattern,
         source,
     };

@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::decision::{GrantedTerms, Level, Verdict};
-use crate::id::{Group, Person, WorkflowName};
+use crate::id::{Group, NotifierName, Person, WorkflowName};
 use crate::time::Timestamp;
 
 pub use turn::{Absent, Approver, Away, Escalated, Times, Turn, Wider, day, reached, turns};
@@ -42,6 +42,8 @@ pub struct Workflow {
     pub prompt: Option<String>,
     /// What it agrees to may begin on a disk that is nearly full.
     pub rescue: bool,
+    /// Who takes notices of its requests to people.
+    pub notify: Vec<NotifierName>,
     /// A regular expression over the whole reason.
     pub reason_pattern: Option<String>,
     pub source: SourceRule,

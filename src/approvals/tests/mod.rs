@@ -112,6 +112,7 @@ fn workflow(name: &str, quorum: u32, level: Level) -> Workflow {
         reason_required: false,
         prompt: None,
         rescue: false,
+        notify: vec![],
         reason_pattern: None,
         source: SourceRule::Address,
     }
@@ -172,6 +173,7 @@ impl Plan {
                 console: crate::config::ConsoleSettings::default(),
                 metrics: None,
                 limits: self.limits.clone(),
+                notifiers: Default::default(),
             },
             people: People::new(self.people.clone(), &[]).unwrap(),
             factors: Factors::default(),
