@@ -27,6 +27,7 @@ mod inbox;
 mod live;
 mod login;
 mod names;
+mod notices;
 mod reload;
 mod rescue;
 mod restore;
