@@ -279,6 +279,7 @@ mod tests {
             waiters: 1,
             left: None,
             unusual: vec![],
+            decisions: vec![],
         })
     }
 
