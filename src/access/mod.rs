@@ -8,6 +8,7 @@ pub mod canonical;
 pub mod certificate;
 pub mod context;
 pub mod decision;
+pub mod endpoint;
 pub mod factor;
 pub mod family;
 pub mod grant;
@@ -25,6 +26,7 @@ pub mod workflow;
 
 pub use action::{Action, Class, ConsoleAction, Want};
 pub use context::OpeningContext;
+pub use endpoint::Endpoint;
 pub use factor::SecondFactor;
 pub use grant::Grant;
 pub use people::People;

@@ -348,7 +348,7 @@ fn a_case_that_fails_says_where_and_by_what() {
         (case("expect = \"hold:lead\"\nby = \"sro\""), "7:6: there is no policy with @id(\"sro\"); use one of access.cedar"),
         (case("expect = \"maybe\""), "6:10: \"maybe\" is not a ruling; use permit, deny or hold:WORKFLOW[,WORKFLOW]"),
         (case("expect = \"permit\"\nat = \"noon\""), "7:6: \"noon\" is not a time; write \"2026-01-05T03:00:00Z\""),
-        (case("expect = \"permit\"\nwho = 1"), "7:1: [case] has no key \"who\"; known are action, at, by, command, expect, first_time, inner_auth, login, mfa, person, source, target"),
+        (case("expect = \"permit\"\nwho = 1"), "7:1: [case] has no key \"who\"; known are action, at, by, command, expect, first_time, inner_auth, login, mfa, person, source, target, to"),
         (case("").replace("web-1", "web-9"), "3:10: there is no target \"web-9\"; use one of targets.toml"),
         (case("").replace("alice", "zoe"), "2:10: there is no person zoe; use one of people.toml"),
         (case("").replace("shell", "shel"), "5:10: \"shel\" is not an action; use shell, exec, sftp, sftp-read, sftp-write, approve, replay, watch, kill, hold, review, audit, drain"),

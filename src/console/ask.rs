@@ -97,7 +97,7 @@ impl Ahead {
     fn and(mut self, target: Arc<Target>, scope: Scope, holds: Vec<Hold>, terms: Terms) -> Self {
         self.targets.push(target);
         self.targets.sort_by(|a, b| a.id.cmp(&b.id));
-        self.scope = Scope(self.scope.0.intersection(&scope.0).copied().collect());
+        self.scope = Scope(self.scope.0.intersection(&scope.0).cloned().collect());
         self.holds = self.holds.into_iter().chain(holds).collect::<BTreeSet<Hold>>().into_iter().collect();
         self.terms = self.terms.meet(terms);
         self
