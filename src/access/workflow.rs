@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::decision::{GrantedTerms, Level, Verdict};
-use crate::id::{Group, Person, WorkflowName};
+use crate::id::{Group, NotifierName, Person, WorkflowName};
 
 /// A workflow of `approvals.toml`.
 #[derive(Debug, Clone)]
@@ -30,6 +30,8 @@ pub struct Workflow {
     pub reason_required: bool,
     /// What it agrees to may begin on a disk that is nearly full.
     pub rescue: bool,
+    /// Who takes notices of its requests to people.
+    pub notify: Vec<NotifierName>,
     /// A regular expression over the whole reason.
     pub reason_pattern: Option<String>,
     pub source: SourceRule,
@@ -132,7 +134,7 @@ pub fn tracks(workflows: &[&Workflow], requester: &Person, decisions: &[Decided]
 /// The level that a decision must have to count, in whichever track.
 pub fn strictest(workflows: &[&Workflow]) -> Level {
     // Of no workflow at all: nothing is approved anyway.
-    workflows.iter().map(|workflow| workflow.level).max().unwrap_or(Level::Touch)
+    workflows.iter().map(|workflow| workflow.level).max().unwrap_or(Level::Verified)
 }
 
 /// Shows the first stage that is not filled, else the last. A later stage takes nobody whom an
@@ -211,6 +213,7 @@ mod tests {
             linger: 5 * minute,
             reason_required: false,
             rescue: false,
+            notify: vec![],
             reason_pattern: None,
             source: SourceRule::Address,
         }
@@ -226,7 +229,7 @@ mod tests {
     }
 
     fn asked() -> GrantedTerms {
-        GrantedTerms { for_us: 1_800_000_000, once: false, scope: Scope([Class::Shell, Class::ExecAny].into()) }
+        GrantedTerms { for_us: 1_800_000_000, scope: Scope([Class::Shell, Class::ExecAny].into()), ..GrantedTerms::default() }
     }
 
     fn approves(name: &str, groups: &[&str], level: Level) -> Decided {
@@ -308,7 +311,12 @@ mod tests {
     }
 
     fn any_terms() -> impl Strategy<Value = GrantedTerms> {
-        (1u64..10_000, any::<bool>(), any_scope()).prop_map(|(for_us, once, scope)| GrantedTerms { for_us, once, scope })
+        (1u64..10_000, any::<bool>(), any_scope()).prop_map(|(for_us, once, scope)| GrantedTerms {
+            for_us,
+            once,
+            scope,
+            ..GrantedTerms::default()
+        })
     }
 
     /// Groups follow from the person, as in a directory.

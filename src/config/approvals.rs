@@ -12,13 +12,15 @@ use super::fields::{Fields, File};
 use crate::access::decision::Level;
 use crate::access::people::People;
 use crate::access::workflow::{SourceRule, Stage, Workflow};
-use crate::id::{Group, Person, WorkflowName};
+use crate::id::{Group, NotifierName, Person, WorkflowName};
 use crate::time::short;
 
 /// A workflow, and where its only stage says how many have to agree.
 pub(super) struct Placed {
     pub workflow: Workflow,
     pub quorum_at: usize,
+    /// Where its notifiers are named.
+    pub notify_at: usize,
 }
 
 const MAX_QUORUM: usize = 100;
@@ -32,16 +34,27 @@ const fn minutes(n: u64) -> Duration {
 pub(super) fn read(file: File<'_>, people: &People) -> Vec<Placed> {
     file.parse(|file, mut fields| {
         let mut workflows = Vec::new();
-        for (name, table) in fields.tables("workflows") {
+        let usual = notified(&mut fields);
+        for (name, mut table) in fields.tables("workflows") {
+            let (notify, notify_at) = if table.has("notify") { notified(&mut table) } else { usual.clone() };
             let read = workflow(file, &name, table, people);
             match name.get_ref().parse::<WorkflowName>() {
-                Ok(name) => workflows.push(Placed { workflow: (read.0)(name), quorum_at: read.1 }),
+                Ok(name) => {
+                    let workflow = Workflow { notify, ..(read.0)(name) };
+                    workflows.push(Placed { workflow, quorum_at: read.1, notify_at });
+                }
                 Err(why) => file.error(name.span().start, why, "write [workflows.sre-lead]"),
             }
         }
         fields.finish();
         workflows
     })
+}
+
+/// Which notifiers are told, and where that stands: at a workflow, or above all for those that say nothing.
+fn notified(fields: &mut Fields<'_>) -> (Vec<NotifierName>, usize) {
+    let names = fields.words("notify").into_iter().map(Spanned::into_inner).collect();
+    (names, fields.place("notify"))
 }
 
 /// Everything of a workflow but its name.
@@ -52,7 +65,7 @@ fn workflow(
     people: &People,
 ) -> (impl FnOnce(WorkflowName) -> Workflow, usize) {
     let stage = only_stage(file, name, &mut fields, people);
-    let level = fields.choice("signature", &[("connection", Level::Connection), ("key", Level::Key), ("touch", Level::Touch)]);
+    let level = fields.choice("signature", &Level::ALL.map(|level| (level.as_str(), level)));
     let mut time = |key, default, most| fields.duration_within(key, SECOND..=most).unwrap_or(default);
     let decide_within = time("decide_within", minutes(15), 30 * DAY);
     let longest_grant = time("longest", minutes(240), 30 * DAY);
@@ -87,6 +100,7 @@ fn workflow(
         linger,
         reason_required,
         rescue,
+        notify: Vec::new(),
         reason_pattern,
         source,
     };

@@ -14,6 +14,7 @@ mod files;
 pub mod key;
 mod keys;
 pub mod modes;
+mod notifiers;
 mod people;
 mod problem;
 mod references;
@@ -41,6 +42,7 @@ use crate::access::target::{Targets, parse_host};
 use crate::access::workflow::Workflows;
 use crate::authority::KeyPlan;
 use crate::id::{Digest, Person};
+use crate::notify::Notifiers;
 use crate::recording::{Durability, Protection};
 use crate::retention::schedule::Schedules;
 use crate::transcript::envelope::Recipient;
@@ -89,6 +91,8 @@ pub struct Config {
     pub limits: Limits,
     pub keys: KeyPlan,
     pub client: ClientSettings,
+    /// Chats and programs that take notices to people.
+    pub notifiers: Notifiers,
 }
 
 impl Config {
@@ -215,6 +219,9 @@ fn read(root: &Path, instead: Option<(&str, &str)>, found: &Findings) -> Option<
     let targets_files: Vec<File<'_>> = std::iter::once(targets_file).chain(more).collect();
     let targets = targets::read(&targets_files, &root.join("policies"), &people);
     let workflows = approvals::read(approvals_file, &people);
+    if let (Some(source), Some(config)) = (&files.settings, &config) {
+        notifiers::mentioned(approvals_file, File { source, found }, &workflows, &config.notifiers);
+    }
     let schedules = retention::read(retention?, &targets.labels());
     let vocabulary = Vocabulary {
         workflows: workflows.iter().map(|placed| placed.workflow.name.clone()).collect(),

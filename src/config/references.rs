@@ -52,7 +52,7 @@ fn is_target_id(targets: &Targets, id: &str) -> bool {
 /// Reports workflows whose approvers are too few as soon as one of them asks: nobody decides on their
 /// own request. `file` is approvals.toml.
 pub(super) fn nobody_left(file: File<'_>, workflows: &[Placed], policy: &PolicySet, people: &People, kinds: &[Kind]) {
-    for Placed { workflow, quorum_at } in workflows {
+    for Placed { workflow, quorum_at, .. } in workflows {
         for stage in &workflow.stages {
             let members = members(stage, people);
             // With fewer, `approvals` has said so.
@@ -83,7 +83,7 @@ pub(super) fn nobody_left(file: File<'_>, workflows: &[Placed], policy: &PolicyS
 
 /// Warns of workflows whose approvers policy lets approve nothing. `file` is approvals.toml.
 pub(super) fn may_approve(file: File<'_>, workflows: &[Placed], policy: &PolicySet, people: &People, kinds: &[Kind]) {
-    for Placed { workflow, quorum_at } in workflows {
+    for Placed { workflow, quorum_at, .. } in workflows {
         let members = workflow.stages.iter().flat_map(|stage| members(stage, people));
         let members: Vec<&PersonEntry> = members.filter_map(|member| people.named(&member)).collect();
         let may = |person: &PersonEntry, target: &Target| policy.may(&person.name, &person.groups, ConsoleAction::Approve, target, NOON);

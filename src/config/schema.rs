@@ -243,6 +243,12 @@ const DESCRIPTIONS: &[(FileKind, &str, &str)] = &[
     (FileKind::Countersign, "/recordings/reserve_mb", "What workflows with rescue = true may use below that"),
     (FileKind::Countersign, "/recordings/recovery", "Who opens what a crash leaves: node, or the auditors alone"),
     (FileKind::Countersign, "/limits", "Caps at the door"),
+    (FileKind::Countersign, "/notifiers", "Chats and programs that take notices to people"),
+    (FileKind::Countersign, "/notifiers/*/webhook_file", "A file with the address that notices are posted to, mode 0600"),
+    (FileKind::Countersign, "/notifiers/*/webhook_env", "Or the environment's variable that holds it"),
+    (FileKind::Countersign, "/notifiers/*/secret_file", "What each message is signed with (HMAC-SHA256)"),
+    (FileKind::Countersign, "/notifiers/*/command", "A program by its whole path, and its arguments: it reads JSON"),
+    (FileKind::Countersign, "/notifiers/*/within", "How long the program may take"),
     (FileKind::Countersign, "/console/tell_watched", "Whoever is watched reads by whom, in their terminal"),
     (FileKind::Countersign, "/metrics", "Where Prometheus reads, on loopback"),
     (FileKind::Countersign, "/limits/drain", "How long what runs may go on after SIGTERM; without it sessions end at once"),
@@ -262,6 +268,8 @@ const DESCRIPTIONS: &[(FileKind, &str, &str)] = &[
     (FileKind::Targets, "/targets/*/host_keys", "What the host proves itself with"),
     (FileKind::Targets, "/targets/*/host_ca", "Or who signs its host certificate"),
     (FileKind::Targets, "/targets/*/principal", "login@target; login only for hosts that cannot be given an AuthorizedPrincipalsFile"),
+    (FileKind::Approvals, "/notify", "The notifiers of workflows that name none"),
+    (FileKind::Approvals, "/workflows/*/notify", "Who takes its notices to people: names of [notifiers]"),
     (FileKind::Approvals, "/workflows", "Who has to agree, by the name that a @hold gives"),
     (FileKind::Approvals, "/workflows/*/approvers", "Groups that may decide"),
     (FileKind::Approvals, "/workflows/*/people", "Persons who may decide"),
@@ -358,6 +366,12 @@ carol = "age1"
 login_grace = "30s"
 login_tries = 6
 drain = "10m"
+[notifiers.chat]
+webhook_file = "keys/chat.url"
+secret_file = "keys/chat.secret"
+[notifiers.page]
+command = ["/usr/local/bin/page", "--quiet"]
+within = "20s"
 "#;
 
     fn example(kind: FileKind) -> String {

@@ -4,6 +4,7 @@
 //! is the same value each time, and `execute` is the only one who acts on it.
 
 mod auditors;
+mod less;
 mod policy;
 mod targets;
 mod typed;
@@ -18,6 +19,7 @@ use crate::id::{Digest, Person, RequestId, SessionId};
 use crate::retention::hold::Pattern;
 
 pub use auditors::{AuditorsArgs, AuditorsWhat, KeysWhat, RecoverArgs, RewrapArgs};
+pub use less::{Less, Part};
 pub use policy::{ExplainArgs, PolicyArgs, PolicyWhat};
 pub use targets::{From, ImportArgs, PinArgs, TargetsArgs, TargetsWhat};
 pub use typed::{Destination, Moment, SessionWord, Since, Span, Start};
@@ -245,22 +247,6 @@ pub struct ApproveArgs {
     #[command(flatten)]
     #[serde(default)]
     pub less: Less,
-}
-
-/// How an approval may grant less than was asked.
-#[derive(Debug, Clone, Default, PartialEq, Args, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Less {
-    /// Grant at most this long
-    #[arg(long = "for", value_name = "15m")]
-    #[serde(rename = "for", skip_serializing_if = "Option::is_none")]
-    pub duration: Option<Span>,
-    /// Grant one session only
-    #[arg(long)]
-    pub once: bool,
-    /// For the requester and the record; may take the rest of the line
-    #[arg(long, default_value = "")]
-    pub note: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
@@ -717,7 +703,10 @@ mod tests {
     fn approve_takes_the_code_and_less() {
         let Verb::Approve(args) = verb("approve k7q3fm BRAVO-41 --for 15m --once --note only to look") else { panic!() };
         assert_eq!((args.request.as_str(), args.code.as_deref()), ("K7Q3FM", Some("BRAVO-41")));
-        assert_eq!(args.less, Less { duration: Some(Span(Duration::from_secs(900))), once: true, note: "only to look".into() });
+        assert_eq!(
+            args.less,
+            Less { duration: Some(Span(Duration::from_secs(900))), once: true, note: "only to look".into(), ..Less::default() }
+        );
     }
 
     #[test]
@@ -760,9 +749,15 @@ mod tests {
 
     #[test]
     fn the_wire_reads_what_it_writes() {
-        for line in
-            ["approve K7Q3FM --for 15m", "requests --mine", "replay last --idle 1500ms", "targets", "request a@b --start 22:00", "help"]
-        {
+        for line in [
+            "approve K7Q3FM --for 15m",
+            "approve K7Q3FM --scope sftp-read,exec:uptime --from 22:00 --until 06:00",
+            "requests --mine",
+            "replay last --idle 1500ms",
+            "targets",
+            "request a@b --start 22:00",
+            "help",
+        ] {
             let verb = verb(line);
             let json = serde_json::to_value(&verb).unwrap();
             assert_eq!(serde_json::from_value::<Verb>(json.clone()).unwrap(), verb, "{json}");

@@ -111,6 +111,7 @@ fn workflow(name: &str, quorum: u32, level: Level) -> Workflow {
         linger: 5 * MINUTE,
         reason_required: false,
         rescue: false,
+        notify: vec![],
         reason_pattern: None,
         source: SourceRule::Address,
     }
@@ -171,6 +172,7 @@ impl Plan {
                 console: crate::config::ConsoleSettings::default(),
                 metrics: None,
                 limits: self.limits.clone(),
+                notifiers: Default::default(),
             },
             people: People::new(self.people.clone(), &[]).unwrap(),
             factors: Factors::default(),
@@ -291,7 +293,7 @@ impl Scene {
     pub async fn signed(&self, name: &str, requests: &[RequestId], verdict: Verdict, terms: Option<GrantedTerms>) -> Said {
         let (_, _, keys) = KEYS.iter().find(|(known, _, _)| *known == name).unwrap();
         let first = self.view(requests[0]).await.document;
-        let as_asked = GrantedTerms { for_us: first.for_us, once: first.once, scope: first.scope };
+        let as_asked = GrantedTerms { for_us: first.for_us, once: first.once, scope: first.scope, ..GrantedTerms::default() };
         let terms = (verdict == Verdict::Approve).then(|| terms.unwrap_or(as_asked));
         let mut digests = Vec::new();
         for id in requests {
