@@ -4,6 +4,7 @@
 //! one place and demanded by the next.
 
 pub mod action;
+pub mod alike;
 pub mod canonical;
 pub mod certificate;
 pub mod context;
