@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 const LAYERS: [(&str, &[&str]); 5] = [
     ("words", &["clock", "id", "time"]),
     ("pure", &["access", "audit", "transcript", "retention"]),
-    ("edges", &["authority", "config", "notify", "recording", "store"]),
+    ("edges", &["authority", "config", "judge", "notify", "recording", "store"]),
     ("flows", &["approvals", "backup", "console", "metrics", "retention::disposal", "ssh"]),
     ("assembly", &["cli", "demo", "fuzz", "lib", "main"]),
 ];
@@ -19,7 +19,7 @@ const WALLS: [(&str, &[&str]); 15] = [
     ("cedar_policy", &["access/policy"]),
     ("clap", &["cli/", "console/grammar"]),
     ("russh", &["ssh/"]),
-    ("russh::keys", &["ssh/", "access/", "approvals/", "authority/", "cli/", "config/"]),
+    ("russh::keys", &["ssh/", "access/", "authority/", "cli/", "config/", "judge"]),
     ("totp_rs", &["access/factor"]),
     ("zeekstd", &["recording/"]),
     ("age", &["transcript/envelope", "recording/seal", "recording/unseal"]),

@@ -7,7 +7,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::canonical;
-use super::decision::GrantedTerms;
 use super::request::RequestDocument;
 use crate::id::{Digest, TargetId};
 
@@ -40,11 +39,6 @@ impl RequestDocument {
 
     pub fn has_target(&self, id: &TargetId) -> bool {
         self.targets.binary_search_by(|target| target.id.cmp(id)).is_ok()
-    }
-
-    /// What a yes would grant, if all of it were granted.
-    pub fn terms(&self) -> GrantedTerms {
-        GrantedTerms { for_us: self.for_us, once: self.once, scope: self.scope.clone() }
     }
 
     fn question(&self) -> serde_json::Value {

@@ -12,6 +12,8 @@ pub mod decision;
 pub mod factor;
 pub mod family;
 pub mod grant;
+pub mod granted;
+pub mod habit;
 pub mod kinds;
 pub mod people;
 pub mod policy;

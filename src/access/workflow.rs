@@ -132,7 +132,7 @@ pub fn tracks(workflows: &[&Workflow], requester: &Person, decisions: &[Decided]
 /// The level that a decision must have to count, in whichever track.
 pub fn strictest(workflows: &[&Workflow]) -> Level {
     // Of no workflow at all: nothing is approved anyway.
-    workflows.iter().map(|workflow| workflow.level).max().unwrap_or(Level::Touch)
+    workflows.iter().map(|workflow| workflow.level).max().unwrap_or(Level::Verified)
 }
 
 /// Shows the first stage that is not filled, else the last. A later stage takes nobody whom an
@@ -226,7 +226,7 @@ mod tests {
     }
 
     fn asked() -> GrantedTerms {
-        GrantedTerms { for_us: 1_800_000_000, once: false, scope: Scope([Class::Shell, Class::ExecAny].into()) }
+        GrantedTerms { for_us: 1_800_000_000, scope: Scope([Class::Shell, Class::ExecAny].into()), ..GrantedTerms::default() }
     }
 
     fn approves(name: &str, groups: &[&str], level: Level) -> Decided {
@@ -307,7 +307,12 @@ mod tests {
     }
 
     fn any_terms() -> impl Strategy<Value = GrantedTerms> {
-        (1u64..10_000, any::<bool>(), any_scope()).prop_map(|(for_us, once, scope)| GrantedTerms { for_us, once, scope })
+        (1u64..10_000, any::<bool>(), any_scope()).prop_map(|(for_us, once, scope)| GrantedTerms {
+            for_us,
+            once,
+            scope,
+            ..GrantedTerms::default()
+        })
     }
 
     /// Groups follow from the person, as in a directory.

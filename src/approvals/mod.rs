@@ -5,7 +5,6 @@
 //! person may decide from today's directory, at the decision and again when a session opens. Nobody
 //! decides on their own request; a denial is final.
 
-mod authority;
 mod decide;
 mod end;
 mod extend;

@@ -5,7 +5,6 @@
 
 use serde_json::json;
 
-use super::authority::{is_still_known, workflows_of};
 use super::{ApprovalError, Approvals};
 use crate::access::action::Class;
 use crate::access::request::RequestDocument;
@@ -15,6 +14,7 @@ use crate::access::{Action, Grant, OpeningContext, Target};
 use crate::audit::Event;
 use crate::config::Directory;
 use crate::id::RequestId;
+use crate::judge::{is_still_known, workflows_of};
 use crate::store::grants::GrantFilter;
 use crate::store::requests::{RequestFilter, RequestRow, RequestState};
 use crate::time::Timestamp;

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use regex::RegexBuilder;
 
-use super::authority::workflows_of;
 use super::wait::no_waiter_yet;
 use super::{Again, ApprovalError, Approvals, Ask, Joined, SubmitError};
 use crate::access::action::Class;
@@ -16,6 +15,7 @@ use crate::access::{OpeningContext, Principal, Scope};
 use crate::audit::Event;
 use crate::config::{Directory, Limits};
 use crate::id::{Digest, Person, RequestId};
+use crate::judge::workflows_of;
 use crate::store::requests::{NewRequest, RequestState};
 use crate::store::waiters::Waiter;
 use crate::store::{StoreError, Tx};

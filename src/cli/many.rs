@@ -2,6 +2,8 @@
 //! signed is exactly that. Those that ask for the same terms are decided by one signature, which names all
 //! their digests; each one's proof holds the whole list.
 
+use std::collections::BTreeSet;
+
 use tokio::io::{AsyncBufRead, AsyncWrite};
 
 use super::approve::{Hands, NotSigned, Order, Shown, fetch, sign_and_send, whoami};
@@ -17,6 +19,9 @@ use crate::console::reply::{Alike, Decided, Reply, State, Whoami};
 use crate::console::text::{self, Reader, Voice};
 use crate::id::RequestId;
 use crate::time::Timestamp;
+
+/// Of what is unusual so much is said one by one.
+const UNUSUAL: usize = 8;
 
 /// What the person ordered: requests, each with the code that was read out, or one with all that are like it.
 #[derive(Debug)]
@@ -131,26 +136,41 @@ fn show(named: &Alike, shown: &[Shown], order: &Many, hands: &Hands) {
         (Verdict::Approve, false) => named.cards.iter().for_each(|card| eprint!("{}", text::card(card, &reader))),
         (Verdict::Deny, false) => {}
     }
-    if order.verdict == Verdict::Approve && (order.less.duration.is_some() || order.less.once) {
+    if order.verdict == Verdict::Approve && order.less.is_less() {
+        let now = Timestamp::now();
         for first in groups_of(shown) {
-            eprintln!("countersign: you grant less: {}", text::granted(&terms(&first.document, &order.less)));
+            eprintln!("countersign: you grant less: {}", text::granted(&terms(&first.document, &order.less, now), now));
         }
     }
 }
 
+/// By y; where any of them is unusual, by typing how many targets there are, as for one it is by the target's
+/// name (`users.md` 5).
 fn confirm(shown: &[Shown], signer: &Signer) -> Result<(), NotSigned> {
     let Some(first) = shown.first() else { return Err(NotSigned::NothingLeft) };
-    let prompt = format!(
-        "countersign: code {} for {} on their screen too? Sign the yes to {} with {}? [y/N] ",
-        matching_code(&first.digest),
-        first.document.request,
-        if shown.len() == 1 { first.document.request.to_string() } else { format!("all {}", counted(shown.len(), "request")) },
-        signer.fingerprint()
-    );
-    match terminal::ask(&prompt) {
-        Ok(answer) if matches!(answer.trim(), "y" | "Y" | "yes") => Ok(()),
-        Ok(_) => Err(NotSigned::Declined),
-        Err(error) => Err(NotSigned::NobodyToAsk(error)),
+    let (code, key) = (matching_code(&first.digest), signer.fingerprint());
+    let asked = format!("countersign: code {code} for {} on their screen too?", first.document.request);
+    let all = if shown.len() == 1 { first.document.request.to_string() } else { format!("all {}", counted(shown.len(), "request")) };
+    let unusual: BTreeSet<&str> = shown.iter().flat_map(|one| &one.unusual).map(String::as_str).collect();
+    let targets: BTreeSet<_> = shown.iter().flat_map(|one| &one.document.targets).map(|target| &target.id).collect();
+    let (prompt, wanted) = if unusual.is_empty() {
+        (format!("{asked} Sign the yes to {all} with {key}? [y/N] "), None)
+    } else {
+        let few = unusual.iter().take(UNUSUAL).copied().collect::<Vec<_>>().join(" · ");
+        let more = if unusual.len() > UNUSUAL { format!(" · and {} more", unusual.len() - UNUSUAL) } else { String::new() };
+        let name = match targets.first() {
+            Some(only) if targets.len() == 1 => only.to_string(),
+            _ => counted(targets.len(), "target"),
+        };
+        let what = crate::console::visible(&few);
+        let prompt = format!("countersign: unusual: {what}{more}\n{asked} Type {name} to sign the yes to {all} with {key}: ");
+        (prompt, Some(name))
+    };
+    match (terminal::ask(&prompt), wanted) {
+        (Ok(answer), Some(name)) if answer.trim() == name => Ok(()),
+        (Ok(answer), None) if matches!(answer.trim(), "y" | "Y" | "yes") => Ok(()),
+        (Ok(_), _) => Err(NotSigned::Declined),
+        (Err(error), _) => Err(NotSigned::NobodyToAsk(error)),
     }
 }
 
@@ -179,7 +199,7 @@ fn still(shown: Vec<Shown>, now: &Alike) -> Result<Vec<Shown>, NotSigned> {
 fn groups(shown: Vec<Shown>) -> Vec<Vec<Shown>> {
     let mut groups: Vec<Vec<Shown>> = Vec::new();
     for one in shown {
-        let same = |group: &&mut Vec<Shown>| group.first().is_some_and(|first| first.document.terms() == one.document.terms());
+        let same = |group: &&mut Vec<Shown>| group.first().is_some_and(|first| first.document.asked() == one.document.asked());
         match groups.iter_mut().find(same) {
             Some(group) => group.push(one),
             None => groups.push(vec![one]),
@@ -192,7 +212,7 @@ fn groups(shown: Vec<Shown>) -> Vec<Vec<Shown>> {
 fn groups_of(shown: &[Shown]) -> Vec<&Shown> {
     let mut firsts: Vec<&Shown> = Vec::new();
     for one in shown {
-        if !firsts.iter().any(|first| first.document.terms() == one.document.terms()) {
+        if !firsts.iter().any(|first| first.document.asked() == one.document.asked()) {
             firsts.push(one);
         }
     }
@@ -230,8 +250,10 @@ mod tests {
             asked: Vec::new(),
             granted: None::<GrantedTerms>,
             approvers: Vec::new(),
+            decisions: Vec::new(),
             waiters: 1,
             left: None,
+            unusual: Vec::new(),
         }
     }
 

@@ -52,7 +52,7 @@ fn workflow(
     people: &People,
 ) -> (impl FnOnce(WorkflowName) -> Workflow, usize) {
     let stage = only_stage(file, name, &mut fields, people);
-    let level = fields.choice("signature", &[("connection", Level::Connection), ("key", Level::Key), ("touch", Level::Touch)]);
+    let level = fields.choice("signature", &Level::ALL.map(|level| (level.as_str(), level)));
     let mut time = |key, default, most| fields.duration_within(key, SECOND..=most).unwrap_or(default);
     let decide_within = time("decide_within", minutes(15), 30 * DAY);
     let longest_grant = time("longest", minutes(240), 30 * DAY);

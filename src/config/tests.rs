@@ -151,7 +151,7 @@ const BROKEN: &[(&str, &str, &str, &str)] = &[
     ("policies/approvals.toml", "approvers = [\"leads\"]\nquorum = 1", "quorum = 1\n[[workflows.lead.stages]]\npeople = [\"bob\"]", "policies/approvals.toml:2:10: quorum stands beside stages; move it into [[workflows.lead.stages]]"),
     ("policies/approvals.toml", "approvers = [\"leads\"]", "approvers = [\"sre\"]", "policies/approvals.toml:3:10: lead needs 1 to agree, but alice may ask for deploy@web-1 and nobody decides on their own request: that leaves nobody; add an approver or lower quorum"),
     ("policies/approvals.toml", "quorum = 1", "rescue = \"yes\"", "policies/approvals.toml:3:10: rescue is a string, not true or false; write rescue = true"),
-    ("policies/approvals.toml", "quorum = 1", "signature = \"none\"", "policies/approvals.toml:3:13: signature cannot be \"none\"; use connection or key or touch"),
+    ("policies/approvals.toml", "quorum = 1", "signature = \"none\"", "policies/approvals.toml:3:13: signature cannot be \"none\"; use connection or key or touch or verified"),
 
     ("policies/retention.toml", "\"30d\"", "\"3d\"", "policies/retention.toml:3:16: delete_after 3d is shorter than keep_at_least 7d; delete after the floor has passed, not before"),
     ("policies/retention.toml", "keep_at_least = \"7d\"\n", "", "policies/retention.toml:1:12: [schedules.short] has no keep_at_least; add keep_at_least = \"90d\""),

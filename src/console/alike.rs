@@ -29,7 +29,10 @@ impl Act<'_> {
             labels: labels.into_iter().collect(),
             opened,
         });
-        Ok(Reply::Alike(Box::new(Alike { cards: views.iter().map(Card::of).collect(), targets: targets.collect(), more })))
+        let documents: Vec<&RequestDocument> = views.iter().map(|view| &view.document).collect();
+        let unusual = self.console.approvals.unusual_of(&documents, self.now).await.map_err(|error| self.not_done(None, &error))?;
+        let cards = views.iter().zip(unusual).map(|(view, unusual)| Card { unusual, ..Card::of(view) });
+        Ok(Reply::Alike(Box::new(Alike { cards: cards.collect(), targets: targets.collect(), more })))
     }
 
     /// Says yes on this connection to several requests: each with its own code, or one and all that are
@@ -88,6 +91,11 @@ impl Act<'_> {
     pub(super) async fn decision_like(&self, args: &DecisionArgs) -> Result<Reply, Refusal> {
         let (views, _) = self.like(args.request).await?;
         let Some(first) = views.first() else { return Err(self.unknown(args.request)) };
+        if args.verdict == Verdict::Approve
+            && let Some(more) = terms(&first.document, &args.less, self.now).beyond(&first.document.asked(), self.now)
+        {
+            return Err(self.usage(first.id.as_str(), &format!("would get more than was asked, or nothing: {more}")));
+        }
         let key = self.who.fingerprint();
         let by = Decider { person: self.who.person(), key: &key, now: self.now };
         let digests: Vec<Digest> = listed(views.iter().map(|view| view.digest));
@@ -160,7 +168,7 @@ impl Act<'_> {
             verdict,
             code: code.map(str::to_ascii_uppercase),
             terms: match verdict {
-                Verdict::Approve => Some(terms(&view.document, less)),
+                Verdict::Approve => Some(terms(&view.document, less, self.now)),
                 Verdict::Deny => None,
             },
             note: less.note.clone(),

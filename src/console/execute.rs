@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::ask::{Nothing, ahead};
 use super::card::with_causes;
-use super::decide::{Decider, document};
+use super::decide::{Decider, document, terms};
 use super::grammar::{
     AuditArgs, AuditWhat, AuditorsArgs, AuditorsWhat, DecisionArgs, Destination, Less, MineArgs, PolicyArgs, PolicyWhat, Purpose,
     RequestArgs, RequestsArgs, RetentionArgs, TargetsArgs, Verb,
@@ -79,7 +79,7 @@ impl Act<'_> {
             Verb::Request(args) => self.request(args).await,
             Verb::Extend(args) => self.extend(args).await,
             Verb::Requests(args) => self.requests(args).await,
-            Verb::Show { request } => Ok(Reply::Request(Box::new(Card::of(&self.seen(*request).await?)))),
+            Verb::Show { request } => self.show(*request).await,
             Verb::Approve(args) => match args.said().as_slice() {
                 [(request, code)] if !args.like => self.approve(*request, *code, &args.less).await,
                 _ => self.approve_many(args).await,
@@ -179,6 +179,16 @@ impl Act<'_> {
         Ok(Reply::Asked(Box::new(Asked { card, joined: joined == Joined::Existing, free: ahead.free, parts: ahead.parts, waited: false })))
     }
 
+    async fn show(&self, request: RequestId) -> Result<Reply, Refusal> {
+        let view = self.seen(request).await?;
+        let mut card = Card::of(&view);
+        if view.state.is_open() {
+            let unusual = self.console.approvals.unusual(&view.document, self.now).await;
+            card.unusual = unusual.map_err(|error| self.not_done(Some(request), &error))?;
+        }
+        Ok(Reply::Request(Box::new(card)))
+    }
+
     async fn requests(&self, args: &RequestsArgs) -> Result<Reply, Refusal> {
         let person = args.mine.then(|| self.who.person().clone());
         let open = RequestFilter { open_only: true, person: person.clone(), limit: READ };
@@ -236,6 +246,12 @@ impl Act<'_> {
                 ));
             }
         };
+        if args.verdict == Verdict::Approve
+            && let Some(more) = terms(&request, &args.less, self.now).beyond(&request.asked(), self.now)
+        {
+            let why = format!("would get more than was asked, or nothing: {more}");
+            return Err(self.refusal(RefusalKind::Usage, view.id.as_str(), &why));
+        }
         let key = self.who.fingerprint();
         let by = Decider { person: self.who.person(), key: &key, now: self.now };
         let bytes = document(by, &request, vec![card.digest], args.verdict, &args.less).bytes();
@@ -291,6 +307,8 @@ impl Act<'_> {
             login: grant.login,
             targets: request.document.targets.iter().map(|target| target.id.clone()).collect(),
             scope: grant.terms.scope.words(),
+            starts: grant.terms.starts(),
+            until: grant.terms.ends(),
             duration: short(std::time::Duration::from_micros(grant.terms.for_us)),
             ends: grant.ends_at,
             use_by: grant.use_by,
@@ -378,10 +396,7 @@ impl Act<'_> {
             Verdict::Approve => "approve",
             Verdict::Deny => "deny",
         };
-        let how = match view.level {
-            Level::Touch => "a decision signed with a hardware key",
-            Level::Key | Level::Connection => "a signed decision",
-        };
+        let how = view.level.words();
         let mut refusal =
             self.refusal(RefusalKind::Refused, view.id.as_str(), &format!("needs {how}; with the companion, or with three lines:"));
         refusal.next = vec![Next::Companion(format!("{verb} {}", view.id))];

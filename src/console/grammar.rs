@@ -4,6 +4,7 @@
 //! is the same value each time, and `execute` is the only one who acts on it.
 
 mod auditors;
+mod less;
 mod policy;
 mod targets;
 mod typed;
@@ -18,6 +19,7 @@ use crate::id::{Digest, Person, RequestId, SessionId};
 use crate::retention::hold::Pattern;
 
 pub use auditors::{AuditorsArgs, AuditorsWhat, KeysWhat, RecoverArgs, RewrapArgs};
+pub use less::{Less, Part};
 pub use policy::{ExplainArgs, PolicyArgs, PolicyWhat};
 pub use targets::{From, ImportArgs, PinArgs, TargetsArgs, TargetsWhat};
 pub use typed::{Destination, Moment, SessionWord, Since, Span, Start, Word};
@@ -264,22 +266,6 @@ pub struct ApproveArgs {
     #[command(flatten)]
     #[serde(default)]
     pub less: Less,
-}
-
-/// How an approval may grant less than was asked.
-#[derive(Debug, Clone, Default, PartialEq, Args, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Less {
-    /// Grant at most this long
-    #[arg(long = "for", value_name = "15m")]
-    #[serde(rename = "for", skip_serializing_if = "Option::is_none")]
-    pub duration: Option<Span>,
-    /// Grant one session only
-    #[arg(long)]
-    pub once: bool,
-    /// For the requester and the record; may take the rest of the line
-    #[arg(long, default_value = "")]
-    pub note: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
@@ -780,7 +766,10 @@ mod tests {
     fn approve_takes_the_code_and_less() {
         let Verb::Approve(args) = verb("approve k7q3fm BRAVO-41 --for 15m --once --note only to look") else { panic!() };
         assert_eq!(args.said(), [("K7Q3FM".parse().unwrap(), Some("BRAVO-41"))]);
-        assert_eq!(args.less, Less { duration: Some(Span(Duration::from_secs(900))), once: true, note: "only to look".into() });
+        assert_eq!(
+            args.less,
+            Less { duration: Some(Span(Duration::from_secs(900))), once: true, note: "only to look".into(), ..Less::default() }
+        );
     }
 
     #[test]
@@ -841,6 +830,7 @@ mod tests {
             "approve K7Q3FM BRAVO-41 --for 15m",
             "deny --like K7Q3FM",
             "request 'deploy@web-*' deploy@- --dry-run",
+            "approve K7Q3FM --scope sftp-read,exec:uptime --from 22:00 --until 06:00",
             "requests --mine",
             "replay last --idle 1500ms",
             "targets",

@@ -12,6 +12,7 @@ use crate::access::decision::{GrantedTerms, Level, Verdict};
 use crate::access::request::{BadRequest, RequestDocument};
 use crate::approvals::{RequestState, RequestView};
 use crate::id::{Digest, Login, Person, RequestId, ScheduleName, SessionId, TargetId, WorkflowName};
+use crate::store::decisions::DecisionRow;
 use crate::time::Timestamp;
 
 pub use keys::{Closed, KeysReply, Reader as KeyReader, WaitingLine};
@@ -72,7 +73,8 @@ pub enum Reply {
     Help(String),
 }
 
-/// A request in one line; the matching code is not in listings.
+/// A request in one line; the matching code is not in listings. What is listed of its scope and times is
+/// what was granted, once that is decided.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Listed {
     pub request: RequestId,
@@ -85,6 +87,12 @@ pub struct Listed {
     #[serde(rename = "for")]
     pub duration: String,
     pub once: bool,
+    /// Not before.
+    #[serde(with = "maybe_moment", default)]
+    pub starts: Option<Timestamp>,
+    /// Over by then, whenever it is used first.
+    #[serde(with = "maybe_moment", default)]
+    pub until: Option<Timestamp>,
     pub reason: String,
     #[serde(with = "moment")]
     pub made: Timestamp,
@@ -115,9 +123,43 @@ pub struct Card {
     pub asked: Vec<Person>,
     pub granted: Option<GrantedTerms>,
     pub approvers: Vec<Person>,
+    /// In the order they came.
+    #[serde(default)]
+    pub decisions: Vec<DecisionLine>,
     pub waiters: u32,
     #[serde(with = "maybe_moment")]
     pub left: Option<Timestamp>,
+    /// What differs from what this person did lately. Not in the bytes: an approver looks twice.
+    #[serde(default)]
+    pub unusual: Vec<String>,
+}
+
+/// What one person decided.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DecisionLine {
+    pub person: Person,
+    pub verdict: Verdict,
+    pub level: Level,
+    /// `SHA256:…` of the key that signed; absent at level `connection`.
+    pub key: Option<String>,
+    pub note: String,
+    pub granted: Option<GrantedTerms>,
+    #[serde(with = "moment")]
+    pub at: Timestamp,
+}
+
+impl DecisionLine {
+    fn of(row: &DecisionRow) -> Self {
+        Self {
+            person: row.person.clone(),
+            verdict: row.verdict,
+            level: row.level,
+            key: row.signed.as_ref().map(|signed| signed.key.clone()),
+            note: row.note.clone(),
+            granted: row.terms.clone(),
+            at: row.at,
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -212,6 +254,12 @@ pub struct OpenGrant {
     pub scope: String,
     #[serde(rename = "for")]
     pub duration: String,
+    /// Not before.
+    #[serde(with = "maybe_moment", default)]
+    pub starts: Option<Timestamp>,
+    /// Over by then, whenever it is used first.
+    #[serde(with = "maybe_moment", default)]
+    pub until: Option<Timestamp>,
     /// `None` until it is used for the first time.
     #[serde(with = "maybe_moment")]
     pub ends: Option<Timestamp>,
@@ -667,8 +715,10 @@ impl Card {
             asked: view.asked.clone(),
             granted: view.granted.clone(),
             approvers: view.approvers.clone(),
+            decisions: view.decisions.iter().map(DecisionLine::of).collect(),
             waiters: view.waiters,
             left: view.left_at,
+            unusual: Vec::new(),
         }
     }
 
@@ -699,6 +749,8 @@ pub enum BadCard {
 impl Listed {
     pub fn of(view: &RequestView) -> Self {
         let document = &view.document;
+        let asked = document.asked();
+        let terms = view.granted.as_ref().unwrap_or(&asked);
         Self {
             request: view.id,
             state: State::of(&view.state),
@@ -706,9 +758,11 @@ impl Listed {
             source: document.source.clone(),
             login: document.login.clone(),
             targets: document.targets.iter().map(|target| target.id.clone()).collect(),
-            scope: document.scope.words(),
-            duration: crate::time::short(document.duration()),
-            once: document.once,
+            scope: terms.scope.words(),
+            duration: crate::time::short(std::time::Duration::from_micros(terms.for_us)),
+            once: terms.once,
+            starts: terms.starts(),
+            until: terms.ends(),
             reason: document.reason.clone(),
             made: document.made(),
             expires: view.due,

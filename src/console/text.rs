@@ -2,16 +2,16 @@
 
 mod many;
 
-pub use super::card::{card, granted};
+pub use super::card::{card, granted, less};
 use std::time::Duration;
 
-use super::card::{how_long, join, tone};
+use super::card::{join, span, tone};
 use super::render::{Listing, Look, Tone, counted, prefixed, visible, when};
 use super::reply::{
     Asked, AuditLine, AuditorLine, Card, Decided, Held, KeysReply, Listed, LiveLine, Next, OpenGrant, PlanLine, Refusal, RefusalKind,
     Reply, RetentionState, SessionLine, State, Status, TargetLine, Whoami,
 };
-use crate::access::decision::Verdict;
+use crate::access::decision::{GrantedTerms, Verdict};
 use crate::recording::amount;
 use crate::time::{Timestamp, about};
 
@@ -147,7 +147,7 @@ fn requests(listed: &[Listed], reader: &Reader<'_>) -> String {
     }
     let mut table = Listing::new(&["REQUEST", "STATE", "WHO", "WHERE", "WHAT", "FOR", "WHEN", "WHY"]);
     for one in listed {
-        let span = if one.once { format!("{} once", one.duration) } else { one.duration.clone() };
+        let span = spelled(&one.duration, one.once, one.starts, one.until, reader.now);
         let why = if one.reason.is_empty() { String::new() } else { format!("\"{}\"", one.reason) };
         table.row(
             tone(&one.state),
@@ -164,6 +164,14 @@ fn requests(listed: &[Listed], reader: &Reader<'_>) -> String {
         );
     }
     table.render(reader.look)
+}
+
+/// `15m once from 22:00Z to 06:00Z`
+fn spelled(duration: &str, once: bool, starts: Option<Timestamp>, until: Option<Timestamp>, now: Timestamp) -> String {
+    let once = if once { " once" } else { "" };
+    let from = starts.filter(|starts| *starts > now).map(|starts| format!(" from {}", starts.clock())).unwrap_or_default();
+    let until = until.map(|until| format!(" to {}", until.clock())).unwrap_or_default();
+    format!("{duration}{once}{from}{until}")
 }
 
 fn place<T: std::fmt::Display>(login: &str, targets: &[T]) -> String {
@@ -201,8 +209,9 @@ fn outcome(asked: &Asked, reader: &Reader<'_>) -> String {
             format!("{id} {how} · code {} · asked {}{decide_by}", card.code, join(&card.asked))
         }
         State::Approved => {
-            let terms = card.granted.as_ref().map(|terms| format!(" for {}", how_long(terms.for_us, terms.once))).unwrap_or_default();
-            format!("{id} approved by {}{terms}", join(&card.approvers))
+            let terms = card.granted.as_ref().map(|terms| format!(" for {}", span(terms, reader.now))).unwrap_or_default();
+            let less = given_less(card, reader.now).map(|less| format!("\nless than asked: {less}")).unwrap_or_default();
+            format!("{id} approved by {}{terms}{less}", join(&card.approvers))
         }
         State::Denied { by, note } if note.is_empty() => format!("{id} denied by {by}"),
         State::Denied { by, note } => format!("{id} denied by {by}: {note}"),
@@ -210,6 +219,11 @@ fn outcome(asked: &Asked, reader: &Reader<'_>) -> String {
         State::Expired => format!("nobody decided {id} in time"),
         State::Void => format!("{id} is void"),
     }
+}
+
+fn given_less(card: &Card, now: Timestamp) -> Option<String> {
+    let notes: Vec<_> = card.decisions.iter().map(|said| (&said.person, said.note.as_str())).collect();
+    less(&card.read().ok()?.asked(), card.granted.as_ref()?, &notes, now)
 }
 
 fn decided(done: &Decided, reader: &Reader<'_>) -> String {
@@ -227,8 +241,10 @@ fn decision_line(card: &Card, verdict: Verdict, reader: &Reader<'_>) -> String {
         (Verdict::Approve, State::Approved) => {
             let span = card.granted.as_ref().map(|terms| crate::time::short(std::time::Duration::from_micros(terms.for_us)));
             let once = if card.granted.as_ref().is_some_and(|terms| terms.once) { ", one session" } else { "" };
+            let starts = card.granted.as_ref().and_then(GrantedTerms::starts).filter(|starts| *starts > reader.now);
+            let starts = starts.map(|starts| format!(", not before {}", when(starts, reader.now))).unwrap_or_default();
             let undo = reader.voice.command(&format!("revoke {id}"));
-            format!("approved {id} for {}{once}. Wrong one? {undo}", span.unwrap_or_else(|| "as asked".into()))
+            format!("approved {id} for {}{once}{starts}. Wrong one? {undo}", span.unwrap_or_else(|| "as asked".into()))
         }
         (Verdict::Approve, _) => {
             let missing = card
@@ -249,6 +265,9 @@ fn open_grants(grants: &[OpenGrant], reader: &Reader<'_>) -> String {
     for one in grants {
         let ends = match one.ends {
             Some(ends) => when(ends, reader.now),
+            None if one.starts.is_some_and(|starts| starts > reader.now) || one.until.is_some() => {
+                format!("{}, unused {}", spelled(&one.duration, false, one.starts, one.until, reader.now), when(one.use_by, reader.now))
+            }
             None => format!("{} from first use, unused {}", one.duration, when(one.use_by, reader.now)),
         };
         let uses = one.uses_left.map_or_else(|| "any".to_owned(), |n| n.to_string());

@@ -14,7 +14,7 @@ use super::channel::{ClientChannel, Status};
 use super::flow::Item;
 use super::opening::Opening;
 use super::session::Stop;
-use super::{Bastion, room};
+use super::{Bastion, granted, room};
 use crate::access::request::MAX_REASON;
 use crate::access::ruling::{Ruling, Terms};
 use crate::access::{OpeningContext, Principal, Target, Want};
@@ -106,6 +106,9 @@ async fn wait(asking: &mut Asking<'_>, ruled: Ruled, opening: &mut Opening, clie
     match end {
         HoldEnd::Approved => {
             waiting.leave(Timestamp::now()).await.map_err(state_lost)?;
+            if opening.is_a_person() {
+                granted::tell(bastion, id, client).await;
+            }
             still_stands(asking, id).await
         }
         HoldEnd::PolicyChanged { reason } => {
@@ -139,9 +142,7 @@ async fn still_stands(asking: &mut Asking<'_>, id: RequestId) -> Result<Waited, 
     match usable.map_err(state_lost)? {
         Some(usable) => Ok(Waited::Held(Held::on(Basis::Approved(usable), terms, &ruled))),
         None if was_outdated => Ok(Waited::PolicyChanged),
-        None => {
-            Err(Stop::new(format!("refused: {id} was approved, but it is not enough any more; connect again to ask anew"), Status::Refused))
-        }
+        None => Err(granted::not_enough(bastion, id, want).await),
     }
 }
 

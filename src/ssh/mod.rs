@@ -10,6 +10,7 @@ mod factor;
 pub mod flow;
 mod front;
 mod gate;
+mod granted;
 mod hold;
 mod home;
 mod jump;

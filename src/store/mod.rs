@@ -12,6 +12,7 @@ pub mod decisions;
 pub mod disposal;
 pub mod factors;
 pub mod grants;
+mod habit;
 pub mod health;
 pub mod key_files;
 mod kills;

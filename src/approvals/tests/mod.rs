@@ -291,7 +291,7 @@ impl Scene {
     pub async fn signed(&self, name: &str, requests: &[RequestId], verdict: Verdict, terms: Option<GrantedTerms>) -> Said {
         let (_, _, keys) = KEYS.iter().find(|(known, _, _)| *known == name).unwrap();
         let first = self.view(requests[0]).await.document;
-        let as_asked = GrantedTerms { for_us: first.for_us, once: first.once, scope: first.scope };
+        let as_asked = GrantedTerms { for_us: first.for_us, once: first.once, scope: first.scope, ..GrantedTerms::default() };
         let terms = (verdict == Verdict::Approve).then(|| terms.unwrap_or(as_asked));
         let mut digests = Vec::new();
         for id in requests {

@@ -33,6 +33,14 @@ fn samples() -> Vec<Reply> {
         by: bob(),
         placed: NOW,
     };
+    let granted = || GrantedTerms {
+        for_us: 1,
+        once: true,
+        scope: sample().scope,
+        commands: vec!["uptime".into()],
+        from_us: Some(1),
+        until_us: Some(2),
+    };
     let card = || Card {
         request: id,
         state: denied(),
@@ -49,10 +57,20 @@ fn samples() -> Vec<Reply> {
             level: Level::Key,
         }],
         asked: vec![bob()],
-        granted: Some(GrantedTerms { for_us: 1, once: true, scope: sample().scope }),
+        granted: Some(granted()),
         approvers: vec![bob()],
+        decisions: vec![DecisionLine {
+            person: bob(),
+            verdict: Verdict::Approve,
+            level: Level::Key,
+            key: Some("SHA256:k".into()),
+            note: "n".into(),
+            granted: Some(granted()),
+            at: NOW,
+        }],
         waiters: 1,
         left: Some(NOW),
+        unusual: vec!["first time on web-1".into()],
     };
     let listed = Listed {
         request: id,
@@ -64,6 +82,8 @@ fn samples() -> Vec<Reply> {
         scope: "s".into(),
         duration: "30m".into(),
         once: true,
+        starts: Some(NOW),
+        until: Some(NOW),
         reason: "r".into(),
         made: NOW,
         expires: NOW,
@@ -79,6 +99,8 @@ fn samples() -> Vec<Reply> {
         targets: vec![web()],
         scope: "s".into(),
         duration: "30m".into(),
+        starts: Some(NOW),
+        until: Some(NOW),
         ends: Some(NOW),
         use_by: NOW,
         uses_left: Some(1),

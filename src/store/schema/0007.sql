@@ -1,3 +1,2 @@
--- A denial stands for a while for each target that was in it, whatever else is asked with it.
-create index requests_denied_lately on requests (ended_at) where state = 'denied';
-drop index requests_denied;
+-- Whether the key checked who touched it; only beside the level touch.
+alter table decisions add column verified integer not null default 0 check (verified = 0 or level = 'touch');
