@@ -26,6 +26,7 @@ mod hosts;
 mod live;
 mod login;
 mod names;
+mod notices;
 mod reload;
 mod rescue;
 mod restore;

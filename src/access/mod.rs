@@ -14,6 +14,7 @@ pub mod family;
 pub mod grant;
 pub mod granted;
 pub mod habit;
+pub mod hours;
 pub mod kinds;
 pub mod people;
 pub mod policy;

@@ -9,6 +9,7 @@ mod decide;
 mod end;
 mod extend;
 mod kill;
+pub mod notices;
 mod open;
 mod rerule;
 mod submit;

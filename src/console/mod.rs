@@ -46,6 +46,7 @@ use tokio::sync::watch;
 use crate::access::Principal;
 use crate::approvals::Approvals;
 use crate::config::Directory;
+use crate::notify::Desk;
 use crate::recording::Recordings;
 use crate::retention::disposal::Disposal;
 use crate::store::Store;
@@ -78,6 +79,8 @@ pub struct Console {
     pub phase: watch::Sender<Phase>,
     /// Canaries on their way to auditors and back.
     canaries: auditors::Canaries,
+    /// Notices on their way to people.
+    pub desk: Desk,
 }
 
 /// The terminal of a console channel, if it has one.
@@ -108,6 +111,7 @@ impl Console {
             waiting: decide::Waiting::default(),
             phase: watch::Sender::new(Phase::default()),
             canaries: auditors::Canaries::default(),
+            desk: Desk::default(),
         }
     }
 

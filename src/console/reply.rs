@@ -11,7 +11,7 @@ use crate::access::canonical;
 use crate::access::decision::{GrantedTerms, Level, Verdict};
 use crate::access::request::{BadRequest, RequestDocument};
 use crate::approvals::{RequestState, RequestView};
-use crate::id::{Digest, Login, Person, RequestId, ScheduleName, SessionId, TargetId, WorkflowName};
+use crate::id::{Digest, Login, NotifierName, Person, RequestId, ScheduleName, SessionId, TargetId, WorkflowName};
 use crate::store::decisions::DecisionRow;
 use crate::time::Timestamp;
 
@@ -628,12 +628,29 @@ pub struct Status {
     pub unsigned_since: Option<Timestamp>,
     /// Auditors who did not show for 90 days that they can decrypt.
     pub unproved: std::collections::BTreeSet<Person>,
+    #[serde(default)]
+    pub notifiers: Vec<NotifierLine>,
+}
+
+/// How a notifier does, since the bastion started.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NotifierLine {
+    pub notifier: NotifierName,
+    pub delivered: u64,
+    pub waiting: u64,
+    /// Dropped from a full queue, the oldest first.
+    pub dropped: u64,
+    /// Tried in vain, or too late.
+    pub lost: u64,
+    /// Tries that failed since the last that did not.
+    pub failed: u32,
+    pub why: Option<String>,
 }
 
 /// Something that an operator has to do something about.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Trouble {
-    /// `clock`, `disk`, `seal`, `recover`, `disposal`, `checkpoint`, `auditors`
+    /// `clock`, `disk`, `seal`, `recover`, `disposal`, `checkpoint`, `auditors`, `notifier`
     pub what: String,
     pub why: String,
     pub fix: String,

@@ -8,8 +8,8 @@ use std::time::Duration;
 use super::card::{join, span, tone};
 use super::render::{Listing, Look, Tone, counted, prefixed, visible, when};
 use super::reply::{
-    Asked, AuditLine, AuditorLine, Card, Decided, Held, KeysReply, Listed, LiveLine, Next, OpenGrant, PlanLine, Refusal, RefusalKind,
-    Reply, RetentionState, SessionLine, State, Status, TargetLine, Whoami,
+    Asked, AuditLine, AuditorLine, Card, Decided, Held, KeysReply, Listed, LiveLine, Next, NotifierLine, OpenGrant, PlanLine, Refusal,
+    RefusalKind, Reply, RetentionState, SessionLine, State, Status, TargetLine, Whoami,
 };
 use crate::access::decision::{GrantedTerms, Verdict};
 use crate::recording::amount;
@@ -502,6 +502,10 @@ fn status_lines(status: &Status, reader: &Reader<'_>) -> String {
         ("version", status.version.clone()),
     ];
     out.push_str(&lines.map(|(name, text)| format!("{name:<10}{}\n", visible(&text))).concat());
+    for line in &status.notifiers {
+        let NotifierLine { notifier, delivered, waiting, dropped, lost, .. } = line;
+        out.push_str(&format!("{:<10}{notifier}: {delivered} delivered, {waiting} wait, {dropped} dropped, {lost} lost\n", "notices"));
+    }
     out
 }
 
