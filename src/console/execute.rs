@@ -174,9 +174,12 @@ impl Act<'_> {
         Ok(Reply::Asked(Box::new(Asked { card, joined: joined == Joined::Existing, free, waited: false })))
     }
 
+    /// Opens a card; whoever waits reads who looks.
     async fn show(&self, request: RequestId) -> Result<Reply, Refusal> {
         let view = self.seen(request).await?;
+        self.console.approvals.looks(&view, self.who.person());
         let mut card = Card::of(&view);
+        card.looking.retain(|person| person != self.who.person());
         if view.state.is_open() {
             let unusual = self.console.approvals.unusual(&view.document, self.now).await;
             card.unusual = unusual.map_err(|error| self.not_done(Some(request), &error))?;
@@ -256,6 +259,7 @@ impl Act<'_> {
     /// The bytes of a decision, for the key verified on this connection; kept until `submit`.
     async fn decision(&self, args: &DecisionArgs) -> Result<Reply, Refusal> {
         let view = self.seen(args.request).await?;
+        self.console.approvals.looks(&view, self.who.person());
         let card = Card::of(&view);
         let request = match view.state {
             RequestState::Pending => card.read().map_err(|error| self.down(&error))?,

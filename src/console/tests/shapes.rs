@@ -70,6 +70,7 @@ fn samples() -> Vec<Reply> {
         waiters: 1,
         left: Some(NOW),
         unusual: vec!["first time on web-1".into()],
+        looking: vec![bob()],
     };
     let listed = Listed {
         request: id,
@@ -90,6 +91,7 @@ fn samples() -> Vec<Reply> {
         approvers: vec![bob()],
         waiters: 1,
         left: Some(NOW),
+        looking: vec![bob()],
     };
     let open = OpenGrant {
         request: id,
