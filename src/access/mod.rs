@@ -4,6 +4,7 @@
 //! one place and demanded by the next.
 
 pub mod action;
+pub mod alike;
 pub mod canonical;
 pub mod certificate;
 pub mod context;
@@ -13,6 +14,7 @@ pub mod family;
 pub mod grant;
 pub mod granted;
 pub mod habit;
+pub mod hours;
 pub mod kinds;
 pub mod people;
 pub mod policy;

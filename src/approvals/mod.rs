@@ -157,8 +157,15 @@ pub enum SubmitError {
     TooManyOfYours(usize),
     #[error("{0} requests are pending on this bastion")]
     TooMany(usize),
-    #[error("{by} denied this {} ago{}", about(*ago), quoted(note))]
-    DeniedLately { request: RequestId, by: Person, note: String, ago: Duration },
+    #[error("{by} denied {what} {} ago{}", about(*ago), quoted(note))]
+    DeniedLately {
+        request: RequestId,
+        by: Person,
+        note: String,
+        ago: Duration,
+        /// `this`, or the targets of it that were denied.
+        what: String,
+    },
     #[error("the reason does not fit: {0}")]
     Reason(String),
     #[error("{asked} is longer than can be granted here: ask for {longest} or less")]

@@ -10,9 +10,10 @@ use crate::access::action::{Action, ConsoleAction, Want};
 use crate::access::people::PersonEntry;
 use crate::access::policy::Question;
 use crate::access::ruling::{Denial, Ruling, Terms};
-use crate::access::workflow::Workflow;
+use crate::access::workflow::{Stage, Workflow};
 use crate::access::{Scope, Target, scope};
 use crate::config::Directory;
+use crate::config::asked::Imagined;
 use crate::console::grammar::ExplainArgs;
 use crate::console::visible;
 use crate::id::{Login, Person, WorkflowName};
@@ -75,8 +76,21 @@ pub struct HoldLine {
     pub quorum: u32,
     pub signature: String,
     pub decide_within: String,
-    /// Who could decide now; never who asks.
+    /// Who is asked first at that time; never who asks.
     pub asked: Vec<Person>,
+    /// All of them where there are several, or where one asks wider.
+    pub stages: Vec<StageLine>,
+    /// Those of the first stage who are not asked at that time: `carol 08-18 Berlin`.
+    pub absent: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct StageLine {
+    pub approvers: Vec<String>,
+    pub quorum: u32,
+    pub within: Option<String>,
+    pub escalate_to: Vec<String>,
+    pub escalate_after: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -264,20 +278,27 @@ impl Asked<'_> {
     }
 
     fn hold(&self, workflow: &Workflow, policy: &str, all: &[&Workflow]) -> HoldLine {
-        let may = |entry: &&PersonEntry| {
-            entry.name != self.person.name
-                && workflow.is_eligible(&entry.name, &entry.groups)
-                && self.directory.policy.may(&entry.name, &entry.groups, ConsoleAction::Approve, self.target, self.now)
+        let imagined = Imagined {
+            directory: self.directory,
+            requester: &self.person.name,
+            target: self.target,
+            workflows: &[workflow],
+            at: self.now,
+            waited: Duration::ZERO,
         };
+        let absent = imagined.turns(&[]).iter().flat_map(|turn| &turn.absent).map(|absent| absent.words(self.now)).collect();
         let stage = workflow.stages.first();
+        let told = workflow.stages.len() > 1 || workflow.stages.iter().any(|stage| stage.within.is_some() || stage.escalation.is_some());
         HoldLine {
             policy: self.policy(policy),
             workflow: workflow.name.clone(),
-            approvers: stage.map(|stage| stage.approvers()).unwrap_or_default(),
-            quorum: stage.map_or(0, |stage| stage.quorum),
+            approvers: stage.map(Stage::approvers).unwrap_or_default(),
+            quorum: stage.map_or(0, Stage::needed),
             signature: crate::access::workflow::strictest(all).as_str().to_owned(),
             decide_within: short(workflow.decide_within),
-            asked: self.directory.people.iter().filter(may).map(|entry| entry.name.clone()).collect(),
+            asked: imagined.asked(&[]),
+            stages: workflow.stages.iter().filter(|_| told).map(StageLine::of).collect(),
+            absent,
         }
     }
 
@@ -338,12 +359,21 @@ pub fn text(explained: &Explained) -> String {
         Verdict::Hold => row("held", &format!("permitted by {}, and somebody has to agree first", by.join(", "))),
     }
     for hold in holds {
-        let HoldLine { policy, workflow, approvers, quorum, signature, decide_within, asked } = hold;
+        let HoldLine { policy, workflow, approvers, quorum, signature, decide_within, asked, stages, absent } = hold;
         row("", "");
         row("hold", &policy.words());
-        row("workflow", &format!("{workflow}: {quorum} of {}, signature {signature}, within {decide_within}", approvers.join(", ")));
+        if stages.is_empty() {
+            row("workflow", &format!("{workflow}: {quorum} of {}, signature {signature}, within {decide_within}", approvers.join(", ")));
+        } else {
+            row("workflow", &format!("{workflow}: signature {signature}, within {decide_within}"));
+        }
+        for (n, stage) in stages.iter().enumerate() {
+            row(&format!("stage {}", n + 1), &stage.words());
+        }
         let names: Vec<&str> = asked.iter().map(Person::as_str).collect();
-        row("asked", &if names.is_empty() { "nobody can decide this then".to_owned() } else { names.join(", ") });
+        let absent = if absent.is_empty() { String::new() } else { format!(" ({})", absent.join(", ")) };
+        let names = if names.is_empty() { "nobody can decide this then".to_owned() } else { names.join(", ") };
+        row("asked", &format!("{names}{absent}"));
     }
     if terms.is_some() || !instead.is_empty() || scope.is_some() {
         row("", "");
@@ -364,6 +394,30 @@ pub fn text(explained: &Explained) -> String {
     }
     // A row without words is a blank line.
     out.lines().map(|line| format!("{}\n", line.trim_end())).collect()
+}
+
+impl StageLine {
+    fn of(stage: &Stage) -> Self {
+        let escalation = stage.escalation.as_ref();
+        Self {
+            approvers: stage.approvers(),
+            quorum: stage.needed(),
+            within: stage.within.map(short),
+            escalate_to: escalation.map(|escalation| escalation.to.iter().map(ToString::to_string).collect()).unwrap_or_default(),
+            escalate_after: escalation.and_then(|escalation| escalation.after).map(short),
+        }
+    }
+
+    /// `1 of sre-leads, within 10m; heads asked too after 5m`
+    fn words(&self) -> String {
+        let within = self.within.as_ref().map(|within| format!(", within {within}")).unwrap_or_default();
+        let after = match &self.escalate_after {
+            Some(after) => format!(" after {after}, at once where too few are in reach"),
+            None => " where too few are in reach".into(),
+        };
+        let wider = if self.escalate_to.is_empty() { String::new() } else { format!("; {} asked too{after}", self.escalate_to.join(", ")) };
+        format!("{} of {}{within}{wider}", self.quorum, self.approvers.join(", "))
+    }
 }
 
 impl PolicyLine {

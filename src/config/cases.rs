@@ -10,14 +10,19 @@
 //! by     = "prod-needs-a-lead"
 //! ```
 //! Optional: `command`, `at` (RFC 3339; else a Monday noon), `source`, `first_time`, `mfa`, `inner_auth`.
+//!
+//! Of a hold also: `asked = ["bob"]`, who is asked then, once `yes = ["carol"]` have agreed and after it
+//! has `waited = "10m"`; `enough = true`, whether those in `yes` are.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use toml::Spanned;
 
+use super::asked::Imagined;
 use super::fields::{Fields, File};
 use super::problem::{Findings, Problem, Source};
 use super::{Directory, files};
@@ -26,7 +31,8 @@ use crate::access::people::PersonEntry;
 use crate::access::policy::Question;
 use crate::access::ruling::{Denial, Ruling};
 use crate::access::target::Target;
-use crate::id::{Login, Person};
+use crate::access::workflow::Workflow;
+use crate::id::{Login, Person, WorkflowName};
 use crate::time::Timestamp;
 
 /// Monday, 5 January 2026, noon UTC.
@@ -153,6 +159,15 @@ struct Case<'a> {
     inner_auth: bool,
     expect: Spanned<Expected>,
     by: Vec<Spanned<String>>,
+    hold: OfHold,
+}
+
+/// What a case says of the people whom a hold asks.
+struct OfHold {
+    yes: Vec<Spanned<Person>>,
+    waited: Duration,
+    asked: Option<(usize, Vec<Person>)>,
+    enough: Option<(usize, bool)>,
 }
 
 impl<'a> Case<'a> {
@@ -184,7 +199,9 @@ impl<'a> Case<'a> {
         for id in by.iter().filter(|id| !directory.policy.ids().any(|known| known == id.get_ref())) {
             file.error(id.span().start, format!("there is no policy with @id({:?})", id.get_ref()), "use one of access.cedar");
         }
+        let hold = OfHold::read(directory, file, &mut fields);
         let case = Self {
+            hold,
             command: fields.string("command").map(|text| (*text.get_ref()).to_owned()),
             now: time(file, &mut fields),
             source: fields.word("source").map_or(IpAddr::from([192, 0, 2, 1]), Spanned::into_inner),
@@ -226,6 +243,7 @@ impl<'a> Case<'a> {
             },
         };
         let ruled = Some((is.clone(), by.clone().unwrap_or_default()));
+        self.check_hold(directory, file, &is);
         let at = self.expect.span().start;
         if is != *self.expect.get_ref() {
             let reason =
@@ -254,6 +272,46 @@ impl<'a> Case<'a> {
         ruled
     }
 
+    /// Compares whom the holds ask, and what they would amount to.
+    fn check_hold(&self, directory: &Directory, file: File<'_>, is: &Expected) {
+        let OfHold { yes, waited, asked, enough } = &self.hold;
+        let place = asked.as_ref().map(|(at, _)| *at).or(enough.map(|(at, _)| at));
+        let Some(place) = place.or(yes.first().map(|yes| yes.span().start)) else { return };
+        let Expected::Hold(names) = is else {
+            file.error(place, "nobody is asked: no hold applies", "remove asked, yes and enough, or expect a hold");
+            return;
+        };
+        let workflows: Vec<&Workflow> =
+            names.iter().filter_map(|name| directory.workflows.get(&name.parse::<WorkflowName>().ok()?)).collect();
+        let imagined = Imagined {
+            directory,
+            requester: &self.person.name,
+            target: &self.target,
+            workflows: &workflows,
+            at: self.now,
+            waited: *waited,
+        };
+        let yes: Vec<Person> = yes.iter().map(|yes| yes.get_ref().clone()).collect();
+        if let Some((at, expected)) = asked {
+            let is = imagined.asked(&yes);
+            if is != *expected {
+                let list = |people: &[Person]| match people {
+                    [] => "nobody".to_owned(),
+                    people => people.iter().map(Person::as_str).collect::<Vec<_>>().join(", "),
+                };
+                let what = format!("expected {} to be asked, is {}", list(expected), list(&is));
+                file.error(*at, what, "correct the policies or the case");
+            }
+        }
+        if let Some((at, expected)) = enough {
+            let is = imagined.is_enough(&yes);
+            if is != *expected {
+                let what = format!("expected enough = {expected}, is {is}");
+                file.error(*at, what, "correct the policies or the case");
+            }
+        }
+    }
+
     fn rule(&self, directory: &Directory, action: Action) -> Option<Ruling> {
         Some(directory.policy.rule(&Question {
             person: &self.person.name,
@@ -268,6 +326,28 @@ impl<'a> Case<'a> {
             mfa: self.mfa,
             inner_auth: self.inner_auth,
         }))
+    }
+}
+
+impl OfHold {
+    fn read(directory: &Directory, file: File<'_>, fields: &mut Fields<'_>) -> Self {
+        let (has_asked, has_enough) = (fields.has("asked"), fields.has("enough"));
+        let known = |people: Vec<Spanned<Person>>| {
+            for person in people.iter().filter(|person| directory.people.named(person.get_ref()).is_none()) {
+                file.error(person.span().start, format!("there is no person {}", person.get_ref()), "use one of people.toml");
+            }
+            people
+        };
+        let yes = known(fields.words("yes"));
+        let mut asked: Vec<Person> = known(fields.words("asked")).into_iter().map(Spanned::into_inner).collect();
+        asked.sort();
+        let enough = fields.boolean("enough").filter(|_| has_enough);
+        Self {
+            yes,
+            waited: fields.duration("waited").unwrap_or_default(),
+            asked: has_asked.then(|| (fields.place("asked"), asked)),
+            enough: enough.map(|enough| (fields.place("enough"), enough)),
+        }
     }
 }
 

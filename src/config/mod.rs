@@ -5,6 +5,7 @@
 //! any of it again.
 
 mod approvals;
+pub mod asked;
 pub mod cases;
 pub mod client;
 pub mod factors;
@@ -17,10 +18,12 @@ pub mod modes;
 mod notifiers;
 mod people;
 mod problem;
+mod reach;
 mod references;
 mod retention;
 pub mod schema;
 mod settings;
+mod stages;
 mod targets;
 mod user_cas;
 
@@ -239,6 +242,7 @@ fn read(root: &Path, instead: Option<(&str, &str)>, found: &Findings) -> Option<
     references::mentioned(access_file, &policy, &people, &targets);
     references::nobody_left(approvals_file, &workflows, &policy, &people, &kinds);
     references::may_approve(approvals_file, &workflows, &policy, &people, &kinds);
+    reach::always_somebody(approvals_file, &workflows, &people);
     let workflows = workflows.into_iter().map(|placed| (placed.workflow.name.clone(), placed.workflow)).collect();
     let (root, digest, texts) = (root.to_owned(), files.digest, files.texts);
     Some(Directory {

@@ -215,7 +215,8 @@ fn property(kind: FileKind, path: &str, shape: &Shape, tables: &BTreeMap<String,
         Shape::NamedLists => json!({ "type": "object", "additionalProperties": { "type": "array", "items": { "type": "string" } } }),
         Shape::ListOfTables => json!({ "type": "array", "items": object(kind, &format!("{path}/*"), tables) }),
     };
-    let plain = path.replace("/**", "/*");
+    // A stage's keys may stand in its workflow.
+    let plain = path.replace("/**", "/*").replace("/stages/*/", "/");
     let described = DESCRIPTIONS.iter().find(|(of, at, _)| *of == kind && *at == plain);
     if let (Some((_, _, text)), Some(schema)) = (described, schema.as_object_mut()) {
         schema.insert("description".into(), json!(text));
@@ -256,6 +257,7 @@ const DESCRIPTIONS: &[(FileKind, &str, &str)] = &[
     (FileKind::People, "/people/*/groups", "What access.cedar and approvals.toml speak of"),
     (FileKind::People, "/people/*/keys", "Public keys, as in a .pub file; a key names one person"),
     (FileKind::People, "/people/*/accounts", "Names elsewhere: chat, directory"),
+    (FileKind::People, "/people/*/hours", "When they want to be asked: Mon-Fri 08-18 Europe/Berlin; a decision counts at any hour"),
     (FileKind::People, "/people/*/second_factor", "When this person is asked for the code of their second factor"),
     (FileKind::People, "/second_factor", "When everybody who has a second factor is asked for its code"),
     (FileKind::People, "/user_cas", "CAs whose certificates name persons: one principal, the person's name"),
@@ -271,7 +273,13 @@ const DESCRIPTIONS: &[(FileKind, &str, &str)] = &[
     (FileKind::Approvals, "/notify", "The notifiers of workflows that name none"),
     (FileKind::Approvals, "/workflows/*/notify", "Who takes its notices to people: names of [notifiers]"),
     (FileKind::Approvals, "/workflows", "Who has to agree, by the name that a @hold gives"),
-    (FileKind::Approvals, "/workflows/*/approvers", "Groups that may decide"),
+    (FileKind::Approvals, "/workflows/*/stages", "Asked in order; a person counts in one of them"),
+    (FileKind::Approvals, "/workflows/*/approvers", "Groups that may decide, any of them"),
+    (FileKind::Approvals, "/workflows/*/all", "Groups of which one person each has to agree"),
+    (FileKind::Approvals, "/workflows/*/within", "The request ends when the stage has not come together after this long"),
+    (FileKind::Approvals, "/workflows/*/escalate_to", "Groups that are asked as well, at once where too few are in reach"),
+    (FileKind::Approvals, "/workflows/*/escalate_after", "How long the stage waits before it asks them"),
+    (FileKind::Approvals, "/workflows/*/prompt", "What whoever asks is asked, and whoever decides reads"),
     (FileKind::Approvals, "/workflows/*/people", "Persons who may decide"),
     (FileKind::Approvals, "/workflows/*/quorum", "How many of them have to agree; nobody decides on their own request"),
     (FileKind::Approvals, "/workflows/*/signature", "touch is best for production"),

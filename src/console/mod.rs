@@ -4,6 +4,7 @@
 //! same `execute`, which authorizes, does and audits. Unknown and not-yours are one answer. Nothing
 //! that others wrote reaches a terminal but through `render::visible`.
 
+mod alike;
 mod ask;
 mod auditors;
 mod card;
@@ -14,6 +15,7 @@ mod extend;
 pub mod grammar;
 mod live;
 mod log;
+mod many;
 mod nearby;
 mod opened;
 mod play;
@@ -55,6 +57,7 @@ use crate::store::log::Log;
 pub use auditors::canary_in;
 pub use card::with_causes;
 pub use drain::Phase;
+pub use many::MAX_LIST;
 pub use nearby::{is_own, nearby};
 pub use play::{PlayError, Played, play};
 pub use render::{Look, visible};

@@ -5,8 +5,9 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::card::with_causes;
-use super::grammar::{self, NotAVerb, ReplayArgs, RequestsArgs, SessionWord, Verb};
+use super::grammar::{self, NotAVerb, ReplayArgs, RequestArgs, RequestsArgs, SessionWord, Verb};
 use super::live;
+use super::many::MAX_LIST;
 use super::opened::next;
 use super::play::{PlayError, play};
 use super::render::{Look, answer, prefixed, refused, visible};
@@ -22,6 +23,8 @@ use crate::time::Timestamp;
 
 /// A signature may take a touch and a passphrase on its way.
 const SIGNATURE_WITHIN: Duration = Duration::from_secs(120);
+/// A list of targets may come from an inventory that is slow.
+const LIST_WITHIN: Duration = Duration::from_secs(120);
 /// A hint may be lost; the row is read again at least this often.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// The sweep says soon after its time that a request is over.
@@ -136,16 +139,36 @@ where
             None => self.welcome().await,
             Some(Verb::Requests(args)) if args.watch => self.watch(&args, terminal.is_some()).await,
             Some(Verb::Submit { request, .. }) => self.submit(request).await,
+            Some(Verb::Request(args)) if args.takes_list() => self.request_list(args).await,
             Some(Verb::Replay(args)) => self.replay(args, terminal).await,
             Some(Verb::Watch { session }) => self.look_on(&session, terminal).await,
-            Some(verb) => {
-                let waits = verb.waits();
-                match self.console.execute(self.who, &verb, Timestamp::now()).await {
-                    Ok(Reply::Asked(asked)) if waits => self.wait(asked).await,
-                    Ok(Reply::AuditLines(_)) => self.export_log(terminal.is_some()).await,
-                    Ok(reply) => self.answer(&reply).await,
-                    Err(refusal) => self.refuse(&refusal).await,
-                }
+            Some(verb) => self.executed(&verb, terminal.is_some()).await,
+        }
+    }
+
+    async fn executed(&mut self, verb: &Verb, terminal: bool) -> std::io::Result<u32> {
+        match self.console.execute(self.who, verb, Timestamp::now()).await {
+            Ok(Reply::Asked(asked)) if verb.waits() => self.wait(asked).await,
+            Ok(Reply::AuditLines(_)) => self.export_log(terminal).await,
+            Ok(reply) => self.answer(&reply).await,
+            Err(refusal) => self.refuse(&refusal).await,
+        }
+    }
+
+    /// `request deploy@- <list`
+    async fn request_list(&mut self, args: RequestArgs) -> std::io::Result<u32> {
+        let read = tokio::time::timeout(LIST_WITHIN, self.keys.all(MAX_LIST)).await;
+        let verb = match read {
+            Ok(Ok(list)) => args.with_list(&list).map(Verb::Request).and_then(|verb| verb.check().map(|()| verb)),
+            Ok(Err(_)) | Err(_) => Err("the list on standard input has no end".into()),
+        };
+        match verb {
+            Ok(verb) => self.executed(&verb, false).await,
+            Err(why) => {
+                let why = format!("was not made: {why}");
+                let mut refusal = self.console.act(self.who, Timestamp::now()).refusal(RefusalKind::Usage, "the request", &why);
+                refusal.next = vec![Next::Verb("request LOGIN@- --reason '…' <LIST".into())];
+                self.refuse(&refusal).await
             }
         }
     }
