@@ -43,7 +43,7 @@ fn turns_on_it(directory: &Directory, who: &Principal, user: &str, role: &Role, 
         Role::Inner { target, .. } => (directory.targets.find(target.id.as_str()), user.parse().ok()),
         Role::Outer => match names::wanted(user, who.person()) {
             Ok(Wanted::Target { login, name }) => (directory.targets.find(&name), login),
-            Ok(Wanted::Console) | Err(_) => return false,
+            Ok(Wanted::Console | Wanted::Card(_)) | Err(_) => return false,
         },
     };
     let Some(target) = target else { return false };
