@@ -4,6 +4,7 @@
 //! Exit statuses: 64 usage, 69 unavailable, 75 nobody decided in time, 77 refused, 1 anything else.
 
 mod approve;
+mod ask;
 mod audit;
 mod backup;
 pub mod bastion;
@@ -17,6 +18,7 @@ mod export;
 mod fetch;
 mod inbox;
 pub mod init;
+mod many;
 mod notify;
 mod pager;
 mod policy;
