@@ -258,6 +258,7 @@ mod tests {
             approvers: vec![],
             waiters: 1,
             left: None,
+            looking: vec![],
         }
     }
 
@@ -278,6 +279,7 @@ mod tests {
             approvers: vec![],
             waiters: 1,
             left: None,
+            looking: vec![],
             unusual: vec![],
             decisions: vec![],
         })
