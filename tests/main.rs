@@ -25,6 +25,7 @@ mod hostile;
 mod hosts;
 mod live;
 mod login;
+mod matrix;
 mod names;
 mod reload;
 mod rescue;
