@@ -27,6 +27,7 @@ mod live;
 mod login;
 mod matrix;
 mod names;
+mod notices;
 mod reload;
 mod rescue;
 mod restore;
