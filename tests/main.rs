@@ -26,6 +26,7 @@ mod hosts;
 mod inbox;
 mod live;
 mod login;
+mod matrix;
 mod names;
 mod notices;
 mod reload;
