@@ -28,7 +28,7 @@ use crate::id::RequestId;
 use crate::time::{Timestamp, short};
 
 /// Requests read for a listing; the newest come first.
-const READ: u32 = 2000;
+const READ: u32 = 10_000;
 /// Requests that are over, in a listing, …
 const OVER: usize = 50;
 /// … of so many, open ones included, that are read for them.
