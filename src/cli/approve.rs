@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::io::{AsyncBufRead, AsyncWrite};
 
 use super::bastion::Bastion;
-use super::sign::{Keys, Signer};
+use super::sign::{Keys, SignError, Signer};
 use super::terminal;
 use crate::access::decision::{BadDecision, CLOCK_SLACK, Level, SignedDecision, Verdict};
 use crate::access::request::{RequestDocument, matching_code};
@@ -105,7 +105,8 @@ where
     sign(bastion, order, hands, &me, shown).await
 }
 
-/// Signs what a card of this bastion showed, if that is still what is asked, and sends it.
+/// Signs what a card of this bastion showed and a person agreed to on sight of it, if that is still what is
+/// asked, and sends it.
 pub async fn decide_shown<R, W>(bastion: &mut Bastion<R, W>, card: &Card, order: &Order, hands: &Hands) -> anyhow::Result<Reply>
 where
     R: AsyncBufRead + Unpin,
@@ -113,7 +114,8 @@ where
 {
     let me = whoami(bastion).await?;
     let shown = Shown::check(card, order, &me)?;
-    sign(bastion, order, hands, &me, shown).await
+    let signer = picked(hands, &me, &shown).await?;
+    confirmed(bastion, order, (&me, &signer), shown).await
 }
 
 async fn sign<R, W>(bastion: &mut Bastion<R, W>, order: &Order, hands: &Hands, me: &Whoami, shown: Shown) -> anyhow::Result<Reply>
@@ -121,6 +123,14 @@ where
     R: AsyncBufRead + Unpin,
     W: AsyncWrite + Unpin,
 {
+    let signer = picked(hands, me, &shown).await?;
+    if order.verdict == Verdict::Approve && !hands.yes {
+        confirm(order, &shown, &signer)?;
+    }
+    confirmed(bastion, order, (me, &signer), shown).await
+}
+
+async fn picked(hands: &Hands, me: &Whoami, shown: &Shown) -> Result<Signer, SignError> {
     let listed: Vec<String> = me.keys.iter().map(|key| key.fingerprint.clone()).collect();
     let keys = Keys {
         named: hands.key.as_deref(),
@@ -129,12 +139,16 @@ where
         listed: &listed,
         level: shown.level,
     };
-    let signer = Signer::pick(&keys).await?;
-    if order.verdict == Verdict::Approve && !hands.yes {
-        confirm(order, &shown, &signer)?;
-    }
+    Signer::pick(&keys).await
+}
+
+async fn confirmed<R, W>(bastion: &mut Bastion<R, W>, order: &Order, who: (&Whoami, &Signer), shown: Shown) -> anyhow::Result<Reply>
+where
+    R: AsyncBufRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
     shown.is_still(&fetch(bastion, order.request).await?)?;
-    sign_and_send(bastion, (&me, &signer), (&shown.document, vec![shown.digest]), order.verdict, &order.less).await
+    sign_and_send(bastion, who, (&shown.document, vec![shown.digest]), order.verdict, &order.less).await
 }
 
 /// Signs the decision on these digests, checks the signature, and brings it.
