@@ -37,6 +37,7 @@ mod target;
 mod targets;
 mod tour;
 mod vectors;
+mod workflows;
 
 /// A file that no `mod` names is compiled by nobody, and passes.
 #[test]

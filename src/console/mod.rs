@@ -15,6 +15,7 @@ pub mod grammar;
 mod live;
 mod log;
 mod nearby;
+mod people;
 mod play;
 mod recover;
 pub mod render;

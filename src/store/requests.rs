@@ -309,6 +309,16 @@ impl Snapshot {
         rows.iter().map(read).collect()
     }
 
+    /// Requests that wait and of which somebody else may be asked by now, the most overdue first.
+    pub(crate) async fn requests_to_look_at(&mut self, now: Timestamp, limit: u32) -> Result<Vec<RequestRow>, StoreError> {
+        let rows = select!("where state = 'pending' and look_at <= $1 order by look_at limit $2")
+            .bind(now.micros())
+            .bind(i64::from(limit))
+            .fetch_all(&mut *self.tx)
+            .await?;
+        rows.iter().map(read).collect()
+    }
+
     /// Whether anything is due, so that an idle sweep writes nothing.
     pub(crate) async fn is_anything_due(&mut self, now: Timestamp) -> Result<bool, StoreError> {
         let due = sqlx::query(

@@ -5,8 +5,11 @@ mod end;
 mod fail;
 mod family;
 mod open;
+mod race;
 mod rerule;
 mod submit;
+mod suspend;
+mod turns;
 mod view;
 mod wait;
 

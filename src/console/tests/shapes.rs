@@ -32,6 +32,7 @@ fn samples() -> Vec<Reply> {
         by: bob(),
         placed: NOW,
     };
+    let away = || AwayLine { person: bob(), until: Some(NOW), instead: Some(alice()) };
     let granted = || GrantedTerms {
         for_us: 1,
         once: true,
@@ -50,12 +51,16 @@ fn samples() -> Vec<Reply> {
         level: Level::Key,
         tracks: vec![Track {
             workflow: "lead".parse().unwrap(),
+            stage: 1,
+            stages: 2,
             approvers: vec!["leads".into()],
             have: vec![bob()],
             quorum: 1,
             level: Level::Key,
         }],
         asked: vec![bob()],
+        turns: vec!["t".into()],
+        prompts: vec!["p".into()],
         granted: Some(granted()),
         approvers: vec![bob()],
         decisions: vec![DecisionLine {
@@ -221,6 +226,17 @@ fn samples() -> Vec<Reply> {
             now: NOW,
         }),
         Reply::Help("h".into()),
+        Reply::Away(away()),
+        Reply::Suspended(Box::new(SuspendedLine {
+            person: alice(),
+            by: bob(),
+            reason: "r".into(),
+            at: NOW,
+            sessions: vec![session],
+            requests: 1,
+            grants: 1,
+        })),
+        Reply::Unsuspended(alice()),
         Reply::Drain(Drain { at: Some(NOW), reason: "r".into(), live: 1 }),
         Reply::Status(Box::new(Status {
             ok: false,
@@ -251,6 +267,8 @@ fn samples() -> Vec<Reply> {
                 why: Some("w".into()),
             }],
             waiting_for_auditor: 1,
+            away: vec![away()],
+            suspended: vec![BarredLine { person: alice(), by: bob(), reason: "r".into(), at: NOW }],
         })),
         Reply::Setup("s".into()),
         Reply::Keys(Box::new(KeysReply::Closed(Closed {
@@ -309,10 +327,13 @@ fn place(reply: &Reply) -> usize {
         Reply::Drain(_) => 31,
         Reply::Setup(_) => 32,
         Reply::Keys(_) => 33,
+        Reply::Away(_) => 34,
+        Reply::Suspended(_) => 35,
+        Reply::Unsuspended(_) => 36,
     }
 }
 
-const PLACES: usize = 34;
+const PLACES: usize = 37;
 
 /// `path` and the keys below it, for each object of a value.
 fn shape(value: &Value, path: &str, shapes: &mut BTreeMap<String, BTreeSet<String>>) {
