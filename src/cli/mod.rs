@@ -4,6 +4,7 @@
 //! Exit statuses: 64 usage, 69 unavailable, 75 nobody decided in time, 77 refused, 1 anything else.
 
 mod approve;
+mod ask;
 mod audit;
 mod backup;
 pub mod bastion;
@@ -16,6 +17,7 @@ mod explain;
 mod export;
 mod fetch;
 pub mod init;
+mod many;
 mod notify;
 mod pager;
 mod policy;
