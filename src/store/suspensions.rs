@@ -9,7 +9,7 @@ use sqlx::{ConnectOptions as _, Row as _};
 use super::columns::{time, word};
 use super::grants::{GrantFilter, GrantState};
 use super::requests::{RequestFilter, RequestState};
-use super::{Snapshot, Store, StoreError, Tx};
+use super::{Store, StoreError, Tx};
 use crate::audit::Event;
 use crate::id::{Person, RequestId, SessionId};
 use crate::time::Timestamp;
@@ -88,12 +88,6 @@ impl Store {
     /// A hint each time somebody is suspended, or no more.
     pub fn suspended(&self) -> tokio::sync::watch::Receiver<u64> {
         self.wake.listen_suspended()
-    }
-}
-
-impl Snapshot {
-    pub(crate) async fn suspensions(&mut self) -> Result<Vec<Suspension>, StoreError> {
-        sqlx::query(CURRENT).fetch_all(&mut *self.tx).await?.iter().map(read).collect()
     }
 }
 

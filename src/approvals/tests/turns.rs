@@ -51,7 +51,8 @@ async fn who_is_asked_later_may_not_agree_before_but_may_say_no() {
     scene.approvals.move_on(at(602)).await.unwrap();
     assert_eq!(scene.names().await[before..], ["request.escalate"], "once");
     let row = scene.log().await.pop().unwrap();
-    assert!(row.line.contains("unanswered") && row.line.contains("sec"), "{}", row.line);
+    let facts = row.facts.to_string();
+    assert!(facts.contains("unanswered") && facts.contains("sec"), "{facts}");
     assert_eq!(words(&scene, id, 602).await, "nobody answered in 10 min; sec asked too");
     scene.restart().await;
     assert_eq!(asked(&scene, id, 603).await, ["bob", "carol", "dave"]);
@@ -70,7 +71,7 @@ async fn where_nobody_is_there_others_are_asked_at_once_and_stay_asked() {
     assert_eq!(words(&scene, id, 5).await, "nobody can decide now (bob away until 22:16Z, dave away until 22:18Z); sec asked at once");
     scene.approvals.move_on(at(5)).await.unwrap();
     assert_eq!(asked(&scene, id, 5).await, ["carol"]);
-    assert!(scene.log().await.pop().unwrap().line.contains(Wider::TooFew.as_str()));
+    assert_eq!(scene.log().await.pop().unwrap().facts["why"], Wider::TooFew.as_str());
     scene.approvals.come_back(&dave, at(10)).await.unwrap();
     assert_eq!(asked(&scene, id, 11).await, ["carol", "dave"], "who was asked stays asked");
     assert_eq!(asked(&scene, id, 201).await, ["bob", "carol", "dave"], "an absence ends by itself");
