@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use super::harness::{Bastion, Client, SOON, Way, login, until};
 
-/// The workflow of production with this stage, or these tables of stages; and bob may suspend.
+/// The workflow of production with this stage, or these tables of stages; bob may suspend, and carol approve.
 fn bastion(stage: &str, stages: &str) -> Bastion {
     let bastion = Bastion::start();
     let file = bastion.policy_file("access.cedar");
     let access = std::fs::read_to_string(&file).unwrap();
-    let suspends = "@id(\"suspends\") permit (principal == Person::\"bob\", action == Action::\"suspend\", resource);";
+    let suspends = "@id(\"suspends\") permit (principal == Person::\"bob\", action == Action::\"suspend\", resource);
+        @id(\"carol-too\") permit (principal == Person::\"carol\", action == Action::\"approve\", resource);";
     std::fs::write(&file, format!("{access}\n{suspends}\n")).unwrap();
     bastion.is_told("policies/approvals.toml", |text| {
         let text = text.replacen("approvers = [\"leads\"]\nsignature", &format!("{stage}\nsignature"), 1);
@@ -63,15 +64,15 @@ fn one_is_away_and_another_stands_in_or_is_asked_at_once() {
 
 #[test]
 fn stages_are_asked_in_order_and_over_a_restart() {
-    let stage = |person: &str| format!("[[workflows.lead.stages]]\npeople = [\"{person}\"]\n");
-    let mut bastion = bastion("", &(stage("bob") + &stage("dora")));
+    let stage = |people: &str| format!("[[workflows.lead.stages]]\npeople = {people}\n");
+    let mut bastion = bastion("", &(stage("[\"bob\", \"dora\"]") + &stage("[\"dora\", \"carol\"]")));
     let held = asks(&bastion);
     let request = held.request();
-    let early = bastion.says("dora", &["approve", &request]);
-    assert!(early.status == 77 && early.err.contains("is for bob to agree to first; you are asked after them"), "{early:?}");
+    let early = bastion.says("carol", &["approve", &request]);
+    assert!(early.status == 77 && early.err.contains("is for bob, dora to agree to first; you are asked after them"), "{early:?}");
     let said = bastion.approve(&request, &[]);
     assert!(said.err.contains("kept") || said.out().contains("kept"), "{said:?}");
-    held.reads("countersign: stage 2 of 2: 1 of dora · asked dora");
+    held.reads("countersign: stage 2 of 2: 1 of dora, carol · asked carol, dora");
     bastion.audited_with("request.stage", &[&request, "lead"]);
 
     bastion.stops();
@@ -79,7 +80,7 @@ fn stages_are_asked_in_order_and_over_a_restart() {
     bastion.serve();
     let again = asks(&bastion);
     assert_eq!(again.request(), request);
-    assert_eq!(bastion.says("dora", &["approve", &request]).status, 0);
+    assert_eq!(bastion.says("carol", &["approve", &request]).status, 0);
     assert_eq!(again.ends().well(), "ran\n");
 }
 
