@@ -27,6 +27,7 @@ mod live;
 mod login;
 mod names;
 mod notices;
+mod pen;
 mod reload;
 mod rescue;
 mod restore;
