@@ -133,6 +133,8 @@ impl Scene {
             login: "deploy".parse().unwrap(),
             want: "shell".into(),
             command: None,
+            endpoint: None,
+            agent: false,
             exact: false,
             pty: true,
             opened: now,

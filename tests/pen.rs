@@ -124,7 +124,7 @@ fn honest(bastion: &Bastion, directory: &Directory, target: &str) -> Value {
         "session": "01J9ZV6T3M8Q4W2R5Y7A1B3C5D", "serial": fresh_serial(), "subject": public(&subject),
         "person": "alice", "key": public(&bastion.key_of("alice")), "certificate": null, "source": "127.0.0.1",
         "second_factor": false, "first_time": true, "target": target.id, "pin": target.pin(), "login": login(),
-        "want": "shell", "command_b64": null, "exact": false, "pty": true,
+        "want": "shell", "command_b64": null, "endpoint": null, "agent": false, "exact": false, "pty": true,
         "opened_us": now, "ends_us": null, "seen_from": "127.0.0.1", "policy": directory.digest, "evidence_b64": "",
     }});
     with_evidence(&ask, &Value::Null)
@@ -214,6 +214,9 @@ fn a_relay_that_was_taken_over_cannot_mint() {
     pen.refuses("a shell on one command's approval", &with_evidence(&good, &exact_evidence), "does not reach that far");
     pen.refuses("another command", &with(&id, |ask| ask["command_b64"] = b64(b"reboot").into()), "does not reach that far");
     pen.refuses("the command not bound", &with(&id, |ask| ask["exact"] = false.into()), "has to be in the certificate");
+    let forward = with(&good, |ask| (ask["want"], ask["endpoint"]) = ("forward-local".into(), "db:5432".into()));
+    pen.refuses("a forward", &forward, "");
+    pen.refuses("her agent with it", &with(&good, |ask| ask["agent"] = true.into()), "");
     pen.refuses("a terminal for it", &with(&id, |ask| ask["pty"] = true.into()), "has to be in the certificate");
     let probe = json!({ "probe": { "asks": "clock", "principal": format!("{}@web-1", login()), "serial": "7", "subject": good["session"]["subject"],
         "by": "root", "seen_from": "127.0.0.1" }});

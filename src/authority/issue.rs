@@ -86,6 +86,8 @@ impl CertificateAuthority {
             login: grant.login.clone(),
             want: grant.want.kind().to_owned(),
             command: grant.want.command_bytes().map(<[u8]>::to_vec),
+            endpoint: grant.want.endpoint().cloned(),
+            agent: grant.want.has_agent(),
             exact: grant.exact,
             pty: needs.pty,
             opened: grant.opened_at,

@@ -47,6 +47,8 @@ pub struct ForSession {
     pub seen_from: IpAddr,
     pub force_command: Option<String>,
     pub pty: bool,
+    pub port_forwarding: bool,
+    pub agent_forwarding: bool,
 }
 
 /// A probe's: it runs `true`.
@@ -86,6 +88,12 @@ impl Nib {
             }
             if it.pty {
                 builder.extension("permit-pty", "")?;
+            }
+            if it.port_forwarding {
+                builder.extension("permit-port-forwarding", "")?;
+            }
+            if it.agent_forwarding {
+                builder.extension("permit-agent-forwarding", "")?;
             }
             builder.comment("countersign")?;
             Ok(builder)
@@ -203,6 +211,8 @@ mod tests {
                 seen_from: [192, 0, 2, 1].into(),
                 force_command: Some("id -un".into()),
                 pty: false,
+                port_forwarding: false,
+                agent_forwarding: false,
             };
             let certificate = nib().sign_session(&session, now).await.unwrap();
             assert_eq!(certificate.valid_before() - certificate.valid_after(), valid);

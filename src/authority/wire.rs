@@ -14,6 +14,7 @@ use tokio::time::timeout;
 
 use super::evidence;
 use crate::access::canonical::{self, NotCanonical};
+use crate::access::endpoint::Endpoint;
 use crate::id::{Digest, Login, Person, SessionId, TargetId};
 use crate::time::Timestamp;
 
@@ -65,11 +66,15 @@ pub struct SessionAsk {
     pub target: TargetId,
     pub pin: Digest,
     pub login: Login,
-    /// `shell`, `exec` or `sftp`
+    /// `shell`, `exec`, `sftp`, `forward-local` or `forward-remote`
     pub want: String,
     /// The bytes of an exec's command.
     #[serde(with = "maybe_b64", rename = "command_b64")]
     pub command: Option<Vec<u8>>,
+    /// Where a forward leads or listens.
+    pub endpoint: Option<Endpoint>,
+    /// Whether the client's agent goes with what is started.
+    pub agent: bool,
     /// Whether the certificate is to carry the command.
     pub exact: bool,
     pub pty: bool,

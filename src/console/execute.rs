@@ -179,9 +179,12 @@ impl Act<'_> {
         Ok(Reply::Asked(Box::new(Asked { card, joined: joined == Joined::Existing, free: ahead.free, parts: ahead.parts, waited: false })))
     }
 
+    /// Opens a card; whoever waits reads who looks.
     async fn show(&self, request: RequestId) -> Result<Reply, Refusal> {
         let view = self.seen(request).await?;
+        self.console.approvals.looks(&view, self.who.person());
         let mut card = Card::of(&view);
+        card.looking.retain(|person| person != self.who.person());
         if view.state.is_open() {
             let unusual = self.console.approvals.unusual(&view.document, self.now).await;
             card.unusual = unusual.map_err(|error| self.not_done(Some(request), &error))?;
@@ -234,6 +237,7 @@ impl Act<'_> {
             return self.decision_like(args).await;
         }
         let view = self.seen(args.request).await?;
+        self.console.approvals.looks(&view, self.who.person());
         let card = Card::of(&view);
         let request = match view.state {
             RequestState::Pending => card.read().map_err(|error| self.down(&error))?,

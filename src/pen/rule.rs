@@ -175,12 +175,15 @@ fn asker<'d>(directory: &'d Directory, ask: &SessionAsk, now: Timestamp) -> Resu
 }
 
 fn want(ask: &SessionAsk) -> Option<Want> {
-    match (ask.want.as_str(), &ask.command) {
-        ("shell", None) => Some(Want::Shell),
-        ("sftp", None) => Some(Want::Sftp),
-        ("exec", Some(command)) => Some(Want::Exec(command.clone())),
-        _ => None,
-    }
+    let starts = match (ask.want.as_str(), &ask.command, &ask.endpoint) {
+        ("shell", None, None) => Want::Shell,
+        ("sftp", None, None) => Want::Sftp,
+        ("exec", Some(command), None) => Want::Exec(command.clone()),
+        ("forward-local", None, Some(to)) if !ask.agent => Want::ForwardLocal(to.clone()),
+        ("forward-remote", None, Some(on)) if !ask.agent => Want::ForwardRemote(on.clone()),
+        _ => return None,
+    };
+    Some(if ask.agent { Want::WithAgent(Box::new(starts)) } else { starts })
 }
 
 fn workflows(holds: &[Hold]) -> String {
@@ -191,7 +194,7 @@ fn workflows(holds: &[Hold]) -> String {
 impl Scene<'_> {
     /// Over everything that is wanted, at this process's own time.
     fn rule(&self) -> Ruling {
-        let rulings = self.want.actions().iter().map(|action| self.rule_on(*action, self.want.command()));
+        let rulings = self.want.actions().into_iter().map(|action| self.rule_on(action, self.want.command()));
         rulings.reduce(Ruling::meet).unwrap_or(Ruling::Deny(Denial::NoPermit))
     }
 
@@ -204,6 +207,7 @@ impl Scene<'_> {
             login: &ask.login,
             action,
             command,
+            to: self.want.endpoint(),
             source: ask.source,
             now: *now,
             first_time: ask.first_time,
@@ -213,7 +217,7 @@ impl Scene<'_> {
     }
 
     fn permitted(&self, terms: &Terms) -> Basis {
-        let by_text = matches!(self.want, Want::Exec(_)) && !matches!(self.rule_on(Action::Exec, None), Ruling::Permit(_));
+        let by_text = matches!(self.want.without_agent(), Want::Exec(_)) && !matches!(self.rule_on(Action::Exec, None), Ruling::Permit(_));
         let ends = terms.longest_grant.map(|longest| self.now.plus(longest));
         Basis { request: None, exact: by_text, begins: None, ends, fits_until: self.now.plus(LIFETIME), used: None }
     }
@@ -364,6 +368,8 @@ impl Scene<'_> {
             seen_from: ask.seen_from,
             force_command,
             pty: ask.pty,
+            port_forwarding: want.endpoint().is_some(),
+            agent_forwarding: want.has_agent(),
         };
         Ok(Judged { certificate, entry: Entry::new(serial, basis.fits_until, basis.used) })
     }
