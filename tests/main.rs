@@ -9,6 +9,7 @@ mod approvals;
 mod architecture;
 mod auditors;
 mod ca;
+mod channels;
 mod clients;
 mod crash;
 mod door;

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use super::channel::{ClientChannel, Slots};
 use super::door::Stage;
 use super::factor::{self, Asked};
-use super::flow::{Allowance, End, Inbox, Item, Pressure, Pty, Size, Start};
+use super::flow::{Allowance, End, Inbox, Item, Pressure, Pty, Size, Start, Windows};
 use super::{Bastion, gate, jump, login, session};
 use crate::access::{Principal, SecondFactor, Target, VerifiedKey};
 use crate::id::Person;
@@ -45,6 +45,7 @@ pub struct Front {
     /// User name and principal; bound together at the verified signature, never before.
     login: Option<(String, Principal)>,
     channels: HashMap<ChannelId, Arc<Inbox>>,
+    windows: Windows,
     slots: Slots,
     opens: Allowance,
 }
@@ -57,7 +58,8 @@ impl Front {
     pub fn new(bastion: Arc<Bastion>, role: Role, source: SocketAddr, pressure: Arc<Pressure>, stage: watch::Sender<Stage>) -> Self {
         let slots = Slots::new(bastion.directory().config.limits.held_per_connection);
         let opens = Allowance::new(OPENS.0, OPENS.1, Instant::now());
-        Self { bastion, role, source, pressure, stage, asked: None, login: None, channels: HashMap::new(), slots, opens }
+        let (channels, windows) = (HashMap::new(), Windows::default());
+        Self { bastion, role, source, pressure, stage, asked: None, login: None, channels, windows, slots, opens }
     }
 
     /// A factor was refused: how a connection ended depends on it.
@@ -91,10 +93,11 @@ impl Front {
         }
         let inbox = Inbox::facing_client(self.pressure.clone());
         self.channels.insert(id, inbox.clone());
+        self.windows.open(id.number(), inbox.clone());
         Some(inbox)
     }
 
-    /// What has ended weighs no longer: neither in the count nor in the window.
+    /// What has ended weighs no longer.
     fn forget_ended(&mut self) {
         self.channels.retain(|_, inbox| inbox.ended().is_none());
     }
@@ -364,6 +367,7 @@ impl Handler for Front {
     }
 
     async fn data(&mut self, id: ChannelId, data: &[u8], _: &mut Session) -> Result<(), russh::Error> {
+        self.windows.sent(id.number(), data.len(), self.pressure.reading());
         if let Some(inbox) = self.inbox(id) {
             inbox.push_data(data);
         }
@@ -371,6 +375,7 @@ impl Handler for Front {
     }
 
     async fn extended_data(&mut self, id: ChannelId, kind: u32, data: &[u8], _: &mut Session) -> Result<(), russh::Error> {
+        self.windows.sent(id.number(), data.len(), self.pressure.reading());
         // No client sends any; a target would not understand it. Counted, so that it is bounded.
         if kind == 1 {
             self.push(id, Item::Stderr(BytesMut::from(data)));
@@ -390,9 +395,8 @@ impl Handler for Front {
         Ok(())
     }
 
-    /// R2: the target is the whole connection's, so the fullest queue decides it.
-    fn adjust_window(&mut self, _: ChannelId, _: u32) -> u32 {
-        self.forget_ended();
-        self.channels.values().map(|inbox| inbox.window()).min().unwrap_or(super::flow::WINDOW)
+    /// R2: the target is the whole connection's, and so is the answer.
+    fn adjust_window(&mut self, id: ChannelId, _: u32) -> u32 {
+        self.windows.granted(id.number(), self.pressure.reading())
     }
 }
