@@ -110,7 +110,7 @@ fn revoking_ends_every_channel_and_what_comes_after_is_held() {
         let asked = after.request();
         assert_ne!(asked, request);
         assert!(after.out().is_empty());
-        bastion.says("bob", &["deny", &asked, "--note", "no"]).well();
+        bastion.says("alice", &["withdraw", &asked]).well();
         after.ends().ends(77);
     }
 }
