@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::harness::{Bastion, Client, Master, SOON, Terminal, Way};
+use crate::harness::{Bastion, Client, Master, Plan, SOON, Terminal, Way, login, until};
 
 /// A channel whose command does not read, fed without end, and one whose client does not read.
 struct Stalled {
@@ -113,4 +113,28 @@ fn revoking_ends_every_channel_and_what_comes_after_is_held() {
         bastion.says("alice", &["withdraw", &asked]).well();
         after.ends().ends(77);
     }
+}
+
+/// One key takes no more than its share: who has connections enough is told what to do, and others come in.
+#[test]
+fn a_person_has_so_many_connections() {
+    let bastion = Bastion::with(Plan { limits: "connections_per_person = 2".into(), ..Plan::default() });
+    for way in Way::BOTH {
+        let first = Master::open(&bastion, "alice", way, "dev-1", &format!("{way:?}-1"));
+        let second = Master::open(&bastion, "alice", way, "dev-1", &format!("{way:?}-2"));
+        for again in Way::BOTH {
+            let mut words = again.to("dev-1");
+            words.push("true".into());
+            let third = bastion.run("alice", &words);
+            assert!(third.ends(255).contains("you have 2 connections here, as many as a person may have; close one"), "{third:?}");
+        }
+        assert_eq!(first.starts("echo more").ends().well(), "more\n", "{way:?}: what is open takes channels");
+        let others = bastion.run("mallory", &[format!("{}=dev-1@bastion", login()), "echo here".into()]);
+        assert_eq!(others.well(), "here\n");
+        drop(second);
+        until("there is room again", SOON, || bastion.run("alice", &["bastion", "targets"]).status == 0);
+    }
+    let rows =
+        bastion.audit().iter().filter(|(name, facts)| name == "refusal" && facts.to_string().contains("one connection more")).count();
+    assert!((1..=4).contains(&rows), "{rows} rows of it");
 }

@@ -27,6 +27,7 @@ mod hosts;
 mod live;
 mod login;
 mod names;
+mod regress;
 mod reload;
 mod rescue;
 mod restore;

@@ -243,6 +243,7 @@ const DESCRIPTIONS: &[(FileKind, &str, &str)] = &[
     (FileKind::Countersign, "/recordings/reserve_mb", "What workflows with rescue = true may use below that"),
     (FileKind::Countersign, "/recordings/recovery", "Who opens what a crash leaves: node, or the auditors alone"),
     (FileKind::Countersign, "/limits", "Caps at the door"),
+    (FileKind::Countersign, "/limits/connections_per_person", "Connections that one person may have logged in with at once"),
     (FileKind::Countersign, "/console/tell_watched", "Whoever is watched reads by whom, in their terminal"),
     (FileKind::Countersign, "/metrics", "Where Prometheus reads, on loopback"),
     (FileKind::Countersign, "/limits/drain", "How long what runs may go on after SIGTERM; without it sessions end at once"),

@@ -9,11 +9,12 @@ use std::sync::Arc;
 use bytes::BytesMut;
 use russh::keys::ssh_key::Certificate;
 use russh::server::{Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, Response, Session, VerifiedPublicKey};
-use russh::{Channel, ChannelId, ChannelOpenFailure, Sig};
+use russh::{Channel, ChannelId, ChannelOpenFailure, Disconnect, Sig};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::channel::{ClientChannel, Slots};
+use super::crowd::Seat;
 use super::door::Stage;
 use super::factor::{self, Asked};
 use super::flow::{Allowance, End, Inbox, Item, Pressure, Pty, Size, Start, Windows};
@@ -44,6 +45,8 @@ pub struct Front {
     asked: Option<Asked>,
     /// User name and principal; bound together at the verified signature, never before.
     login: Option<(String, Principal)>,
+    /// One of the person's connections; the inner one of a jump is on one already.
+    seat: Option<Seat>,
     channels: HashMap<ChannelId, Arc<Inbox>>,
     windows: Windows,
     slots: Slots,
@@ -59,7 +62,7 @@ impl Front {
         let slots = Slots::new(bastion.directory().config.limits.held_per_connection);
         let opens = Allowance::new(OPENS.0, OPENS.1, Instant::now());
         let (channels, windows) = (HashMap::new(), Windows::default());
-        Self { bastion, role, source, pressure, stage, asked: None, login: None, channels, windows, slots, opens }
+        Self { bastion, role, source, pressure, stage, asked: None, login: None, seat: None, channels, windows, slots, opens }
     }
 
     /// A factor was refused: how a connection ended depends on it.
@@ -169,6 +172,12 @@ impl Front {
     }
 }
 
+/// What a person reads who has connections enough.
+fn crowded(most: usize) -> String {
+    let what = if most == 1 { "a connection here, the only one".to_owned() } else { format!("{most} connections here, as many as") };
+    format!("countersign: you have {what} a person may have; close one you do not need (ssh -O exit HOST), and try again")
+}
+
 /// As much of what a stranger wrote as a log needs; it is printed escaped.
 fn brief(text: &str) -> String {
     text.chars().take(64).collect()
@@ -236,8 +245,21 @@ impl Handler for Front {
         }
     }
 
-    async fn auth_succeeded(&mut self, _: &mut Session) -> Result<(), russh::Error> {
+    async fn auth_succeeded(&mut self, session: &mut Session) -> Result<(), russh::Error> {
         self.stage.send_replace(Stage::LoggedIn);
+        if let (Role::Outer, Some((_, principal))) = (&self.role, &self.login) {
+            let most = self.bastion.directory().config.limits.connections_per_person;
+            match self.bastion.crowd.enter(principal.person(), most) {
+                Ok(seat) => self.seat = Some(seat),
+                Err(full) => {
+                    if full.is_news {
+                        self.bastion.report_refusal(principal.clone(), "one connection more".into(), "too many connections of one person");
+                    }
+                    // What a client prints of its own accord, whatever it came for.
+                    return session.disconnect(Disconnect::TooManyConnections, &crowded(most), "");
+                }
+            }
+        }
         Ok(())
     }
 
