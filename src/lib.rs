@@ -12,6 +12,8 @@ pub mod transcript;
 pub mod audit;
 pub mod authority;
 pub mod config;
+pub mod judge;
+pub mod notify;
 pub mod recording;
 pub mod store;
 

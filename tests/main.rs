@@ -27,6 +27,7 @@ mod hosts;
 mod live;
 mod login;
 mod names;
+mod notices;
 mod regress;
 mod reload;
 mod rescue;

@@ -10,9 +10,10 @@ use russh::keys::ssh_key::{Algorithm, HashAlg, PublicKey, SshSig};
 use serde::{Deserialize, Serialize};
 
 use super::canonical::{self, NotCanonical};
-use super::scope::Scope;
 use crate::id::{Digest, Person};
 use crate::time::Timestamp;
+
+pub use super::granted::GrantedTerms;
 
 pub const NAMESPACE: &str = "countersign-decision-v1";
 pub const VERSION: u64 = 1;
@@ -27,22 +28,6 @@ pub const MAX_NOTE: usize = 1024;
 pub enum Verdict {
     Approve,
     Deny,
-}
-
-/// What an approver grants; never more than was asked.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct GrantedTerms {
-    pub for_us: u64,
-    pub once: bool,
-    pub scope: Scope,
-}
-
-impl GrantedTerms {
-    /// The least of both: shorter, once if either says so, the narrower scope.
-    pub fn meet(&self, other: &GrantedTerms) -> GrantedTerms {
-        GrantedTerms { for_us: self.for_us.min(other.for_us), once: self.once || other.once, scope: self.scope.meet(&other.scope) }
-    }
 }
 
 /// The document that is signed. One signature may decide many requests; each one's proof holds the list.
@@ -74,7 +59,8 @@ impl DecisionDocument {
     pub fn read(bytes: &[u8]) -> Result<Self, BadDecision> {
         let document: Self = canonical::decode(bytes)?;
         let sorted = document.requests.windows(2).all(|pair| matches!(pair, [a, b] if a < b));
-        let terms_fit = document.terms.is_some() == (document.verdict == Verdict::Approve);
+        let terms_fit = document.terms.is_some() == (document.verdict == Verdict::Approve)
+            && document.terms.as_ref().is_none_or(GrantedTerms::is_well_formed);
         if document.v != VERSION || document.kind != "decision" {
             Err(BadDecision::Kind(document.v, document.kind))
         } else if document.requests.is_empty() || document.requests.len() > 500 || !sorted {
@@ -103,14 +89,29 @@ pub enum Level {
     Key,
     /// Signed with a hardware key that was touched.
     Touch,
+    /// The same, and the key checked who touched it: a PIN or a finger.
+    Verified,
 }
 
 impl Level {
+    pub const ALL: [Level; 4] = [Level::Connection, Level::Key, Level::Touch, Level::Verified];
+
     pub fn as_str(self) -> &'static str {
         match self {
             Level::Connection => "connection",
             Level::Key => "key",
             Level::Touch => "touch",
+            Level::Verified => "verified",
+        }
+    }
+
+    /// What a decision has to be, as people read it: `a decision signed with a security key that is touched`.
+    pub fn words(self) -> &'static str {
+        match self {
+            Level::Connection => "a decision",
+            Level::Key => "a signed decision",
+            Level::Touch => "a decision signed with a security key (sk-…) that is touched",
+            Level::Verified => "a decision signed with a security key (sk-…) that asks for its PIN or a finger",
         }
     }
 }
@@ -160,7 +161,7 @@ impl SignedDecision {
         if at.since(now) > CLOCK_SLACK || now.since(at) > CLOCK_SLACK {
             return Err(BadDecision::Clock { signer: at, ours: now });
         }
-        let level = if touched(&parsed) { Level::Touch } else { Level::Key };
+        let level = level_of(&parsed);
         Ok(Self { document, bytes, signature: signature.to_owned(), key: key.clone(), level })
     }
 
@@ -202,13 +203,18 @@ pub fn parse_signature(pem: &str) -> Result<SshSig, BadDecision> {
     pem.parse().map_err(|_| BadDecision::SignatureForm("it is not an SSHSIG".into()))
 }
 
-/// Whether a hardware key says that a hand was there: bit 0 of the flags, five bytes before the end of
-/// the signature (OpenSSH PROTOCOL.u2f: flags, then a 32-bit counter).
-fn touched(signature: &SshSig) -> bool {
+/// What the flags of a hardware key say, five bytes before the end of the signature (OpenSSH PROTOCOL.u2f:
+/// flags, then a 32-bit counter): bit 0 that a hand was there, bit 2 that the key checked whose.
+fn level_of(signature: &SshSig) -> Level {
     let sk = matches!(signature.algorithm(), Algorithm::SkEd25519 | Algorithm::SkEcdsaSha2NistP256);
     let bytes = signature.signature_bytes();
-    let flags = bytes.len().checked_sub(5).and_then(|at| bytes.get(at));
-    sk && flags.is_some_and(|flags| flags & 1 == 1)
+    let flags = bytes.len().checked_sub(5).and_then(|at| bytes.get(at)).copied().filter(|_| sk).unwrap_or_default();
+    match (flags & 1 != 0, flags & 4 != 0) {
+        (true, true) => Level::Verified,
+        (true, false) => Level::Touch,
+        // Verified and not present is nothing that a key says.
+        (false, _) => Level::Key,
+    }
 }
 
 #[derive(Debug, thiserror::Error)]

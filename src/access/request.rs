@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::canonical::{self, NotCanonical};
+use super::granted::GrantedTerms;
 use super::principal::Principal;
 use super::scope::Scope;
 use crate::id::{Digest, Login, Person, RequestId, TargetId, WorkflowName};
@@ -115,7 +116,7 @@ impl Extends {
     }
 }
 
-fn doc_time(micros: u64) -> Timestamp {
+pub(super) fn doc_time(micros: u64) -> Timestamp {
     Timestamp::from_micros(i64::try_from(micros).unwrap_or(i64::MAX))
 }
 
@@ -154,6 +155,11 @@ impl RequestDocument {
 
     pub fn duration(&self) -> Duration {
         Duration::from_micros(self.for_us)
+    }
+
+    /// The terms that were asked for, in which what is granted has to lie.
+    pub fn asked(&self) -> GrantedTerms {
+        GrantedTerms { for_us: self.for_us, once: self.once, scope: self.scope.clone(), from_us: self.start_us, ..GrantedTerms::default() }
     }
 
     pub fn not_after(&self) -> Timestamp {

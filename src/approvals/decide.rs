@@ -2,7 +2,6 @@
 
 use serde_json::json;
 
-use super::authority::{Authority, done, is_still_known};
 use super::{ApprovalError, Approvals, RequestView, Said};
 use crate::access::Principal;
 use crate::access::decision::{BadDecision, GrantedTerms, Level, MAX_NOTE, SignedDecision, Verdict};
@@ -11,6 +10,7 @@ use crate::access::workflow::Progress;
 use crate::audit::Event;
 use crate::config::Directory;
 use crate::id::{Digest, RequestId};
+use crate::judge::{Authority, done, is_still_known};
 use crate::store::decisions::{DecisionRow, SignedRow, verdict_word};
 use crate::store::grants::{GrantRow, GrantState};
 use crate::store::requests::{RequestRow, RequestState};
@@ -34,8 +34,13 @@ impl Approvals {
     /// All requests of a signed decision are decided or none. A denial also takes back an approval
     /// that nobody has used yet, so that it wins whichever of the two came first.
     pub async fn decide(&self, said: Said, approver: &Principal, now: Timestamp) -> Result<Vec<RequestView>, ApprovalError> {
+        self.decide_all(vec![said], approver, now).await
+    }
+
+    /// Takes several decisions of one person at once, all or none.
+    pub async fn decide_all(&self, said: Vec<Said>, approver: &Principal, now: Timestamp) -> Result<Vec<RequestView>, ApprovalError> {
         let directory = self.directory();
-        if said.verdict() == Verdict::Approve
+        if said.iter().any(|said| said.verdict() == Verdict::Approve)
             && let Some(why) = self.clock.why_not_mint()
         {
             return Err(ApprovalError::Clock(why));
@@ -43,7 +48,10 @@ impl Approvals {
         if !is_still_known(&directory, approver, now) {
             return Err(BadDecision::Key.into());
         }
-        let cases = self.cases(said, approver, &directory, now).await?;
+        let mut cases = Vec::new();
+        for said in said {
+            cases.extend(self.cases(said, approver, &directory, now).await?);
+        }
         let ids: Vec<RequestId> = cases.iter().map(|case| case.id).collect();
         self.store
             .write(move |tx| {
@@ -163,7 +171,7 @@ impl Approvals {
                 return Err(ApprovalError::Level { request: id, needs: needs.as_str(), has: has.as_str() });
             }
             let terms = decision.terms.get_or_insert_with(|| authority.asked().clone());
-            is_within(terms, authority.asked())?;
+            is_within(terms, &document, now)?;
         }
         decision.groups = authority.groups(approver.person());
         Ok(Case { id, digest: row.digest, document, authority, decision })
@@ -190,19 +198,16 @@ fn is_decidable(row: &RequestRow, verdict: Verdict, now: Timestamp) -> Result<()
     }
 }
 
-fn is_within(granted: &GrantedTerms, asked: &GrantedTerms) -> Result<(), ApprovalError> {
-    let more = |what: &str| Err(ApprovalError::More(what.to_owned()));
-    if granted.for_us > asked.for_us {
-        more("a longer time")
-    } else if asked.once && !granted.once {
-        more("one session was asked for")
-    } else if !asked.scope.contains(&granted.scope) {
-        more("a wider scope")
-    } else if granted.for_us == 0 || granted.scope.0.is_empty() {
-        more("it grants nothing; deny instead")
-    } else {
-        Ok(())
+fn is_within(granted: &GrantedTerms, document: &RequestDocument, now: Timestamp) -> Result<(), ApprovalError> {
+    let asked = document.asked();
+    if let Some(what) = granted.beyond(&asked, now) {
+        return Err(ApprovalError::More(what.to_owned()));
     }
+    let only_less_time = GrantedTerms { for_us: granted.for_us, ..asked };
+    if document.extends.is_some() && *granted != only_less_time {
+        return Err(ApprovalError::More("an extension is more time or less of it, and nothing else".into()));
+    }
+    Ok(())
 }
 
 /// Writes the decision and what it leads to. Any error undoes the whole decision.
@@ -272,8 +277,8 @@ fn grant(
     approvers: Vec<crate::id::Person>,
     now: Timestamp,
 ) -> GrantRow {
-    let start = document.start_us.map(|us| Timestamp::from_micros(i64::try_from(us).unwrap_or(i64::MAX)));
-    let starts_at = start.unwrap_or(now).max(now);
+    let starts_at = terms.starts().unwrap_or(now).max(now);
+    let lapses = starts_at.plus(authority.use_within());
     GrantRow {
         request: document.request,
         state: GrantState::Open,
@@ -283,11 +288,11 @@ fn grant(
         login: document.login.clone(),
         workflows: authority.names(),
         uses_left: terms.once.then_some(1),
+        use_by: terms.ends().map_or(lapses, |ends| ends.min(lapses)),
         terms,
         approvers,
         given_at: now,
         starts_at,
-        use_by: starts_at.plus(authority.use_within()),
         first_used: None,
         ends_at: None,
         ended_at: None,

@@ -2,12 +2,12 @@
 
 use serde_json::json;
 
-use super::authority::Authority;
 use super::{ApprovalError, Approvals};
 use crate::access::Principal;
 use crate::access::request::MAX_REASON;
 use crate::audit::Event;
 use crate::id::{Person, RequestId};
+use crate::judge::Authority;
 use crate::store::grants::GrantState;
 use crate::store::requests::{RequestRow, RequestState};
 use crate::store::{StoreError, Tx};

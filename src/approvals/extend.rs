@@ -6,7 +6,6 @@
 
 use std::time::Duration;
 
-use super::authority::workflows_of;
 use super::rerule::{Fallen, Fit, fallen, longest};
 use super::submit::{decide_within, given, join_or_insert};
 use super::wait::no_waiter_yet;
@@ -14,6 +13,7 @@ use super::{Again, Approvals, Joined, SubmitError};
 use crate::access::request::{self, ANY_SOURCE, Extends, RequestDocument};
 use crate::access::{OpeningContext, Principal};
 use crate::id::RequestId;
+use crate::judge::workflows_of;
 use crate::store::requests::{NewRequest, RequestState};
 use crate::store::waiters::Waiter;
 use crate::time::{Timestamp, short};

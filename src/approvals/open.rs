@@ -6,7 +6,6 @@
 
 use serde_json::{Value, json};
 
-use super::authority::{Authority, is_still_known, workflows_of};
 use super::{ApprovalError, Approvals, Basis, OpenError, Opening};
 use crate::access::certificate::Issued;
 use crate::access::decision::GrantedTerms;
@@ -19,6 +18,7 @@ use crate::access::{Grant, Principal, SecondFactor, Want, canonical};
 use crate::audit::Event;
 use crate::config::Directory;
 use crate::id::{Digest, Login, Person, RequestId, ScheduleName};
+use crate::judge::{Authority, is_still_known, workflows_of};
 use crate::store::Snapshot;
 use crate::store::decisions::DecisionRow;
 use crate::store::grants::{GrantRow, GrantState, NewSession, window};
@@ -129,11 +129,16 @@ impl Approvals {
         let exact = standing.terms.scope.is_exact_for(&opening.want);
         // A window that has not begun is no longer than policy and workflows give today.
         let today = grant.workflows.iter().filter_map(|name| directory.workflows.get(name)).map(|workflow| workflow.longest_grant);
-        let granted = today.chain(opening.terms.longest_grant).fold(window(&standing.terms), std::cmp::Ord::min);
+        let closes = standing.terms.ends().map(|ends| ends.since(now));
+        let granted = today.chain(opening.terms.longest_grant).chain(closes).fold(window(&standing.terms), std::cmp::Ord::min);
+        let want = opening.want.clone();
         let mut new = new_session(directory, opening, Some(id), now)?;
         new.opened.exact = exact;
         new.opened.rescue = grant.workflows.iter().any(|name| directory.workflows.get(name).is_some_and(|workflow| workflow.rescue));
-        new.opened.stdin = !exact || standing.document.stdin;
+        // A command that the approver chose in place of a shell comes without input: `bash -s` is a shell.
+        let asked_exactly = standing.document.scope.is_exact_for(&want);
+        new.opened.stdin = !exact || (standing.document.stdin && asked_exactly);
+        new.opened.starts_at = standing.terms.starts();
         new.opened.approvers = standing.by;
         new.opened.granted_for = granted;
         let opened = self
@@ -180,6 +185,9 @@ impl Approvals {
         let terms = terms.meet(&grant.terms);
         if !terms.scope.covers(wanted.want) {
             return Ok(Err(Fallen::Unfit("does not reach that far")));
+        }
+        if let Some(why) = terms.closed(now) {
+            return Ok(Err(Fallen::Unfit(why)));
         }
         Ok(Ok(Standing { document, bytes: row.bytes, decisions, terms, by }))
     }
@@ -247,6 +255,7 @@ fn new_session(directory: &Directory, opening: Opening, request: Option<RequestI
         rescue: false,
         approvers: vec![],
         granted_for: std::time::Duration::ZERO,
+        starts_at: None,
         ends_at: None,
         serial: 0,
         record: terms.record,

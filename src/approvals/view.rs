@@ -1,16 +1,18 @@
 //! What may be shown of requests and grants, and to whom. Rendered from the stored bytes; a column
 //! says only where a request stands.
 
-use super::authority::Authority;
 use super::{ApprovalError, Approvals, RequestState};
 use crate::access::decision::{GrantedTerms, Level};
+use crate::access::habit;
 use crate::access::kinds::one_of_each;
 use crate::access::request::{RequestDocument, matching_code};
 use crate::access::workflow::TrackState;
 use crate::access::{ConsoleAction, Principal, Target};
 use crate::config::Directory;
 use crate::id::{Digest, Person, RequestId};
+use crate::judge::Authority;
 use crate::store::Snapshot;
+use crate::store::decisions::DecisionRow;
 use crate::store::grants::{GrantFilter, GrantRow};
 use crate::store::requests::{RequestFilter, RequestRow};
 use crate::time::Timestamp;
@@ -33,11 +35,15 @@ pub struct RequestView {
     /// When approved: what was granted, and by whom.
     pub granted: Option<GrantedTerms>,
     pub approvers: Vec<Person>,
+    /// In the order they came.
+    pub decisions: Vec<DecisionRow>,
     pub waiters: u32,
     /// When the last waiter left, if nobody waits.
     pub left_at: Option<Timestamp>,
     /// When it ends undecided: `not_after`, or sooner once its last waiter has left.
     pub due: Timestamp,
+    /// Who may decide and has opened its card just now.
+    pub looking: Vec<Person>,
 }
 
 /// A grant with the request that it answers.
@@ -102,6 +108,19 @@ impl Approvals {
         targets.is_some_and(|targets| one_of_each(&directory.policy, targets.iter().map(|target| &**target)).into_iter().all(may))
     }
 
+    /// What an approver should look at twice, in words.
+    pub async fn unusual(&self, document: &RequestDocument, now: Timestamp) -> Result<Vec<String>, ApprovalError> {
+        Ok(self.unusual_of(&[document], now).await?.into_iter().flatten().collect())
+    }
+
+    /// The same for each of several requests of one person.
+    pub async fn unusual_of(&self, documents: &[&RequestDocument], now: Timestamp) -> Result<Vec<Vec<String>>, ApprovalError> {
+        let Some(first) = documents.first() else { return Ok(Vec::new()) };
+        let habit = self.store.snapshot().await?.habit(&first.person, now.minus(habit::LATELY)).await?;
+        let each = |document: &&RequestDocument| habit::unusual(document, &habit).iter().map(ToString::to_string).collect();
+        Ok(documents.iter().map(each).collect())
+    }
+
     pub(super) async fn view_at(&self, id: RequestId, now: Timestamp) -> Result<Option<RequestView>, ApprovalError> {
         let directory = self.directory();
         let mut snapshot = self.store.snapshot().await?;
@@ -132,9 +151,11 @@ impl Approvals {
             asked: authority.deciders(),
             granted,
             approvers,
+            decisions,
             waiters: row.waiters,
             left_at: row.left_at,
             due: row.due,
+            looking: self.looking.at(row.id),
             document,
             bytes: row.bytes,
             digest: row.digest,

@@ -68,6 +68,7 @@ impl CertificateAuthority {
         if ends <= now {
             return Err(IssueError::Ended(ends));
         }
+        let begins = grant.starts_at.map_or(now.minus(BACKDATED), |starts| starts.max(now.minus(BACKDATED)));
         let exact = match (grant.exact, grant.want.command()) {
             (false, _) => None,
             (true, Some(command)) if !command.is_empty() => Some(command.to_owned()),
@@ -75,7 +76,7 @@ impl CertificateAuthority {
         };
         let nonce: [u8; 16] = rand::random();
         let recipe = || {
-            let mut builder = Builder::new(nonce, key.public_key(), seconds(now.minus(BACKDATED)), seconds(ends))?;
+            let mut builder = Builder::new(nonce, key.public_key(), seconds(begins), seconds(ends))?;
             builder.cert_type(CertType::User)?;
             builder.serial(grant.serial)?;
             builder.key_id(key_id(grant))?;
@@ -86,6 +87,12 @@ impl CertificateAuthority {
             }
             if needs.pty {
                 builder.extension("permit-pty", "")?;
+            }
+            if grant.want.endpoint().is_some() {
+                builder.extension("permit-port-forwarding", "")?;
+            }
+            if grant.want.has_agent() {
+                builder.extension("permit-agent-forwarding", "")?;
             }
             builder.comment("countersign")?;
             Ok(builder)

@@ -63,6 +63,10 @@ pub enum NotSigned {
     Clock(Duration),
     #[error("not signed: {0}")]
     More(String),
+    #[error("not signed: {0} is not like {1}, and the bastion says that it is")]
+    NotAlike(RequestId, RequestId),
+    #[error("not signed: nothing of what was shown still waits")]
+    NothingLeft,
     #[error("not signed")]
     Declined,
     #[error("not signed: there is no terminal to ask on; with --yes nobody is asked")]
@@ -72,11 +76,13 @@ pub enum NotSigned {
 }
 
 /// A request as it was shown: its bytes, and what was read from them alone.
-struct Shown {
+pub(super) struct Shown {
     bytes: Vec<u8>,
-    digest: Digest,
-    document: RequestDocument,
-    level: Level,
+    pub digest: Digest,
+    pub document: RequestDocument,
+    pub level: Level,
+    /// What the bastion says differs from the person's habit.
+    pub unusual: Vec<String>,
 }
 
 /// Shows, asks, signs, sends. Returns what the bastion says became of it.
@@ -86,16 +92,36 @@ where
     W: AsyncWrite + Unpin,
 {
     let me = whoami(bastion).await?;
-    let listed: Vec<String> = me.keys.iter().map(|key| key.fingerprint.clone()).collect();
     let card = fetch(bastion, order.request).await?;
     let shown = Shown::check(&card, order, &me)?;
     // For a denial nothing has to be compared, and it may have to be quick.
     if order.verdict == Verdict::Approve {
         eprint!("{}", text::card(&card, &Reader { look: hands.look, now: Timestamp::now(), voice: Voice::Companion }));
-        if order.less.duration.is_some() || order.less.once {
-            eprintln!("countersign: you grant less: {}", text::granted(&terms(&shown.document, &order.less)));
+        if order.less.is_less() {
+            let now = Timestamp::now();
+            eprintln!("countersign: you grant less: {}", text::granted(&terms(&shown.document, &order.less, now), now));
         }
     }
+    sign(bastion, order, hands, &me, shown).await
+}
+
+/// Signs what a card of this bastion showed, if that is still what is asked, and sends it.
+pub async fn decide_shown<R, W>(bastion: &mut Bastion<R, W>, card: &Card, order: &Order, hands: &Hands) -> anyhow::Result<Reply>
+where
+    R: AsyncBufRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
+    let me = whoami(bastion).await?;
+    let shown = Shown::check(card, order, &me)?;
+    sign(bastion, order, hands, &me, shown).await
+}
+
+async fn sign<R, W>(bastion: &mut Bastion<R, W>, order: &Order, hands: &Hands, me: &Whoami, shown: Shown) -> anyhow::Result<Reply>
+where
+    R: AsyncBufRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
+    let listed: Vec<String> = me.keys.iter().map(|key| key.fingerprint.clone()).collect();
     let keys = Keys {
         named: hands.key.as_deref(),
         agent: hands.agent.clone(),
@@ -108,31 +134,37 @@ where
         confirm(order, &shown, &signer)?;
     }
     shown.is_still(&fetch(bastion, order.request).await?)?;
+    sign_and_send(bastion, (&me, &signer), (&shown.document, vec![shown.digest]), order.verdict, &order.less).await
+}
 
+/// Signs the decision on these digests, checks the signature, and brings it.
+pub(super) async fn sign_and_send<R, W>(
+    bastion: &mut Bastion<R, W>,
+    (me, signer): (&Whoami, &Signer),
+    (request, digests): (&RequestDocument, Vec<Digest>),
+    verdict: Verdict,
+    less: &Less,
+) -> anyhow::Result<Reply>
+where
+    R: AsyncBufRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
     let fingerprint = signer.fingerprint();
-    let now = Timestamp::now();
-    let by = Decider { person: &me.person, key: &fingerprint, now };
-    let bytes = document(by, &shown.document, shown.digest, order.verdict, &order.less).bytes();
+    let by = Decider { person: &me.person, key: &fingerprint, now: Timestamp::now() };
+    let bytes = document(by, request, digests, verdict, less).bytes();
     if signer.is_hardware() {
         eprintln!("countersign: touch the key {fingerprint}");
     }
     let signature = signer.sign(&bytes).await?;
-    let signed = SignedDecision::verify(
-        bytes,
-        &signature,
-        &me.person,
-        std::slice::from_ref(signer.key()),
-        &shown.document.bastion,
-        Timestamp::now(),
-    );
-    let signed = signed.map_err(NotSigned::Own)?;
+    let key = std::slice::from_ref(signer.key());
+    let signed = SignedDecision::verify(bytes, &signature, &me.person, key, &request.bastion, Timestamp::now()).map_err(NotSigned::Own)?;
     let sent = Verb::Decide { document_b64: data_encoding::BASE64.encode(signed.bytes()), signature };
     Ok(bastion.ask(&sent).await?)
 }
 
 impl Shown {
     /// Takes a card only for what was asked for, here, and if its bytes say so.
-    fn check(card: &Card, order: &Order, me: &Whoami) -> Result<Self, NotSigned> {
+    pub(super) fn check(card: &Card, order: &Order, me: &Whoami) -> Result<Self, NotSigned> {
         if card.request != order.request {
             return Err(NotSigned::Other { asked: order.request, shown: card.request });
         }
@@ -157,11 +189,16 @@ impl Shown {
             let asked = crate::time::short(document.duration());
             return Err(NotSigned::More(format!("{} was asked for, --for {} is more", asked, String::from(longer))));
         }
-        Ok(Self { bytes: card.bytes.clone(), digest, document, level: card.level })
+        if order.verdict == Verdict::Approve
+            && let Some(more) = terms(&document, &order.less, now).beyond(&document.asked(), now)
+        {
+            return Err(NotSigned::More(format!("it would not be less than was asked: {more}")));
+        }
+        Ok(Self { bytes: card.bytes.clone(), digest, document, level: card.level, unusual: card.unusual.clone() })
     }
 
     /// The bytes must be the same, and still wait, at the moment of signing.
-    fn is_still(&self, card: &Card) -> Result<(), NotSigned> {
+    pub(super) fn is_still(&self, card: &Card) -> Result<(), NotSigned> {
         let request = self.document.request;
         if card.request != request || card.bytes != self.bytes {
             return Err(NotSigned::Changed(request));
@@ -170,25 +207,50 @@ impl Shown {
     }
 }
 
+/// A habit is broken by typing: what is unusual is agreed to by the target's name, never by y (`users.md` 5).
 fn confirm(order: &Order, shown: &Shown, signer: &Signer) -> Result<(), NotSigned> {
     let code = matching_code(&shown.digest);
-    let prompt =
-        format!("countersign: code {code} on their screen too? Sign the yes to {} with {}? [y/N] ", order.request, signer.fingerprint());
-    match terminal::ask(&prompt) {
-        Ok(answer) if matches!(answer.trim(), "y" | "Y" | "yes") => Ok(()),
-        Ok(_) => Err(NotSigned::Declined),
-        Err(error) => Err(NotSigned::NobodyToAsk(error)),
+    let (request, key) = (order.request, signer.fingerprint());
+    let (prompt, wanted) = match unusual_needs(&shown.document, &shown.unusual) {
+        None => (format!("countersign: code {code} on their screen too? Sign the yes to {request} with {key}? [y/N] "), None),
+        Some(name) => {
+            let what = crate::console::visible(&shown.unusual.join(" · "));
+            let prompt = format!(
+                "countersign: unusual: {what}\ncountersign: code {code} on their screen too? Type {name} to sign the yes to {request} with {key}: "
+            );
+            (prompt, Some(name))
+        }
+    };
+    match (terminal::ask(&prompt), wanted) {
+        (Ok(answer), Some(name)) if answer.trim() == name => Ok(()),
+        (Ok(answer), None) if matches!(answer.trim(), "y" | "Y" | "yes") => Ok(()),
+        (Ok(_), _) => Err(NotSigned::Declined),
+        (Err(error), _) => Err(NotSigned::NobodyToAsk(error)),
     }
 }
 
-async fn whoami<R: AsyncBufRead + Unpin, W: AsyncWrite + Unpin>(bastion: &mut Bastion<R, W>) -> anyhow::Result<Whoami> {
+/// What has to be typed to agree to an unusual request: the target's name, of many their number.
+pub fn unusual_needs(document: &RequestDocument, unusual: &[String]) -> Option<String> {
+    if unusual.is_empty() {
+        return None;
+    }
+    Some(match document.targets.as_slice() {
+        [only] => only.id.to_string(),
+        many => format!("{} targets", many.len()),
+    })
+}
+
+pub(super) async fn whoami<R: AsyncBufRead + Unpin, W: AsyncWrite + Unpin>(bastion: &mut Bastion<R, W>) -> anyhow::Result<Whoami> {
     match bastion.ask(&Verb::Whoami).await? {
         Reply::Whoami(me) => Ok(me),
         _ => Err(NotSigned::Answer.into()),
     }
 }
 
-async fn fetch<R: AsyncBufRead + Unpin, W: AsyncWrite + Unpin>(bastion: &mut Bastion<R, W>, request: RequestId) -> anyhow::Result<Card> {
+pub(super) async fn fetch<R: AsyncBufRead + Unpin, W: AsyncWrite + Unpin>(
+    bastion: &mut Bastion<R, W>,
+    request: RequestId,
+) -> anyhow::Result<Card> {
     match bastion.ask(&Verb::Show { request }).await? {
         Reply::Request(card) => Ok(*card),
         _ => Err(NotSigned::Answer.into()),
@@ -220,8 +282,11 @@ mod tests {
             asked: vec!["bob".parse().unwrap()],
             granted: None,
             approvers: Vec::new(),
+            decisions: Vec::new(),
             waiters: 1,
             left: None,
+            unusual: Vec::new(),
+            looking: Vec::new(),
         }
     }
 
@@ -295,7 +360,7 @@ mod tests {
         let (hands, fingerprint, public) = key(dir.path());
         let request = sample();
         let (mut talk, serving) = bastion(&fingerprint, vec![card(&request), card(&request)]);
-        let less = Less { duration: Some("15m".parse().unwrap()), once: true, note: "look only".into() };
+        let less = Less { duration: Some("15m".parse().unwrap()), once: true, note: "look only".into(), ..Less::default() };
         decide(&mut talk, &Order { less, ..order(Verdict::Approve) }, &hands).await.unwrap();
         let (bytes, signature) = serving.await.unwrap().unwrap();
         let bob = "bob".parse().unwrap();

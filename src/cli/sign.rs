@@ -104,7 +104,7 @@ impl Signer {
         if let Some(socket) = &keys.agent {
             let mut own: Vec<PublicKey> = identities(socket).await?;
             own.retain(|key| keys.listed.contains(&fingerprint(key)));
-            own.sort_by_key(|key| keys.level == Level::Touch && !is_hardware(key));
+            own.sort_by_key(|key| keys.level >= Level::Touch && !is_hardware(key));
             if let Some(key) = own.into_iter().next() {
                 return Ok(Self { key, by: By::Agent(socket.clone()) });
             }
@@ -282,7 +282,7 @@ mod tests {
     }
 
     fn decision(key: &str) -> Vec<u8> {
-        let terms = GrantedTerms { for_us: 1_800_000_000, once: false, scope: Scope([Class::Shell].into()) };
+        let terms = GrantedTerms { for_us: 1_800_000_000, once: false, scope: Scope([Class::Shell].into()), ..GrantedTerms::default() };
         DecisionDocument {
             v: VERSION,
             kind: "decision".into(),

@@ -4,8 +4,9 @@ use super::render::Tone;
 use super::render::{counted, visible, when};
 use super::reply::{Card, State};
 use super::text::Reader;
-use crate::access::decision::GrantedTerms;
+use crate::access::decision::{GrantedTerms, Verdict};
 use crate::access::request::{ANY_SOURCE, RequestDocument, matching_code};
+use crate::id::Person;
 use crate::time::{Timestamp, short};
 
 /// Targets named one by one; beyond, the rest is counted and `--json` lists all.
@@ -23,6 +24,9 @@ pub fn card(card: &Card, reader: &Reader<'_>) -> String {
     }
     for (head, text) in standing(card, reader.now) {
         out.push_str(&format!("  {head:<9} {}\n", visible(&text)));
+    }
+    if !card.unusual.is_empty() {
+        out.push_str(&format!("  {:<9} {}\n", "unusual", reader.look.tone(Tone::Bad, &visible(&card.unusual.join(" · ")))));
     }
     out.push_str(&format!("  {:<9} {}\n", "digest", card.digest));
     if card.state.is_open() {
@@ -102,13 +106,24 @@ fn standing(card: &Card, now: Timestamp) -> Vec<(&'static str, String)> {
     if card.state.is_open() && !card.asked.is_empty() {
         rows.push(("asked", join(&card.asked)));
     }
+    for said in card.decisions.iter().filter(|said| said.verdict == Verdict::Approve) {
+        let how = match &said.key {
+            Some(key) => format!("signed ({}) with {key}", said.level.as_str()),
+            None => "unsigned, said on a connection".to_owned(),
+        };
+        let note = if said.note.is_empty() { String::new() } else { format!(": \"{}\"", said.note) };
+        rows.push(("said yes", format!("{} {}, {how}{note}", said.person, when(said.at, now))));
+    }
     match &card.state {
         State::Approved => {
-            let terms = card.granted.as_ref().map(|terms| format!(", {}", granted(terms))).unwrap_or_default();
+            let terms = card.granted.as_ref().map(|terms| format!(", {}", granted(terms, now))).unwrap_or_default();
             rows.push(("approved", format!("by {}{terms}", join(&card.approvers))));
         }
         State::Denied { by, note } => rows.push(("denied", if note.is_empty() { format!("by {by}") } else { format!("by {by}: {note}") })),
         State::NeedsReason | State::Pending | State::Withdrawn | State::Expired | State::Void => {}
+    }
+    if card.state.is_open() && !card.looking.is_empty() {
+        rows.push(("looking", join(&card.looking)));
     }
     if let Some(left) = card.left.filter(|_| card.state.is_open()) {
         rows.push(("client", format!("left {} ago", counted(now.since(left)))));
@@ -132,9 +147,52 @@ pub(super) fn how_long(for_us: u64, once: bool) -> String {
     if once { format!("{span} from first use, one session") } else { format!("{span} from first use") }
 }
 
-/// `shell (with exec and file transfer), 15m from first use, one session`
-pub fn granted(terms: &GrantedTerms) -> String {
-    format!("{}, {}", terms.scope.words(), how_long(terms.for_us, terms.once))
+/// `shell (with exec and file transfer), 15m from first use, one session, not before in 2 h (22:00Z)`
+pub fn granted(terms: &GrantedTerms, now: Timestamp) -> String {
+    format!("{}, {}", reach(terms), span(terms, now))
+}
+
+/// `one exact command (uptime)`
+fn reach(terms: &GrantedTerms) -> String {
+    let commands = if terms.commands.is_empty() { String::new() } else { format!(" ({})", terms.commands.join("; ")) };
+    format!("{}{commands}", terms.scope.words())
+}
+
+/// `15m from first use, one session, not before in 2 h (22:00Z)`
+pub(super) fn span(terms: &GrantedTerms, now: Timestamp) -> String {
+    let mut text = how_long(terms.for_us, terms.once);
+    if let Some(starts) = terms.starts().filter(|starts| *starts > now) {
+        text.push_str(&format!(", not before {}", when(starts, now)));
+    }
+    if let Some(ends) = terms.ends() {
+        text.push_str(&format!(", over by {}", when(ends, now)));
+    }
+    text
+}
+
+/// How what was granted is less than what was asked, and what its approvers say of that; nothing where it is not.
+/// `15m of 30m, one session, only file transfer (bob: "look only")`
+pub fn less(asked: &GrantedTerms, granted: &GrantedTerms, notes: &[(&Person, &str)], now: Timestamp) -> Option<String> {
+    let time = |micros| short(std::time::Duration::from_micros(micros));
+    let mut parts = Vec::new();
+    if granted.for_us < asked.for_us {
+        parts.push(format!("{} of {}", time(granted.for_us), time(asked.for_us)));
+    }
+    if granted.once && !asked.once {
+        parts.push("one session".to_owned());
+    }
+    if granted.scope != asked.scope {
+        parts.push(format!("only {}", reach(granted)));
+    }
+    if let Some(starts) = granted.starts().filter(|starts| granted.from_us > asked.from_us && *starts > now) {
+        parts.push(format!("not before {}", when(starts, now)));
+    }
+    if let Some(ends) = granted.ends() {
+        parts.push(format!("over by {}", when(ends, now)));
+    }
+    let notes: Vec<String> = notes.iter().filter(|(_, note)| !note.is_empty()).map(|(who, note)| format!("{who}: \"{note}\"")).collect();
+    let why = if notes.is_empty() { String::new() } else { format!(" ({})", notes.join("; ")) };
+    (!parts.is_empty()).then(|| format!("{}{why}", parts.join(", ")))
 }
 
 /// What a yes does, in one sentence.

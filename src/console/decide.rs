@@ -4,12 +4,13 @@
 //! is a convenience, not authority: what counts is the signature over bytes that name the approver,
 //! their key, the request's digest and the time, all verified when it comes.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::grammar::Less;
 use crate::access::decision::{CLOCK_SLACK, DecisionDocument, GrantedTerms, VERSION, Verdict};
 use crate::access::request::{RequestDocument, doc_duration, doc_micros};
+use crate::access::{Class, Scope};
 use crate::id::{Digest, Person, RequestId};
 use crate::time::Timestamp;
 
@@ -19,12 +20,22 @@ const MOST: usize = 512;
 /// Of one person: nobody can push the others' out.
 const MOST_OF_ONE: usize = 16;
 
-/// What an approver grants: what was asked, or less.
-pub fn terms(document: &RequestDocument, less: &Less) -> GrantedTerms {
+/// What an approver grants: what was asked, or less. Times of day are the next such ones: the end's after the start.
+pub fn terms(document: &RequestDocument, less: &Less, now: Timestamp) -> GrantedTerms {
+    let asked = document.asked();
+    let from = less.from.as_ref().map(|from| from.after(now));
+    let opens = from.max(asked.starts()).unwrap_or(now);
+    let mut commands: Vec<String> = less.scope.iter().filter_map(|part| part.command.clone()).collect();
+    commands.sort_by_key(|command| Digest::of(command.as_bytes()));
+    commands.dedup();
+    let classes: BTreeSet<Class> = less.scope.iter().flat_map(|part| part.classes.iter().cloned()).collect();
     GrantedTerms {
-        for_us: less.duration.map_or(document.for_us, |span| doc_duration(span.0)),
-        once: document.once || less.once,
-        scope: document.scope.clone(),
+        for_us: less.duration.map_or(asked.for_us, |span| doc_duration(span.0)),
+        once: asked.once || less.once,
+        scope: if classes.is_empty() { asked.scope } else { Scope(classes) },
+        commands,
+        from_us: from.map(doc_micros),
+        until_us: less.until.as_ref().map(|until| doc_micros(until.after(opens))),
     }
 }
 
@@ -37,16 +48,17 @@ pub struct Decider<'a> {
     pub now: Timestamp,
 }
 
-/// Writes the document of a decision on one request; `digest` is over the bytes that were shown.
-pub fn document(by: Decider<'_>, request: &RequestDocument, digest: Digest, verdict: Verdict, less: &Less) -> DecisionDocument {
+/// Writes the document of a decision on a request, or on several that ask for the same; `digests` are over
+/// the bytes that were shown, sorted.
+pub fn document(by: Decider<'_>, request: &RequestDocument, digests: Vec<Digest>, verdict: Verdict, less: &Less) -> DecisionDocument {
     DecisionDocument {
         v: VERSION,
         kind: "decision".into(),
         bastion: request.bastion.clone(),
-        requests: vec![digest],
+        requests: digests,
         verdict,
         terms: match verdict {
-            Verdict::Approve => Some(terms(request, less)),
+            Verdict::Approve => Some(terms(request, less, by.now)),
             Verdict::Deny => None,
         },
         note: less.note.clone(),
@@ -146,12 +158,30 @@ mod tests {
     #[test]
     fn less_is_written_into_the_terms() {
         let request = crate::access::request::tests::sample();
-        let less = Less { duration: Some("15m".parse().unwrap()), once: true, note: "look only".into() };
+        let less = Less { duration: Some("15m".parse().unwrap()), once: true, note: "look only".into(), ..Less::default() };
         let by = Decider { person: &person("bob"), key: "SHA256:x", now: NOW };
-        let decision = document(by, &request, Digest::of(&request.bytes()), Verdict::Approve, &less);
+        let decision = document(by, &request, vec![Digest::of(&request.bytes())], Verdict::Approve, &less);
         assert_eq!(DecisionDocument::read(&decision.bytes()).unwrap(), decision);
         let terms = decision.terms.unwrap();
         assert_eq!((terms.for_us, terms.once, terms.scope), (900_000_000, true, request.scope.clone()));
-        assert!(document(by, &request, Digest([0; 32]), Verdict::Deny, &less).terms.is_none());
+        assert!(document(by, &request, vec![Digest([0; 32])], Verdict::Deny, &less).terms.is_none());
+    }
+
+    #[test]
+    fn a_window_is_the_next_night() {
+        let mut request = crate::access::request::tests::sample();
+        let less = |from: &str, until: &str| Less { from: from.parse().ok(), until: until.parse().ok(), ..Less::default() };
+        // It is 22:13:20Z.
+        let terms = terms(&request, &less("23:00", "06:00"), NOW);
+        let (from, until) = (terms.starts().unwrap(), terms.ends().unwrap());
+        assert_eq!((from.since(NOW).as_secs(), until.since(from).as_secs()), (2800, 7 * 3600));
+        request.start_us = Some(doc_micros(until));
+        let late = super::terms(&request, &less("", "06:30"), NOW);
+        assert_eq!((late.starts(), late.ends()), (None, Some(until.plus(Duration::from_secs(1800)))), "after the start that was asked for");
+        let exactly = Less { scope: vec!["exec:uptime".parse().unwrap(), "exec:id".parse().unwrap()], ..Less::default() };
+        let by = Decider { person: &person("bob"), key: "SHA256:x", now: NOW };
+        let decision = document(by, &request, vec![Digest([0; 32])], Verdict::Approve, &exactly);
+        assert_eq!(DecisionDocument::read(&decision.bytes()).unwrap(), decision);
+        assert_eq!(decision.terms.unwrap().commands.len(), 2);
     }
 }

@@ -11,7 +11,8 @@ use crate::access::canonical;
 use crate::access::decision::{GrantedTerms, Level, Verdict};
 use crate::access::request::{BadRequest, RequestDocument};
 use crate::approvals::{RequestState, RequestView};
-use crate::id::{Digest, Login, Person, RequestId, ScheduleName, SessionId, TargetId, WorkflowName};
+use crate::id::{Digest, Login, NotifierName, Person, RequestId, ScheduleName, SessionId, TargetId, WorkflowName};
+use crate::store::decisions::DecisionRow;
 use crate::time::Timestamp;
 
 pub use keys::{Closed, KeysReply, Reader as KeyReader, WaitingLine};
@@ -24,9 +25,13 @@ pub enum Reply {
     Request(Box<Card>),
     /// A request was made, joined, or decided while its maker waited.
     Asked(Box<Asked>),
+    /// What would be asked: nothing was made.
+    Would(Box<Would>),
     /// Policy asks nobody: nothing was made.
     Free(Vec<String>),
     Decided(Box<Decided>),
+    /// Requests that can be decided together.
+    Alike(Box<Alike>),
     Withdrawn(RequestId),
     Revoked(RequestId),
     ReasonGiven(RequestId),
@@ -68,7 +73,8 @@ pub enum Reply {
     Help(String),
 }
 
-/// A request in one line; the matching code is not in listings.
+/// A request in one line; the matching code is not in listings. What is listed of its scope and times is
+/// what was granted, once that is decided.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Listed {
     pub request: RequestId,
@@ -81,6 +87,12 @@ pub struct Listed {
     #[serde(rename = "for")]
     pub duration: String,
     pub once: bool,
+    /// Not before.
+    #[serde(with = "maybe_moment", default)]
+    pub starts: Option<Timestamp>,
+    /// Over by then, whenever it is used first.
+    #[serde(with = "maybe_moment", default)]
+    pub until: Option<Timestamp>,
     pub reason: String,
     #[serde(with = "moment")]
     pub made: Timestamp,
@@ -91,6 +103,9 @@ pub struct Listed {
     pub waiters: u32,
     #[serde(with = "maybe_moment")]
     pub left: Option<Timestamp>,
+    /// Who has its card open.
+    #[serde(default)]
+    pub looking: Vec<Person>,
 }
 
 /// A request with the bytes that are signed over.
@@ -111,9 +126,46 @@ pub struct Card {
     pub asked: Vec<Person>,
     pub granted: Option<GrantedTerms>,
     pub approvers: Vec<Person>,
+    /// In the order they came.
+    #[serde(default)]
+    pub decisions: Vec<DecisionLine>,
     pub waiters: u32,
     #[serde(with = "maybe_moment")]
     pub left: Option<Timestamp>,
+    /// What differs from what this person did lately. Not in the bytes: an approver looks twice.
+    #[serde(default)]
+    pub unusual: Vec<String>,
+    /// Who may decide and has it open, beside whoever reads.
+    #[serde(default)]
+    pub looking: Vec<Person>,
+}
+
+/// What one person decided.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DecisionLine {
+    pub person: Person,
+    pub verdict: Verdict,
+    pub level: Level,
+    /// `SHA256:…` of the key that signed; absent at level `connection`.
+    pub key: Option<String>,
+    pub note: String,
+    pub granted: Option<GrantedTerms>,
+    #[serde(with = "moment")]
+    pub at: Timestamp,
+}
+
+impl DecisionLine {
+    fn of(row: &DecisionRow) -> Self {
+        Self {
+            person: row.person.clone(),
+            verdict: row.verdict,
+            level: row.level,
+            key: row.signed.as_ref().map(|signed| signed.key.clone()),
+            note: row.note.clone(),
+            granted: row.terms.clone(),
+            at: row.at,
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -149,8 +201,48 @@ pub struct Asked {
     pub joined: bool,
     /// Targets that were named but need nobody's yes.
     pub free: Vec<TargetId>,
+    /// Which targets need which workflows, where not all need the same.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parts: Vec<Part>,
     /// Whether this answer came after waiting for the decision.
     pub waited: bool,
+}
+
+/// Targets of one request that need the same workflows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Part {
+    pub workflows: Vec<WorkflowName>,
+    pub targets: Vec<TargetId>,
+}
+
+/// What a request would ask for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Would {
+    pub login: Login,
+    pub targets: Vec<TargetId>,
+    pub scope: String,
+    pub workflows: Vec<WorkflowName>,
+    pub free: Vec<TargetId>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parts: Vec<Part>,
+}
+
+/// A request and those that are like it, the one that was named first.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Alike {
+    pub cards: Vec<Card>,
+    /// What the bastion knows of their targets beside the signed bytes.
+    pub targets: Vec<AlikeTarget>,
+    /// Others are like it too, and stay: so many are decided at once.
+    pub more: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AlikeTarget {
+    pub target: TargetId,
+    pub labels: Vec<String>,
+    /// Their person has opened it before.
+    pub opened: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -168,6 +260,12 @@ pub struct OpenGrant {
     pub scope: String,
     #[serde(rename = "for")]
     pub duration: String,
+    /// Not before.
+    #[serde(with = "maybe_moment", default)]
+    pub starts: Option<Timestamp>,
+    /// Over by then, whenever it is used first.
+    #[serde(with = "maybe_moment", default)]
+    pub until: Option<Timestamp>,
     /// `None` until it is used for the first time.
     #[serde(with = "maybe_moment")]
     pub ends: Option<Timestamp>,
@@ -473,6 +571,11 @@ pub struct Issued {
     pub bytes: Vec<u8>,
     pub verdict: Verdict,
     pub card: Card,
+    /// The other requests that the bytes name, and what is odd about all of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub also: Vec<RequestId>,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub oddities: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -531,12 +634,29 @@ pub struct Status {
     pub unsigned_since: Option<Timestamp>,
     /// Auditors who did not show for 90 days that they can decrypt.
     pub unproved: std::collections::BTreeSet<Person>,
+    #[serde(default)]
+    pub notifiers: Vec<NotifierLine>,
+}
+
+/// How a notifier does, since the bastion started.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NotifierLine {
+    pub notifier: NotifierName,
+    pub delivered: u64,
+    pub waiting: u64,
+    /// Dropped from a full queue, the oldest first.
+    pub dropped: u64,
+    /// Tried in vain, or too late.
+    pub lost: u64,
+    /// Tries that failed since the last that did not.
+    pub failed: u32,
+    pub why: Option<String>,
 }
 
 /// Something that an operator has to do something about.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Trouble {
-    /// `clock`, `disk`, `seal`, `recover`, `disposal`, `checkpoint`, `auditors`
+    /// `clock`, `disk`, `seal`, `recover`, `disposal`, `checkpoint`, `auditors`, `notifier`
     pub what: String,
     pub why: String,
     pub fix: String,
@@ -618,8 +738,11 @@ impl Card {
             asked: view.asked.clone(),
             granted: view.granted.clone(),
             approvers: view.approvers.clone(),
+            decisions: view.decisions.iter().map(DecisionLine::of).collect(),
             waiters: view.waiters,
             left: view.left_at,
+            unusual: Vec::new(),
+            looking: view.looking.clone(),
         }
     }
 
@@ -650,6 +773,8 @@ pub enum BadCard {
 impl Listed {
     pub fn of(view: &RequestView) -> Self {
         let document = &view.document;
+        let asked = document.asked();
+        let terms = view.granted.as_ref().unwrap_or(&asked);
         Self {
             request: view.id,
             state: State::of(&view.state),
@@ -657,9 +782,11 @@ impl Listed {
             source: document.source.clone(),
             login: document.login.clone(),
             targets: document.targets.iter().map(|target| target.id.clone()).collect(),
-            scope: document.scope.words(),
-            duration: crate::time::short(document.duration()),
-            once: document.once,
+            scope: terms.scope.words(),
+            duration: crate::time::short(std::time::Duration::from_micros(terms.for_us)),
+            once: terms.once,
+            starts: terms.starts(),
+            until: terms.ends(),
             reason: document.reason.clone(),
             made: document.made(),
             expires: view.due,
@@ -667,6 +794,7 @@ impl Listed {
             approvers: view.approvers.clone(),
             waiters: view.waiters,
             left: view.left_at,
+            looking: view.looking.clone(),
         }
     }
 }

@@ -1,15 +1,17 @@
 //! Answers and refusals as text, in the words of `users.md`.
 
-pub use super::card::{card, granted};
+mod many;
+
+pub use super::card::{card, granted, less};
 use std::time::Duration;
 
-use super::card::{how_long, join, tone};
+use super::card::{join, span, tone};
 use super::render::{Listing, Look, Tone, counted, prefixed, visible, when};
 use super::reply::{
-    Asked, AuditLine, AuditorLine, Card, Decided, Held, KeysReply, Listed, LiveLine, Next, OpenGrant, PlanLine, Refusal, RefusalKind,
-    Reply, RetentionState, SessionLine, State, Status, TargetLine, Whoami,
+    Asked, AuditLine, AuditorLine, Card, Decided, Held, KeysReply, Listed, LiveLine, Next, NotifierLine, OpenGrant, PlanLine, Refusal,
+    RefusalKind, Reply, RetentionState, SessionLine, State, Status, TargetLine, Whoami,
 };
-use crate::access::decision::Verdict;
+use crate::access::decision::{GrantedTerms, Verdict};
 use crate::recording::amount;
 use crate::time::{Timestamp, about};
 
@@ -44,8 +46,10 @@ pub fn reply(reply: &Reply, reader: &Reader<'_>) -> String {
     match reply {
         Reply::Requests(listed) => requests(listed, reader),
         Reply::Request(request) => card(request, reader),
-        Reply::Asked(asked) => said(&outcome(asked, reader)),
-        Reply::Free(targets) => said(&format!("{} needs nobody's approval: connect", targets.join(", "))),
+        Reply::Asked(asked) => said(&outcome(asked, reader)) + &many::beside(asked),
+        Reply::Would(would) => many::would(would),
+        Reply::Alike(alike) => many::alike(alike, reader),
+        Reply::Free(targets) => said(&format!("{} needs nobody's approval: connect", many::some_of(targets))),
         Reply::Decided(done) => decided(done, reader),
         Reply::Withdrawn(id) => said(&format!("withdrew {id}")),
         Reply::Revoked(id) => said(&format!("revoked {id}; its sessions end now")),
@@ -130,6 +134,9 @@ fn nothing(reader: &Reader<'_>, text: &str, verb: &str) -> String {
     said(&format!("{text}: {}", reader.voice.command(verb)))
 }
 
+/// Requests that are decided together: the first whole, of the others what is odd.
+pub use many::alike;
+
 fn said(text: &str) -> String {
     prefixed(&visible(text))
 }
@@ -140,7 +147,7 @@ fn requests(listed: &[Listed], reader: &Reader<'_>) -> String {
     }
     let mut table = Listing::new(&["REQUEST", "STATE", "WHO", "WHERE", "WHAT", "FOR", "WHEN", "WHY"]);
     for one in listed {
-        let span = if one.once { format!("{} once", one.duration) } else { one.duration.clone() };
+        let span = spelled(&one.duration, one.once, one.starts, one.until, reader.now);
         let why = if one.reason.is_empty() { String::new() } else { format!("\"{}\"", one.reason) };
         table.row(
             tone(&one.state),
@@ -159,6 +166,14 @@ fn requests(listed: &[Listed], reader: &Reader<'_>) -> String {
     table.render(reader.look)
 }
 
+/// `15m once from 22:00Z to 06:00Z`
+fn spelled(duration: &str, once: bool, starts: Option<Timestamp>, until: Option<Timestamp>, now: Timestamp) -> String {
+    let once = if once { " once" } else { "" };
+    let from = starts.filter(|starts| *starts > now).map(|starts| format!(" from {}", starts.clock())).unwrap_or_default();
+    let until = until.map(|until| format!(" to {}", until.clock())).unwrap_or_default();
+    format!("{duration}{once}{from}{until}")
+}
+
 fn place<T: std::fmt::Display>(login: &str, targets: &[T]) -> String {
     match targets {
         [only] => format!("{login}@{only}"),
@@ -172,6 +187,7 @@ fn standing(one: &Listed, now: Timestamp) -> String {
     match &one.state {
         State::NeedsReason | State::Pending => match one.left {
             Some(left) => format!("client left {} ago", counted(now.since(left))),
+            None if !one.looking.is_empty() => format!("ends {}, {} looking", when(one.expires, now), are(&one.looking)),
             None => format!("ends {}", when(one.expires, now)),
         },
         State::Approved => format!("by {}", join(&one.approvers)),
@@ -181,11 +197,15 @@ fn standing(one: &Listed, now: Timestamp) -> String {
     }
 }
 
+/// `bob is`, `bob, carol are`
+pub fn are<T: std::fmt::Display>(persons: &[T]) -> String {
+    format!("{} {}", join(persons), if persons.len() == 1 { "is" } else { "are" })
+}
+
 fn outcome(asked: &Asked, reader: &Reader<'_>) -> String {
     let card = &asked.card;
     let id = card.request;
-    let free = if asked.free.is_empty() { String::new() } else { format!("\n{} needs nobody's approval", join(&asked.free)) };
-    let text = match &card.state {
+    match &card.state {
         State::NeedsReason => format!("{id} waits for your reason: {}", reader.voice.command(&format!("reason {id} 'INC-42 …'"))),
         State::Pending if asked.waited => format!("nobody decided {id} in time"),
         State::Pending => {
@@ -195,20 +215,28 @@ fn outcome(asked: &Asked, reader: &Reader<'_>) -> String {
             format!("{id} {how} · code {} · asked {}{decide_by}", card.code, join(&card.asked))
         }
         State::Approved => {
-            let terms = card.granted.as_ref().map(|terms| format!(" for {}", how_long(terms.for_us, terms.once))).unwrap_or_default();
-            format!("{id} approved by {}{terms}", join(&card.approvers))
+            let terms = card.granted.as_ref().map(|terms| format!(" for {}", span(terms, reader.now))).unwrap_or_default();
+            let less = given_less(card, reader.now).map(|less| format!("\nless than asked: {less}")).unwrap_or_default();
+            format!("{id} approved by {}{terms}{less}", join(&card.approvers))
         }
         State::Denied { by, note } if note.is_empty() => format!("{id} denied by {by}"),
         State::Denied { by, note } => format!("{id} denied by {by}: {note}"),
         State::Withdrawn => format!("{id} was withdrawn"),
         State::Expired => format!("nobody decided {id} in time"),
         State::Void => format!("{id} is void"),
-    };
-    format!("{text}{free}")
+    }
+}
+
+fn given_less(card: &Card, now: Timestamp) -> Option<String> {
+    let notes: Vec<_> = card.decisions.iter().map(|said| (&said.person, said.note.as_str())).collect();
+    less(&card.read().ok()?.asked(), card.granted.as_ref()?, &notes, now)
 }
 
 fn decided(done: &Decided, reader: &Reader<'_>) -> String {
-    done.requests.iter().map(|card| said(&decision_line(card, done.verdict, reader))).collect()
+    match many::decided(done, reader) {
+        Some(line) => said(&line),
+        None => done.requests.iter().map(|card| said(&decision_line(card, done.verdict, reader))).collect(),
+    }
 }
 
 /// `approved K7Q3FM for 30m. Wrong one? countersign revoke K7Q3FM`
@@ -219,8 +247,10 @@ fn decision_line(card: &Card, verdict: Verdict, reader: &Reader<'_>) -> String {
         (Verdict::Approve, State::Approved) => {
             let span = card.granted.as_ref().map(|terms| crate::time::short(std::time::Duration::from_micros(terms.for_us)));
             let once = if card.granted.as_ref().is_some_and(|terms| terms.once) { ", one session" } else { "" };
+            let starts = card.granted.as_ref().and_then(GrantedTerms::starts).filter(|starts| *starts > reader.now);
+            let starts = starts.map(|starts| format!(", not before {}", when(starts, reader.now))).unwrap_or_default();
             let undo = reader.voice.command(&format!("revoke {id}"));
-            format!("approved {id} for {}{once}. Wrong one? {undo}", span.unwrap_or_else(|| "as asked".into()))
+            format!("approved {id} for {}{once}{starts}. Wrong one? {undo}", span.unwrap_or_else(|| "as asked".into()))
         }
         (Verdict::Approve, _) => {
             let missing = card
@@ -241,6 +271,9 @@ fn open_grants(grants: &[OpenGrant], reader: &Reader<'_>) -> String {
     for one in grants {
         let ends = match one.ends {
             Some(ends) => when(ends, reader.now),
+            None if one.starts.is_some_and(|starts| starts > reader.now) || one.until.is_some() => {
+                format!("{}, unused {}", spelled(&one.duration, false, one.starts, one.until, reader.now), when(one.use_by, reader.now))
+            }
             None => format!("{} from first use, unused {}", one.duration, when(one.use_by, reader.now)),
         };
         let uses = one.uses_left.map_or_else(|| "any".to_owned(), |n| n.to_string());
@@ -475,6 +508,10 @@ fn status_lines(status: &Status, reader: &Reader<'_>) -> String {
         ("version", status.version.clone()),
     ];
     out.push_str(&lines.map(|(name, text)| format!("{name:<10}{}\n", visible(&text))).concat());
+    for line in &status.notifiers {
+        let NotifierLine { notifier, delivered, waiting, dropped, lost, .. } = line;
+        out.push_str(&format!("{:<10}{notifier}: {delivered} delivered, {waiting} wait, {dropped} dropped, {lost} lost\n", "notices"));
+    }
     out
 }
 
@@ -502,6 +539,11 @@ pub fn beside_decision(issued: &super::reply::Issued, reader: &Reader<'_>) -> St
         Verdict::Deny => "deny",
     };
     let mut out = card(&issued.card, reader);
+    if !issued.also.is_empty() {
+        let also = many::some_of(&issued.also);
+        let count = crate::access::alike::counted(issued.also.len() + 1, "request");
+        out.push_str(&said(&format!("and all that are like it, {also}: {count}, {}", issued.oddities)));
+    }
     out.push_str(&said(&format!("the bytes to sign say: {what} {}; bring the signature within 2 min", issued.card.request)));
     out
 }

@@ -11,6 +11,7 @@ mod factor;
 pub mod flow;
 mod front;
 mod gate;
+mod granted;
 mod hold;
 mod home;
 mod jump;
@@ -37,7 +38,7 @@ use tokio::task::JoinHandle;
 use self::crowd::Crowd;
 use self::door::Door;
 use crate::access::{Grant, Principal, Target};
-use crate::approvals::{Approvals, Reruled};
+use crate::approvals::{Approvals, Reruled, notices};
 use crate::audit::Event;
 use crate::authority::{CertificateAuthority, HostCertificates, Keys};
 use crate::config::Directory;
@@ -372,6 +373,7 @@ pub async fn start(parts: Parts) -> std::io::Result<Running> {
             stopped.clone(),
         )));
     }
+    tasks.push(tokio::spawn(notices::run(bastion.approvals.clone(), bastion.console.desk.clone(), stopped.clone())));
     tasks.push(tokio::spawn(dispose(bastion.clone(), stopped.clone())));
     tasks.push(tokio::spawn(sweep(bastion, stopped)));
     Ok(Running {

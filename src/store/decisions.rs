@@ -44,8 +44,8 @@ impl Tx {
     pub(crate) async fn insert_decision(&mut self, request: RequestId, row: &DecisionRow) -> Result<(), StoreError> {
         let signed = row.signed.as_ref();
         sqlx::query(
-            "insert into decisions (request, ordinal, person, groups, verdict, terms, note, level, bytes, signature, key, at)
-             select $1, count(*) + 1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11 from decisions where request = $1",
+            "insert into decisions (request, ordinal, person, groups, verdict, terms, note, level, verified, bytes, signature, key, at)
+             select $1, count(*) + 1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12 from decisions where request = $1",
         )
         .bind(request.as_str())
         .bind(row.person.as_str())
@@ -53,7 +53,8 @@ impl Tx {
         .bind(verdict_word(row.verdict))
         .bind(row.terms.as_ref().map(to_json))
         .bind(&row.note)
-        .bind(row.level.as_str())
+        .bind(row.level.min(Level::Touch).as_str())
+        .bind(i64::from(row.level == Level::Verified))
         .bind(signed.map(|signed| signed.bytes.as_slice()))
         .bind(signed.map(|signed| signed.signature.as_str()))
         .bind(signed.map(|signed| signed.key.as_str()))
@@ -73,7 +74,7 @@ impl Snapshot {
 
 async fn of(connection: &mut SqliteConnection, request: RequestId) -> Result<Vec<DecisionRow>, StoreError> {
     let rows = sqlx::query(
-        "select person, groups, verdict, terms, note, level, bytes, signature, key, at from decisions where request = $1 order by ordinal",
+        "select person, groups, verdict, terms, note, level, verified, bytes, signature, key, at from decisions where request = $1 order by ordinal",
     )
     .bind(request.as_str())
     .fetch_all(connection)
@@ -105,10 +106,12 @@ fn read(row: &SqliteRow) -> Result<DecisionRow, StoreError> {
         verdict,
         terms: maybe_json(row, "terms")?,
         note: row.try_get("note")?,
-        level: [Level::Connection, Level::Key, Level::Touch]
-            .into_iter()
-            .find(|known| known.as_str() == level)
-            .ok_or_else(|| misread("level", format!("{level:?} is no level")))?,
+        level: match (row.try_get::<i64, _>("verified")?, level) {
+            (0, level) => Level::ALL.into_iter().find(|known| known.as_str() == level),
+            (_, "touch") => Some(Level::Verified),
+            (_, _) => None,
+        }
+        .ok_or_else(|| misread("level", format!("{level:?} is no level")))?,
         signed,
         at: time(row, "at")?,
     })

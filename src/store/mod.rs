@@ -12,6 +12,7 @@ pub mod decisions;
 pub mod disposal;
 pub mod factors;
 pub mod grants;
+mod habit;
 pub mod health;
 pub mod key_files;
 mod kills;
@@ -154,6 +155,11 @@ impl Store {
     /// A hint each time some request or grant changed.
     pub fn hints(&self) -> broadcast::Receiver<RequestId> {
         self.wake.listen()
+    }
+
+    /// Tells whoever waits for this request to look again, where nothing of it has changed in the state.
+    pub(crate) fn hint(&self, id: RequestId) {
+        self.wake.all(std::iter::once(id));
     }
 
     /// Runs a verb in the writer; returns after its COMMIT. [`StoreError::Late`] does not say whether

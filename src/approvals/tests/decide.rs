@@ -21,7 +21,7 @@ async fn an_approval_gives_a_grant_of_what_was_asked() {
 async fn an_approver_grants_less_but_never_more() {
     let scene = Scene::new().await;
     let id = scene.pending("lead").await;
-    let asked = GrantedTerms { for_us: 1_800_000_000, once: false, scope: scene.ask(&["lead"]).scope };
+    let asked = GrantedTerms { for_us: 1_800_000_000, once: false, scope: scene.ask(&["lead"]).scope, ..GrantedTerms::default() };
     let before = scene.store().dump().await;
     let wider = asked.scope.union(&Scope([Class::Exec(Digest([1; 32]))].into()));
     assert!(asked.scope.contains(&wider), "an exact command lies within exec:*");
@@ -39,7 +39,7 @@ async fn an_approver_grants_less_but_never_more() {
         assert!(matches!(scene.approvals.decide(said, &scene.who("bob"), NOW).await, Err(ApprovalError::More(_))));
     }
     assert_eq!(scene.store().dump().await.len(), before.len() + 3, "one more request, its target, its audit row");
-    let less = GrantedTerms { for_us: 60_000_000, once: true, scope: Scope([Class::Shell].into()) };
+    let less = GrantedTerms { for_us: 60_000_000, once: true, scope: Scope([Class::Shell].into()), ..GrantedTerms::default() };
     let said = scene.signed("bob", &[id], Verdict::Approve, Some(less.clone())).await;
     scene.approvals.decide(said, &scene.who("bob"), NOW).await.unwrap();
     assert_eq!(scene.view(id).await.granted, Some(less));
@@ -54,7 +54,7 @@ async fn two_of_two_means_two_persons() {
     let before = scene.store().dump().await;
     assert!(matches!(scene.decide("carol", id, Verdict::Approve).await, Err(ApprovalError::Already(_, "approved by you"))));
     let digest = scene.view(id).await.digest;
-    let terms = GrantedTerms { for_us: 60_000_000, once: false, scope: scene.ask(&[]).scope };
+    let terms = GrantedTerms { for_us: 60_000_000, once: false, scope: scene.ask(&[]).scope, ..GrantedTerms::default() };
     let second_key = DecisionDocument { requests: vec![digest], verdict: Verdict::Approve, terms: Some(terms), ..decision("carol", 33) };
     let said = scene.sign("carol", 33, second_key);
     let again = scene.approvals.decide(said, &scene.who("carol"), NOW).await;
@@ -90,7 +90,7 @@ async fn a_decision_that_may_not_be_is_refused_and_leaves_no_trace() {
     let pay = scene.submit("alice", at_pay).await;
     let code = scene.view(soft).await.code;
     let approve = Verdict::Approve;
-    let granted = Some(GrantedTerms { for_us: 60_000_000, once: false, scope: scene.ask(&[]).scope });
+    let granted = Some(GrantedTerms { for_us: 60_000_000, once: false, scope: scene.ask(&[]).scope, ..GrantedTerms::default() });
     let on = |digest: Digest| DecisionDocument { requests: vec![digest], verdict: approve, terms: granted.clone(), ..decision("bob", 2) };
     let mut edited = scene.view(pending).await.document;
     edited.reason = "something nicer".into();

@@ -225,7 +225,7 @@ async fn a_database_that_was_meddled_with_opens_nothing_more() {
     assert!(matches!(scene.open(id, NOW).await, Err(OpenError::Unusable(_, "has approvals that no longer stand"))));
     // Wider terms in a column are worth what was signed.
     let scene = Scene::new().await;
-    let narrow = GrantedTerms { for_us: 60_000_000, once: false, scope: Scope([Class::Shell].into()) };
+    let narrow = GrantedTerms { for_us: 60_000_000, once: false, scope: Scope([Class::Shell].into()), ..GrantedTerms::default() };
     let id = scene.pending("lead").await;
     let said = scene.signed("bob", &[id], Verdict::Approve, Some(narrow)).await;
     scene.approvals.decide(said, &scene.who("bob"), NOW).await.unwrap();

@@ -2,6 +2,7 @@
 //!
 //! Asked at each decision and again at each opening (**D persons**): a decision of somebody who has
 //! left the group, lost the key that signed or may no longer approve for the target counts for nothing.
+//! It stands below the approvals, on bytes and a directory alone, so that whoever signs can judge by itself.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,7 +24,7 @@ use crate::time::Timestamp;
 /// The authority over one request, as of one moment. Where a workflow or a target of the request is
 /// gone from the directory, nobody has any.
 #[derive(Debug, Clone)]
-pub(super) struct Authority {
+pub struct Authority {
     workflows: Vec<Workflow>,
     requester: Person,
     asked: GrantedTerms,
@@ -38,7 +39,7 @@ struct Decider {
 
 impl Authority {
     /// Over every target of the request: for deciding.
-    pub(super) fn over(directory: &Directory, document: &RequestDocument, now: Timestamp) -> Self {
+    pub fn over(directory: &Directory, document: &RequestDocument, now: Timestamp) -> Self {
         let found = document.targets.iter().map(|asked| directory.targets.find(asked.id.as_str()).filter(|t| t.pin() == asked.pin));
         let targets: Option<Vec<Arc<Target>>> = found.collect();
         // Five hundred targets of one kind are one question.
@@ -47,12 +48,12 @@ impl Authority {
     }
 
     /// Over the one target that a session opens.
-    pub(super) fn over_one(directory: &Directory, document: &RequestDocument, target: &Target, now: Timestamp) -> Self {
+    pub fn over_one(directory: &Directory, document: &RequestDocument, target: &Target, now: Timestamp) -> Self {
         Self::of(directory, document, Some(&[target]), now)
     }
 
     fn of(directory: &Directory, document: &RequestDocument, targets: Option<&[&Target]>, now: Timestamp) -> Self {
-        let asked = GrantedTerms { for_us: document.for_us, once: document.once, scope: document.scope.clone() };
+        let asked = document.asked();
         let workflows = workflows_of(directory, document).filter(|_| targets.is_some()).unwrap_or_default();
         let mut deciders = BTreeMap::new();
         for entry in directory.people.iter() {
@@ -65,49 +66,49 @@ impl Authority {
         Self { workflows, requester: document.person.clone(), asked, deciders }
     }
 
-    pub(super) fn may_decide(&self, person: &Person) -> bool {
+    pub fn may_decide(&self, person: &Person) -> bool {
         self.deciders.contains_key(person)
     }
 
     /// Everybody who may decide now, never the requester.
-    pub(super) fn deciders(&self) -> Vec<Person> {
+    pub fn deciders(&self) -> Vec<Person> {
         self.deciders.keys().cloned().collect()
     }
 
-    pub(super) fn groups(&self, person: &Person) -> Vec<Group> {
+    pub fn groups(&self, person: &Person) -> Vec<Group> {
         self.deciders.get(person).map(|decider| decider.groups.clone()).unwrap_or_default()
     }
 
-    pub(super) fn asked(&self) -> &GrantedTerms {
+    pub fn asked(&self) -> &GrantedTerms {
         &self.asked
     }
 
-    pub(super) fn level(&self) -> Level {
+    pub fn level(&self) -> Level {
         workflow::strictest(&self.refs())
     }
 
-    pub(super) fn names(&self) -> Vec<WorkflowName> {
+    pub fn names(&self) -> Vec<WorkflowName> {
         self.workflows.iter().map(|workflow| workflow.name.clone()).collect()
     }
 
     /// How long an approval waits for its first use.
-    pub(super) fn use_within(&self) -> Duration {
+    pub fn use_within(&self) -> Duration {
         self.workflows.iter().map(|workflow| workflow.use_within).min().unwrap_or_default()
     }
 
-    pub(super) fn tracks(&self, rows: &[DecisionRow]) -> Vec<TrackState> {
+    pub fn tracks(&self, rows: &[DecisionRow]) -> Vec<TrackState> {
         workflow::tracks(&self.refs(), &self.requester, &self.standing(rows))
     }
 
     /// Weighs the decisions that stand today.
-    pub(super) fn weigh(&self, rows: &[DecisionRow]) -> Progress {
+    pub fn weigh(&self, rows: &[DecisionRow]) -> Progress {
         workflow::weigh(&self.refs(), &self.requester, &self.asked, &self.standing(rows))
     }
 
     /// Weighs what can be proven: of each signed decision what its bytes say under its signature, and
     /// nothing of its columns. A signature that no longer verifies with a key of its person, or bytes
     /// that speak of another request, count for nothing.
-    pub(super) fn weigh_proven(&self, rows: &[DecisionRow], request: Digest, bastion: &str) -> Progress {
+    pub fn weigh_proven(&self, rows: &[DecisionRow], request: Digest, bastion: &str) -> Progress {
         let proven: Vec<DecisionRow> = rows.iter().filter_map(|row| self.proven(row, request, bastion).ok()).collect();
         self.weigh(&proven)
     }
@@ -148,6 +149,7 @@ impl Authority {
             terms: row.terms.clone(),
             level: row.level,
             note: row.note.clone(),
+            at: row.at,
         })
     }
 
@@ -157,7 +159,7 @@ impl Authority {
 }
 
 /// The workflows that a request has to go through, each once; `None` if one is gone.
-pub(super) fn workflows_of(directory: &Directory, document: &RequestDocument) -> Option<Vec<Workflow>> {
+pub fn workflows_of(directory: &Directory, document: &RequestDocument) -> Option<Vec<Workflow>> {
     let mut names: Vec<&WorkflowName> = document.needs.iter().map(|needs| &needs.workflow).collect();
     names.sort();
     names.dedup();
@@ -165,12 +167,12 @@ pub(super) fn workflows_of(directory: &Directory, document: &RequestDocument) ->
 }
 
 /// Whether the key that somebody came with, or its certificate, still names them.
-pub(super) fn is_still_known(directory: &Directory, who: &Principal, now: Timestamp) -> bool {
+pub fn is_still_known(directory: &Directory, who: &Principal, now: Timestamp) -> bool {
     who.again(&directory.people, now).is_ok()
 }
 
 /// What people may say of a verdict.
-pub(super) fn done(verdict: Verdict) -> &'static str {
+pub fn done(verdict: Verdict) -> &'static str {
     match verdict {
         Verdict::Approve => "approved by you",
         Verdict::Deny => "denied by you",
