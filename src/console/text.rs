@@ -170,14 +170,14 @@ fn requests(listed: &[Listed], reader: &Reader<'_>) -> String {
 }
 
 /// `15m once from 22:00Z to 06:00Z`
-fn spelled(duration: &str, once: bool, starts: Option<Timestamp>, until: Option<Timestamp>, now: Timestamp) -> String {
+pub(super) fn spelled(duration: &str, once: bool, starts: Option<Timestamp>, until: Option<Timestamp>, now: Timestamp) -> String {
     let once = if once { " once" } else { "" };
     let from = starts.filter(|starts| *starts > now).map(|starts| format!(" from {}", starts.clock())).unwrap_or_default();
     let until = until.map(|until| format!(" to {}", until.clock())).unwrap_or_default();
     format!("{duration}{once}{from}{until}")
 }
 
-fn place<T: std::fmt::Display>(login: &str, targets: &[T]) -> String {
+pub(super) fn place<T: std::fmt::Display>(login: &str, targets: &[T]) -> String {
     match targets {
         [only] => format!("{login}@{only}"),
         [first, rest @ ..] => format!("{login}@{first} +{}", rest.len()),
@@ -186,7 +186,7 @@ fn place<T: std::fmt::Display>(login: &str, targets: &[T]) -> String {
 }
 
 /// The one time that matters in a listing.
-fn standing(one: &Listed, now: Timestamp) -> String {
+pub(super) fn standing(one: &Listed, now: Timestamp) -> String {
     match &one.state {
         State::NeedsReason | State::Pending => match one.left {
             Some(left) => format!("client left {} ago", counted(now.since(left))),
@@ -508,6 +508,7 @@ fn status_lines(status: &Status, reader: &Reader<'_>) -> String {
         ("retention", format!("{} marked, {} overdue", status.marked, status.overdue)),
         ("log", format!("{} rows, last checkpoint {signed}", status.log_rows)),
         ("clock", status.clock.clone().unwrap_or_else(|| "believed".into())),
+        ("pen", pen(status)),
         ("version", status.version.clone()),
     ];
     out.push_str(&lines.map(|(name, text)| format!("{name:<10}{}\n", visible(&text))).concat());
@@ -544,6 +545,16 @@ fn suspended_line(line: &SuspendedLine, reader: &Reader<'_>) -> String {
     let ended = format!("{} sessions end now; requests void {requests}, approvals ended {grants}", sessions.len());
     let back = reader.voice.command(&format!("unsuspend {person} --reason '…'"));
     format!("{person} is suspended: {ended}. Write suspended = true into people.toml; the way back: {back}")
+}
+
+/// Whether certificates are signed, and how well the process that does is locked in.
+fn pen(status: &Status) -> String {
+    match (&status.pen, status.pen_landlock) {
+        (Some(_), _) => "signs nothing".into(),
+        (None, Some(true)) => "signs, kept from other files and calls".into(),
+        (None, Some(false)) => "signs, kept from other calls; this kernel has no Landlock to keep it from other files".into(),
+        (None, None) => "none".into(),
+    }
 }
 
 fn whoami(me: &Whoami) -> String {

@@ -6,6 +6,7 @@ mod ask;
 mod barred;
 mod channel;
 mod console;
+mod crowd;
 mod door;
 mod factor;
 pub mod flow;
@@ -35,10 +36,12 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use self::crowd::Crowd;
 use self::door::Door;
 use crate::access::{Grant, Principal, Target};
 use crate::approvals::{Approvals, Reruled, notices};
 use crate::audit::Event;
+use crate::authority::pen::Pen;
 use crate::authority::{CertificateAuthority, HostCertificates, Keys};
 use crate::config::Directory;
 use crate::console::{Console, Phase};
@@ -73,6 +76,7 @@ pub struct Bastion {
     /// Sessions on a target, from their opening to their end.
     open: Live,
     door: Arc<Door>,
+    crowd: Arc<Crowd>,
 }
 
 /// How many channels have a task that must not be cut short: it may still have to end a recording.
@@ -120,6 +124,20 @@ impl Bastion {
         tokio::spawn(async move {
             if let Err(error) = store.report(event, Timestamp::now()).await {
                 tracing::error!(%error, "a refusal could not be logged");
+            }
+        });
+    }
+
+    /// Logs that no certificate was signed for a session that was opened, and why; a report event.
+    fn report_unsigned(&self, grant: &Grant, why: &str) {
+        let store = self.store.clone();
+        let facts = serde_json::json!({
+            "session": grant.session, "request": grant.request, "person": grant.principal.person(), "target": grant.target.id,
+            "login": grant.login, "serial": grant.serial.to_string(), "why": why.chars().take(512).collect::<String>(),
+        });
+        tokio::spawn(async move {
+            if let Err(error) = store.report(Event::new("certificate.refuse", facts), Timestamp::now()).await {
+                tracing::error!(%error, "a certificate that was refused could not be logged");
             }
         });
     }
@@ -192,6 +210,7 @@ pub struct Running {
     live: Live,
     open: Live,
     directory: watch::Sender<Arc<Directory>>,
+    pen: Pen,
     store: Store,
     approvals: Approvals,
     recordings: Recordings,
@@ -227,9 +246,13 @@ impl Running {
         self.store.keep_policy(directory.digest, Some(before), &directory.texts, now).await?;
         self.recordings.protect(directory.config.recordings.protection.clone())?;
         self.recordings.keep_for_rescue(directory.reserve());
+        let policy = directory.digest;
         let suspended = self.store.suspensions().await?.into_iter().map(|suspension| suspension.person).collect();
         // Live sessions look by themselves (`lease`).
         self.directory.send_replace(Arc::new(directory.with_suspended(suspended)));
+        if let Err(error) = self.pen.rereads(policy).await {
+            tracing::error!(error = crate::console::with_causes(&error), "the pen has not read these policies: it signs nothing by them");
+        }
         Ok(self.approvals.rerule(now).await.unwrap_or_else(|error| {
             tracing::error!(error = crate::console::with_causes(&error), "what is pending is ruled again when it is decided or opened");
             Reruled::default()
@@ -301,6 +324,8 @@ impl Running {
 pub struct Parts {
     pub directory: watch::Sender<Arc<Directory>>,
     pub keys: Keys,
+    /// Who signs for sessions.
+    pub pen: Pen,
     pub store: Store,
     pub approvals: Approvals,
     pub recordings: Recordings,
@@ -313,12 +338,13 @@ pub struct Parts {
 
 /// Starts listening.
 pub async fn start(parts: Parts) -> std::io::Result<Running> {
-    let Parts { directory: reload, keys, store, approvals, recordings, log, clock, disposal, handed_over } = parts;
+    let Parts { directory: reload, keys, pen, store, approvals, recordings, log, clock, disposal, handed_over } = parts;
     let directory = reload.subscribe();
     let (stop, stopped) = watch::channel(false);
     let (shut, closed) = watch::channel(false);
     let (live, open) = (Live(watch::Sender::new(0)), Live(watch::Sender::new(0)));
     let console = Console::new(approvals.clone(), store.clone(), recordings.clone(), log.clone(), disposal.clone(), directory.clone());
+    let console = console.signing(pen.clone());
     let (listen, metrics) = {
         let config = &directory.borrow().config;
         (config.listen.clone(), config.metrics)
@@ -329,12 +355,12 @@ pub async fn start(parts: Parts) -> std::io::Result<Running> {
     };
     let (kept_store, kept_approvals, kept_recordings) = (store.clone(), approvals.clone(), recordings.clone());
     let phase = console.phase.clone();
-    let door = Arc::<Door>::default();
+    let (door, crowd) = (Arc::<Door>::default(), Arc::<Crowd>::default());
     let bastion = Arc::new(Bastion {
         directory,
         store,
         approvals,
-        authority: CertificateAuthority::new(&keys),
+        authority: CertificateAuthority::new(pen.clone()),
         host_certificates: HostCertificates::new(&keys),
         recordings,
         log,
@@ -347,6 +373,7 @@ pub async fn start(parts: Parts) -> std::io::Result<Running> {
         live: live.clone(),
         open: open.clone(),
         door: door.clone(),
+        crowd: crowd.clone(),
     });
     let (mut addresses, mut tasks) = (Vec::new(), Vec::new());
     let mut listeners = Vec::new();
@@ -364,7 +391,12 @@ pub async fn start(parts: Parts) -> std::io::Result<Running> {
         tasks.push(tokio::spawn(listener::accept(bastion.clone(), listener, closed.clone())));
     }
     if let Some((listener, console)) = for_monitors {
-        tasks.push(tokio::spawn(crate::metrics::serve(listener, console, Box::new(move || door.crowd()), stopped.clone())));
+        tasks.push(tokio::spawn(crate::metrics::serve(
+            listener,
+            console,
+            Box::new(move || (door.crowd(), crowd.connections())),
+            stopped.clone(),
+        )));
     }
     tasks.push(tokio::spawn(notices::run(bastion.approvals.clone(), bastion.console.desk.clone(), stopped.clone())));
     tasks.push(tokio::spawn(dispose(bastion.clone(), stopped.clone())));
@@ -379,6 +411,7 @@ pub async fn start(parts: Parts) -> std::io::Result<Running> {
         live,
         open,
         directory: reload,
+        pen,
         store: kept_store,
         approvals: kept_approvals,
         recordings: kept_recordings,
