@@ -41,6 +41,7 @@ mod target;
 mod targets;
 mod tour;
 mod vectors;
+mod wire;
 
 /// A file that no `mod` names is compiled by nobody, and passes.
 #[test]
