@@ -18,6 +18,7 @@ pub mod people;
 pub mod policy;
 pub mod principal;
 pub mod probe;
+pub mod proof;
 pub mod request;
 pub mod ruling;
 pub mod scope;

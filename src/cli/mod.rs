@@ -18,6 +18,7 @@ mod fetch;
 pub mod init;
 mod pager;
 mod policy;
+mod proof;
 mod recover;
 mod replay;
 mod rewrap;

@@ -79,7 +79,9 @@ impl Act<'_> {
             Verb::Request(args) => self.request(args).await,
             Verb::Extend(args) => self.extend(args).await,
             Verb::Requests(args) => self.requests(args).await,
-            Verb::Show { request } => self.show(*request).await,
+            Verb::Show { request, proof: false, .. } => self.show(*request).await,
+            Verb::Show { request, proof: true, .. } => Err(self.proof_at_home(*request)),
+            Verb::Proof { request, from } => self.proof(*request, *from).await,
             Verb::Approve(args) => self.approve(args).await,
             Verb::Deny { request, note } => self.deny(*request, note).await,
             Verb::Withdraw { request } => {
@@ -467,6 +469,7 @@ impl Act<'_> {
             ApprovalError::Unknown(id) => self.unknown(*id),
             ApprovalError::Already(id, state) => refuse(&format!("is already {state}"), &[format!("show {id}")]),
             ApprovalError::Own => refuse("is yours: nobody decides on their own request", &[format!("withdraw {what}")]),
+            ApprovalError::Level { needs, has, .. } => refuse(&format!("needs {needs}; this one is of level {has}"), &["whoami".into()]),
             ApprovalError::NotEligible(id) => refuse("is for others to decide", &[format!("show {id}")]),
             ApprovalError::Code(id) => refuse(
                 "was not approved: the code is not the one that it shows. Compare it with the requester's screen",

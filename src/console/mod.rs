@@ -16,6 +16,7 @@ mod live;
 mod log;
 mod nearby;
 mod play;
+mod proof;
 mod recover;
 pub mod render;
 pub mod reply;

@@ -7,6 +7,7 @@ mod installation;
 mod raw;
 mod sshd;
 mod terminal;
+mod token;
 
 pub use bastion::{Bastion, REASON, Way, pause};
 pub use client::{Client, Seen, until};
@@ -15,6 +16,7 @@ pub use installation::Plan;
 pub use raw::Raw;
 pub use sshd::{Sshd, free_port};
 pub use terminal::Terminal;
+pub use token::Token;
 
 use std::path::PathBuf;
 use std::sync::OnceLock;

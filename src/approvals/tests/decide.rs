@@ -113,7 +113,7 @@ async fn a_decision_that_may_not_be_is_refused_and_leaves_no_trace() {
             "not for this bastion",
         ),
         ("brought by another", bobs_own_words, "carol", "not yours"),
-        ("too weak", scene.signed("bob", &[touched], approve, None).await, "bob", "of level touch, this one is key"),
+        ("too weak", scene.signed("bob", &[touched], approve, None).await, "bob", "security key"),
         (
             "unsigned",
             scene.spoken("bob", pending, approve, Some(&scene.view(pending).await.code)),
