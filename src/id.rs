@@ -106,6 +106,11 @@ word!(
     lower, |c| lower(c) || matches!(c, '.' | '_' | '-')
 );
 word!(
+    /// The name of a notifier in `countersign.toml`.
+    NotifierName, "notifier's name", 64, "use a-z 0-9 . _ - and begin with a letter or digit",
+    lower, |c| lower(c) || matches!(c, '.' | '_' | '-')
+);
+word!(
     /// The name of a retention schedule in `retention.toml`.
     ScheduleName, "schedule's name", 64, "use a-z 0-9 . _ - and begin with a letter or digit",
     lower, |c| lower(c) || matches!(c, '.' | '_' | '-')

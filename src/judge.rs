@@ -149,6 +149,7 @@ impl Authority {
             terms: row.terms.clone(),
             level: row.level,
             note: row.note.clone(),
+            at: row.at,
         })
     }
 

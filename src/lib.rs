@@ -13,6 +13,7 @@ pub mod audit;
 pub mod authority;
 pub mod config;
 pub mod judge;
+pub mod notify;
 pub mod recording;
 pub mod store;
 

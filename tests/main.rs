@@ -27,6 +27,7 @@ mod least;
 mod live;
 mod login;
 mod names;
+mod notices;
 mod proof;
 mod reload;
 mod rescue;

@@ -4,15 +4,18 @@
 //! one place and demanded by the next.
 
 pub mod action;
+pub mod alike;
 pub mod canonical;
 pub mod certificate;
 pub mod context;
 pub mod decision;
+pub mod endpoint;
 pub mod factor;
 pub mod family;
 pub mod grant;
 pub mod granted;
 pub mod habit;
+pub mod hours;
 pub mod kinds;
 pub mod people;
 pub mod policy;
@@ -28,6 +31,7 @@ pub mod workflow;
 
 pub use action::{Action, Class, ConsoleAction, Want};
 pub use context::OpeningContext;
+pub use endpoint::Endpoint;
 pub use factor::SecondFactor;
 pub use grant::Grant;
 pub use people::People;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use russh::keys::ssh_key::{HashAlg, PublicKey};
 
 use super::certificate::{RevokedCertificates, UserCa};
+use super::hours::Hours;
 use crate::id::{Digest, Group, Person};
 
 /// One human being with all their accounts and keys.
@@ -29,6 +30,8 @@ pub struct People {
     revoked_certificates: RevokedCertificates,
     /// Digests of the secrets of those who have a second factor.
     factors: BTreeMap<Person, Digest>,
+    /// When they want to be asked; at any time where nothing is said.
+    hours: BTreeMap<Person, Hours>,
 }
 
 /// Two persons list the same key.
@@ -73,6 +76,16 @@ impl People {
     /// With the second factors that they have today.
     pub fn with_factors(self, factors: BTreeMap<Person, Digest>) -> Self {
         Self { factors, ..self }
+    }
+
+    /// With the hours in which they want to be asked.
+    pub fn with_hours(self, hours: BTreeMap<Person, Hours>) -> Self {
+        Self { hours, ..self }
+    }
+
+    /// When this person wants to be asked, where it is not at any time.
+    pub fn hours(&self, person: &Person) -> Option<&Hours> {
+        self.hours.get(person)
     }
 
     /// What tells a person's second factor from another.

@@ -34,8 +34,13 @@ impl Approvals {
     /// All requests of a signed decision are decided or none. A denial also takes back an approval
     /// that nobody has used yet, so that it wins whichever of the two came first.
     pub async fn decide(&self, said: Said, approver: &Principal, now: Timestamp) -> Result<Vec<RequestView>, ApprovalError> {
+        self.decide_all(vec![said], approver, now).await
+    }
+
+    /// Takes several decisions of one person at once, all or none.
+    pub async fn decide_all(&self, said: Vec<Said>, approver: &Principal, now: Timestamp) -> Result<Vec<RequestView>, ApprovalError> {
         let directory = self.directory();
-        if said.verdict() == Verdict::Approve
+        if said.iter().any(|said| said.verdict() == Verdict::Approve)
             && let Some(why) = self.clock.why_not_mint()
         {
             return Err(ApprovalError::Clock(why));
@@ -43,7 +48,10 @@ impl Approvals {
         if !is_still_known(&directory, approver, now) {
             return Err(BadDecision::Key.into());
         }
-        let cases = self.cases(said, approver, &directory, now).await?;
+        let mut cases = Vec::new();
+        for said in said {
+            cases.extend(self.cases(said, approver, &directory, now).await?);
+        }
         let ids: Vec<RequestId> = cases.iter().map(|case| case.id).collect();
         self.store
             .write(move |tx| {

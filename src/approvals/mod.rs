@@ -9,6 +9,8 @@ mod decide;
 mod end;
 mod extend;
 mod kill;
+mod looking;
+pub mod notices;
 mod open;
 mod rerule;
 mod submit;
@@ -47,6 +49,8 @@ pub struct Approvals {
     pub(crate) bastion: String,
     pub(crate) clock: Clock,
     pub(crate) directory: watch::Receiver<Arc<Directory>>,
+    /// Who has which card open.
+    looking: looking::Looking,
 }
 
 /// What a connection, or a person ahead of one, asks for.
@@ -134,7 +138,7 @@ impl Said {
 
 impl Approvals {
     pub fn new(store: Store, bastion: String, clock: Clock, directory: watch::Receiver<Arc<Directory>>) -> Self {
-        Self { store, bastion, clock, directory }
+        Self { store, bastion, clock, directory, looking: Default::default() }
     }
 
     /// A hint each time some request or grant changed: read the row again, then act.
@@ -153,8 +157,15 @@ pub enum SubmitError {
     TooManyOfYours(usize),
     #[error("{0} requests are pending on this bastion")]
     TooMany(usize),
-    #[error("{by} denied this {} ago{}", about(*ago), quoted(note))]
-    DeniedLately { request: RequestId, by: Person, note: String, ago: Duration },
+    #[error("{by} denied {what} {} ago{}", about(*ago), quoted(note))]
+    DeniedLately {
+        request: RequestId,
+        by: Person,
+        note: String,
+        ago: Duration,
+        /// `this`, or the targets of it that were denied.
+        what: String,
+    },
     #[error("the reason does not fit: {0}")]
     Reason(String),
     #[error("{asked} is longer than can be granted here: ask for {longest} or less")]

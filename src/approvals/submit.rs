@@ -7,6 +7,7 @@ use regex::RegexBuilder;
 use super::wait::no_waiter_yet;
 use super::{Again, ApprovalError, Approvals, Ask, Joined, SubmitError};
 use crate::access::action::Class;
+use crate::access::alike::some_of;
 use crate::access::canonical;
 use crate::access::request::{self, ANY_SOURCE, MAX_REASON, MAX_TARGETS, Needs, RequestDocument, TargetPin};
 use crate::access::workflow::{SourceRule, Workflow, source_rule};
@@ -163,10 +164,9 @@ pub(super) async fn join_or_insert(
     }
     // Nobody is asked in vain, and nobody is notified (`users.md` 15).
     if again == Again::No
-        && let Some((row, at)) = tx.denied_lately(document.joins(), now.minus(DENIED_FOR)).await?
-        && let RequestState::Denied { by, note } = row.state
+        && let Some(denied) = denied_lately(tx, &document, now).await?
     {
-        return Err(SubmitError::DeniedLately { request: row.id, by, note, ago: now.since(at) });
+        return Err(denied);
     }
     let (theirs, everybodys) = tx.count_open(&document.person, now).await?;
     if theirs >= limits.pending_per_person {
@@ -185,6 +185,22 @@ pub(super) async fn join_or_insert(
     let event = Event::request("request.submit", document.request, Some(&document.person), facts);
     tx.insert_request(&document, new, event, now).await?;
     Ok((document.request, Joined::New))
+}
+
+/// Denials of one person that are looked through: the last ones.
+const DENIALS: u32 = 200;
+
+/// The last denial that still stands for some target of this, as the refusal that it is.
+async fn denied_lately(tx: &mut Tx, document: &RequestDocument, now: Timestamp) -> Result<Option<SubmitError>, StoreError> {
+    for (row, at) in tx.denied_lately(&document.person, now.minus(DENIED_FOR), DENIALS).await? {
+        let RequestState::Denied { by, note } = row.state else { continue };
+        let Some(denied) = RequestDocument::read(&row.bytes).ok().filter(|denied| denied.denies(document)) else { continue };
+        let both: Vec<&str> =
+            document.targets.iter().filter(|target| denied.has_target(&target.id)).map(|target| target.id.as_str()).collect();
+        let what = if both.len() == document.targets.len() { "this".to_owned() } else { some_of(&both) };
+        return Ok(Some(SubmitError::DeniedLately { request: row.id, by, note, ago: now.since(at), what }));
+    }
+    Ok(None)
 }
 
 async fn fix(tx: &mut Tx, document: RequestDocument, by: &Person, now: Timestamp) -> Result<bool, StoreError> {
@@ -240,7 +256,7 @@ fn pins(ask: &Ask) -> Result<Vec<TargetPin>, SubmitError> {
 fn commands(scope: &Scope, given: &[Vec<u8>]) -> Result<Vec<String>, SubmitError> {
     let exact = scope.0.iter().filter_map(|class| match class {
         Class::Exec(digest) => Some(digest),
-        Class::ExecAny | Class::SftpRead | Class::SftpWrite | Class::Shell => None,
+        _ => None,
     });
     exact
         .map(|digest| {

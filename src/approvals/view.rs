@@ -42,6 +42,8 @@ pub struct RequestView {
     pub left_at: Option<Timestamp>,
     /// When it ends undecided: `not_after`, or sooner once its last waiter has left.
     pub due: Timestamp,
+    /// Who may decide and has opened its card just now.
+    pub looking: Vec<Person>,
 }
 
 /// A grant with the request that it answers.
@@ -108,8 +110,15 @@ impl Approvals {
 
     /// What an approver should look at twice, in words.
     pub async fn unusual(&self, document: &RequestDocument, now: Timestamp) -> Result<Vec<String>, ApprovalError> {
-        let habit = self.store.snapshot().await?.habit(&document.person, now.minus(habit::LATELY)).await?;
-        Ok(habit::unusual(document, &habit).iter().map(ToString::to_string).collect())
+        Ok(self.unusual_of(&[document], now).await?.into_iter().flatten().collect())
+    }
+
+    /// The same for each of several requests of one person.
+    pub async fn unusual_of(&self, documents: &[&RequestDocument], now: Timestamp) -> Result<Vec<Vec<String>>, ApprovalError> {
+        let Some(first) = documents.first() else { return Ok(Vec::new()) };
+        let habit = self.store.snapshot().await?.habit(&first.person, now.minus(habit::LATELY)).await?;
+        let each = |document: &&RequestDocument| habit::unusual(document, &habit).iter().map(ToString::to_string).collect();
+        Ok(documents.iter().map(each).collect())
     }
 
     pub(super) async fn view_at(&self, id: RequestId, now: Timestamp) -> Result<Option<RequestView>, ApprovalError> {
@@ -146,6 +155,7 @@ impl Approvals {
             waiters: row.waiters,
             left_at: row.left_at,
             due: row.due,
+            looking: self.looking.at(row.id),
             document,
             bytes: row.bytes,
             digest: row.digest,

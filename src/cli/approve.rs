@@ -65,6 +65,10 @@ pub enum NotSigned {
     More(String),
     #[error("not signed: {request} needs {}, and {fingerprint} is not such a key; name one: --key PATH.pub", level.words())]
     Soft { request: RequestId, level: Level, fingerprint: String },
+    #[error("not signed: {0} is not like {1}, and the bastion says that it is")]
+    NotAlike(RequestId, RequestId),
+    #[error("not signed: nothing of what was shown still waits")]
+    NothingLeft,
     #[error("not signed")]
     Declined,
     #[error("not signed: there is no terminal to ask on; with --yes nobody is asked")]
@@ -74,13 +78,13 @@ pub enum NotSigned {
 }
 
 /// A request as it was shown: its bytes, and what was read from them alone.
-struct Shown {
+pub(super) struct Shown {
     bytes: Vec<u8>,
-    digest: Digest,
-    document: RequestDocument,
-    level: Level,
+    pub digest: Digest,
+    pub document: RequestDocument,
+    pub level: Level,
     /// What the bastion says differs from the person's habit.
-    unusual: Vec<String>,
+    pub unusual: Vec<String>,
 }
 
 /// Shows, asks, signs, sends. Returns what the bastion says became of it.
@@ -137,31 +141,37 @@ where
         confirm(order, &shown, &signer)?;
     }
     shown.is_still(&fetch(bastion, order.request).await?)?;
+    sign_and_send(bastion, (&me, &signer), (&shown.document, vec![shown.digest]), order.verdict, &order.less).await
+}
 
+/// Signs the decision on these digests, checks the signature, and brings it.
+pub(super) async fn sign_and_send<R, W>(
+    bastion: &mut Bastion<R, W>,
+    (me, signer): (&Whoami, &Signer),
+    (request, digests): (&RequestDocument, Vec<Digest>),
+    verdict: Verdict,
+    less: &Less,
+) -> anyhow::Result<Reply>
+where
+    R: AsyncBufRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
     let fingerprint = signer.fingerprint();
-    let now = Timestamp::now();
-    let by = Decider { person: &me.person, key: &fingerprint, now };
-    let bytes = document(by, &shown.document, shown.digest, order.verdict, &order.less).bytes();
+    let by = Decider { person: &me.person, key: &fingerprint, now: Timestamp::now() };
+    let bytes = document(by, request, digests, verdict, less).bytes();
     if signer.is_hardware() {
         eprintln!("countersign: touch the key {fingerprint}");
     }
     let signature = signer.sign(&bytes).await?;
-    let signed = SignedDecision::verify(
-        bytes,
-        &signature,
-        &me.person,
-        std::slice::from_ref(signer.key()),
-        &shown.document.bastion,
-        Timestamp::now(),
-    );
-    let signed = signed.map_err(NotSigned::Own)?;
+    let key = std::slice::from_ref(signer.key());
+    let signed = SignedDecision::verify(bytes, &signature, &me.person, key, &request.bastion, Timestamp::now()).map_err(NotSigned::Own)?;
     let sent = Verb::Decide { document_b64: data_encoding::BASE64.encode(signed.bytes()), signature };
     Ok(bastion.ask(&sent).await?)
 }
 
 impl Shown {
     /// Takes a card only for what was asked for, here, and if its bytes say so.
-    fn check(card: &Card, order: &Order, me: &Whoami) -> Result<Self, NotSigned> {
+    pub(super) fn check(card: &Card, order: &Order, me: &Whoami) -> Result<Self, NotSigned> {
         if card.request != order.request {
             return Err(NotSigned::Other { asked: order.request, shown: card.request });
         }
@@ -195,7 +205,7 @@ impl Shown {
     }
 
     /// The bytes must be the same, and still wait, at the moment of signing.
-    fn is_still(&self, card: &Card) -> Result<(), NotSigned> {
+    pub(super) fn is_still(&self, card: &Card) -> Result<(), NotSigned> {
         let request = self.document.request;
         if card.request != request || card.bytes != self.bytes {
             return Err(NotSigned::Changed(request));
@@ -237,14 +247,17 @@ pub fn unusual_needs(document: &RequestDocument, unusual: &[String]) -> Option<S
     })
 }
 
-async fn whoami<R: AsyncBufRead + Unpin, W: AsyncWrite + Unpin>(bastion: &mut Bastion<R, W>) -> anyhow::Result<Whoami> {
+pub(super) async fn whoami<R: AsyncBufRead + Unpin, W: AsyncWrite + Unpin>(bastion: &mut Bastion<R, W>) -> anyhow::Result<Whoami> {
     match bastion.ask(&Verb::Whoami).await? {
         Reply::Whoami(me) => Ok(me),
         _ => Err(NotSigned::Answer.into()),
     }
 }
 
-async fn fetch<R: AsyncBufRead + Unpin, W: AsyncWrite + Unpin>(bastion: &mut Bastion<R, W>, request: RequestId) -> anyhow::Result<Card> {
+pub(super) async fn fetch<R: AsyncBufRead + Unpin, W: AsyncWrite + Unpin>(
+    bastion: &mut Bastion<R, W>,
+    request: RequestId,
+) -> anyhow::Result<Card> {
     match bastion.ask(&Verb::show(request)).await? {
         Reply::Request(card) => Ok(*card),
         _ => Err(NotSigned::Answer.into()),
@@ -280,6 +293,7 @@ mod tests {
             waiters: 1,
             left: None,
             unusual: Vec::new(),
+            looking: Vec::new(),
         }
     }
 

@@ -5,9 +5,11 @@ use std::path::PathBuf;
 use anyhow::Context;
 use tokio::io::{AsyncBufRead, AsyncWrite};
 
-use super::approve::{self, Hands, Order};
+use super::approve::{self, Hands};
+use super::ask::{self, Named};
 use super::bastion::{Bastion, Heard, Settings, ThroughSsh, WireError};
 use super::fetch::Own;
+use super::many::{self, Many};
 use super::trust::Known;
 use super::{audit, export, pager, proof, recover, replay, rewrap, say, trust, verify, watch};
 use crate::access::decision::Verdict;
@@ -79,13 +81,20 @@ impl Companion {
             Verb::Export(args) => export::run(bastion, &args, known, &self.own()).await,
             Verb::Audit(AuditArgs { what: AuditWhat::Export }) => audit::export(bastion).await,
             Verb::Audit(AuditArgs { what: AuditWhat::Verify(args) }) => audit::verify(bastion, &args, known, self.json).await,
+            Verb::Request(args) => match ask::named(bastion, args, self.asks()).await? {
+                Named::Send(args) => self.follow(bastion, &Verb::Request(args)).await,
+                Named::Nothing(reply) => self.show(&reply),
+                Named::Declined => Ok(0),
+            },
             Verb::Approve(args) => {
-                let order = Order { request: args.request, verdict: Verdict::Approve, code: args.code, less: args.less };
-                self.decide(bastion, &order).await
+                let said = args.said().into_iter().map(|(id, code)| (id, code.map(str::to_owned)));
+                let order = Many { requests: said.collect(), like: args.like, verdict: Verdict::Approve, less: args.less };
+                self.decide(bastion, order).await
             }
-            Verb::Deny { request, note } => {
+            Verb::Deny { requests, like, note } => {
                 let less = Less { note, ..Less::default() };
-                self.decide(bastion, &Order { request, verdict: Verdict::Deny, code: None, less }).await
+                let requests = requests.into_iter().map(|id| (id, None)).collect();
+                self.decide(bastion, Many { requests, like, verdict: Verdict::Deny, less }).await
             }
             Verb::Replay(args) => replay::run(bastion, args, known, &self.own(), self.look, self.json).await,
             Verb::Watch { session } => watch::run(bastion, &session, self.look, self.json).await,
@@ -115,11 +124,7 @@ impl Companion {
         self.show(&reply)
     }
 
-    async fn decide<R: AsyncBufRead + Unpin, W: AsyncWrite + Unpin>(
-        &self,
-        bastion: &mut Bastion<R, W>,
-        order: &Order,
-    ) -> anyhow::Result<u8> {
+    async fn decide<R: AsyncBufRead + Unpin, W: AsyncWrite + Unpin>(&self, bastion: &mut Bastion<R, W>, order: Many) -> anyhow::Result<u8> {
         let hands = Hands {
             key: self.key.clone(),
             agent: std::env::var_os("SSH_AUTH_SOCK").filter(|socket| !socket.is_empty()).map(PathBuf::from),
@@ -127,8 +132,17 @@ impl Companion {
             yes: self.yes,
             look: self.look,
         };
-        let reply = approve::decide(bastion, order, &hands).await?;
+        let reply = match order.one() {
+            Some(order) => approve::decide(bastion, &order, &hands).await?,
+            None => many::decide(bastion, &order, &hands).await?,
+        };
         self.show(&reply)
+    }
+
+    /// Whether somebody is there to be asked before many targets are sent.
+    fn asks(&self) -> Option<Look> {
+        use std::io::IsTerminal;
+        (!self.yes && !self.json && std::io::stderr().is_terminal()).then_some(self.look)
     }
 
     /// Asks and shows every answer, until the last.

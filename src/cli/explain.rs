@@ -8,11 +8,12 @@ use serde::Serialize;
 
 use crate::access::action::{Action, ConsoleAction, Want};
 use crate::access::people::PersonEntry;
-use crate::access::policy::Question;
+use crate::access::policy::{Case, Question};
 use crate::access::ruling::{Denial, Ruling, Terms};
-use crate::access::workflow::Workflow;
+use crate::access::workflow::{Stage, Workflow};
 use crate::access::{Scope, Target, scope};
 use crate::config::Directory;
+use crate::config::asked::Imagined;
 use crate::console::grammar::ExplainArgs;
 use crate::console::visible;
 use crate::id::{Login, Person, WorkflowName};
@@ -75,8 +76,21 @@ pub struct HoldLine {
     pub quorum: u32,
     pub signature: String,
     pub decide_within: String,
-    /// Who could decide now; never who asks.
+    /// Who is asked first at that time; never who asks.
     pub asked: Vec<Person>,
+    /// All of them where there are several, or where one asks wider.
+    pub stages: Vec<StageLine>,
+    /// Those of the first stage who are not asked at that time: `carol 08-18 Berlin`.
+    pub absent: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct StageLine {
+    pub approvers: Vec<String>,
+    pub quorum: u32,
+    pub within: Option<String>,
+    pub escalate_to: Vec<String>,
+    pub escalate_after: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -102,6 +116,8 @@ pub enum ExplainError {
     Login(Login, String, String),
     #[error("{0:?} is not an action; use {1}")]
     Action(String, String),
+    #[error("--to is for forward-local and forward-remote, not for {0}")]
+    To(String),
     #[error("--command is for exec, not for {0}")]
     Command(String),
 }
@@ -135,11 +151,14 @@ pub fn explain(directory: &Directory, args: &ExplainArgs, now: Timestamp) -> Res
     if args.command.is_some() && args.action != "exec" {
         return Err(ExplainError::Command(args.action.clone()));
     }
-    match (wants(&args.action, args.command.as_deref()), console) {
+    if args.to.is_some() && !["forward-local", "forward-remote"].contains(&args.action.as_str()) {
+        return Err(ExplainError::To(args.action.clone()));
+    }
+    match (wants(args), console) {
         (Some((actions, want)), _) => Ok(asked.opening(&actions, want)),
         (None, Some(action)) => Ok(asked.console(action)),
         (None, None) => {
-            let opens = ["shell", "exec", "sftp", "sftp-read", "sftp-write"].into_iter();
+            let opens = ["shell", "exec", "sftp"].into_iter().chain(Action::ALL.into_iter().skip(2).map(Action::as_str));
             Err(ExplainError::Action(args.action.clone(), some(opens).to_string() + ", " + &consoles()))
         }
     }
@@ -150,19 +169,23 @@ fn consoles() -> String {
 }
 
 /// The actions that all have to be allowed, and the want that a channel would have, if one has.
-fn wants(action: &str, command: Option<&str>) -> Option<(Vec<Action>, Option<Want>)> {
-    match action {
+fn wants(args: &ExplainArgs) -> Option<(Vec<Action>, Option<Want>)> {
+    let command = args.command.as_deref();
+    match args.action.as_str() {
         "shell" => Some((vec![Action::Shell], Some(Want::Shell))),
         "exec" => Some((vec![Action::Exec], command.map(|command| Want::Exec(command.as_bytes().to_vec())))),
         "sftp" => Some((vec![Action::SftpRead, Action::SftpWrite], Some(Want::Sftp))),
         "sftp-read" => Some((vec![Action::SftpRead], None)),
         "sftp-write" => Some((vec![Action::SftpWrite], None)),
+        "forward-local" => Some((vec![Action::ForwardLocal], args.to.clone().map(Want::ForwardLocal))),
+        "forward-remote" => Some((vec![Action::ForwardRemote], args.to.clone().map(Want::ForwardRemote))),
+        "agent-forward" => Some((vec![Action::AgentForward], None)),
         _ => None,
     }
 }
 
 impl Asked<'_> {
-    fn rule(&self, login: &Login, action: Action, command: Option<&str>) -> Ruling {
+    fn rule(&self, login: &Login, (action, command, to): Case<'_>) -> Ruling {
         self.directory.policy.rule(&Question {
             person: &self.person.name,
             groups: &self.person.groups,
@@ -170,6 +193,7 @@ impl Asked<'_> {
             login,
             action,
             command,
+            to,
             source: self.args.source,
             now: self.now,
             first_time: self.args.first_time,
@@ -180,12 +204,13 @@ impl Asked<'_> {
 
     fn opening(&self, actions: &[Action], want: Option<Want>) -> Explained {
         let rule_want = || {
-            let rulings = actions.iter().map(|action| self.rule(&self.login, *action, self.args.command.as_deref()));
+            let rulings =
+                actions.iter().map(|action| self.rule(&self.login, (*action, self.args.command.as_deref(), self.args.to.as_ref())));
             rulings.reduce(Ruling::meet).unwrap_or(Ruling::Deny(Denial::NoPermit))
         };
         let ruling = rule_want();
-        let scope =
-            want.map(|want| scope::asked_for(&want, scope::Reach::Widest, rule_want, |action| self.rule(&self.login, action, None)));
+        let scope = want
+            .map(|want| scope::asked_for(&want, scope::Reach::Widest, &rule_want, &|action| self.rule(&self.login, (action, None, None))));
         let scope = scope.filter(|asked| matches!(asked.ruling, Ruling::RequireApproval { .. })).map(|asked| Scope::words(&asked.scope));
         let empty = self.empty(Some(self.login.clone()));
         match ruling {
@@ -242,6 +267,7 @@ impl Asked<'_> {
             target: self.target.id.to_string(),
             action: match &self.args.command {
                 Some(command) => format!("{} {:?}", self.args.action, command),
+                None if let Some(to) = &self.args.to => format!("{} {to}", self.args.action),
                 None => self.args.action.clone(),
             },
             at: self.now.utc().to_rfc3339_opts(chrono::SecondsFormat::Secs, true),
@@ -264,20 +290,27 @@ impl Asked<'_> {
     }
 
     fn hold(&self, workflow: &Workflow, policy: &str, all: &[&Workflow]) -> HoldLine {
-        let may = |entry: &&PersonEntry| {
-            entry.name != self.person.name
-                && workflow.is_eligible(&entry.name, &entry.groups)
-                && self.directory.policy.may(&entry.name, &entry.groups, ConsoleAction::Approve, self.target, self.now)
+        let imagined = Imagined {
+            directory: self.directory,
+            requester: &self.person.name,
+            target: self.target,
+            workflows: &[workflow],
+            at: self.now,
+            waited: Duration::ZERO,
         };
+        let absent = imagined.turns(&[]).iter().flat_map(|turn| &turn.absent).map(|absent| absent.words(self.now)).collect();
         let stage = workflow.stages.first();
+        let told = workflow.stages.len() > 1 || workflow.stages.iter().any(|stage| stage.within.is_some() || stage.escalation.is_some());
         HoldLine {
             policy: self.policy(policy),
             workflow: workflow.name.clone(),
-            approvers: stage.map(|stage| stage.approvers()).unwrap_or_default(),
-            quorum: stage.map_or(0, |stage| stage.quorum),
+            approvers: stage.map(Stage::approvers).unwrap_or_default(),
+            quorum: stage.map_or(0, Stage::needed),
             signature: crate::access::workflow::strictest(all).as_str().to_owned(),
             decide_within: short(workflow.decide_within),
-            asked: self.directory.people.iter().filter(may).map(|entry| entry.name.clone()).collect(),
+            asked: imagined.asked(&[]),
+            stages: workflow.stages.iter().filter(|_| told).map(StageLine::of).collect(),
+            absent,
         }
     }
 
@@ -307,15 +340,22 @@ impl Asked<'_> {
         let mut instead = Vec::new();
         for login in self.target.accounts(&self.person.name) {
             for action in Action::ALL {
-                match self.rule(&login, action, None) {
+                match self.rule(&login, (action, None, None)) {
                     Ruling::Deny(_) => {}
                     Ruling::Permit(_) => instead.push(format!("{} as {login}", action.as_str())),
                     Ruling::RequireApproval { .. } => instead.push(format!("{} as {login} (needs approval)", action.as_str())),
                 }
             }
+            for (action, _, place) in self.directory.policy.cases() {
+                let Some(place) = place else { continue };
+                let any = instead.iter().any(|known| known.starts_with(&format!("{} as {login}", action.as_str())));
+                if !any && !matches!(self.rule(&login, (action, None, Some(place))), Ruling::Deny(_)) {
+                    instead.push(format!("{} {place} as {login}", action.as_str()));
+                }
+            }
             for command in self.directory.policy.commands() {
                 let any = instead.iter().any(|known| known.starts_with(&format!("exec as {login}")));
-                if !any && !matches!(self.rule(&login, Action::Exec, Some(command)), Ruling::Deny(_)) {
+                if !any && !matches!(self.rule(&login, (Action::Exec, Some(command), None)), Ruling::Deny(_)) {
                     instead.push(format!("exec {command:?} as {login}"));
                 }
             }
@@ -338,12 +378,21 @@ pub fn text(explained: &Explained) -> String {
         Verdict::Hold => row("held", &format!("permitted by {}, and somebody has to agree first", by.join(", "))),
     }
     for hold in holds {
-        let HoldLine { policy, workflow, approvers, quorum, signature, decide_within, asked } = hold;
+        let HoldLine { policy, workflow, approvers, quorum, signature, decide_within, asked, stages, absent } = hold;
         row("", "");
         row("hold", &policy.words());
-        row("workflow", &format!("{workflow}: {quorum} of {}, signature {signature}, within {decide_within}", approvers.join(", ")));
+        if stages.is_empty() {
+            row("workflow", &format!("{workflow}: {quorum} of {}, signature {signature}, within {decide_within}", approvers.join(", ")));
+        } else {
+            row("workflow", &format!("{workflow}: signature {signature}, within {decide_within}"));
+        }
+        for (n, stage) in stages.iter().enumerate() {
+            row(&format!("stage {}", n + 1), &stage.words());
+        }
         let names: Vec<&str> = asked.iter().map(Person::as_str).collect();
-        row("asked", &if names.is_empty() { "nobody can decide this then".to_owned() } else { names.join(", ") });
+        let absent = if absent.is_empty() { String::new() } else { format!(" ({})", absent.join(", ")) };
+        let names = if names.is_empty() { "nobody can decide this then".to_owned() } else { names.join(", ") };
+        row("asked", &format!("{names}{absent}"));
     }
     if terms.is_some() || !instead.is_empty() || scope.is_some() {
         row("", "");
@@ -366,8 +415,32 @@ pub fn text(explained: &Explained) -> String {
     out.lines().map(|line| format!("{}\n", line.trim_end())).collect()
 }
 
+impl StageLine {
+    fn of(stage: &Stage) -> Self {
+        let escalation = stage.escalation.as_ref();
+        Self {
+            approvers: stage.approvers(),
+            quorum: stage.needed(),
+            within: stage.within.map(short),
+            escalate_to: escalation.map(|escalation| escalation.to.iter().map(ToString::to_string).collect()).unwrap_or_default(),
+            escalate_after: escalation.and_then(|escalation| escalation.after).map(short),
+        }
+    }
+
+    /// `1 of sre-leads, within 10m; heads asked too after 5m`
+    fn words(&self) -> String {
+        let within = self.within.as_ref().map(|within| format!(", within {within}")).unwrap_or_default();
+        let after = match &self.escalate_after {
+            Some(after) => format!(" after {after}, at once where too few are in reach"),
+            None => " where too few are in reach".into(),
+        };
+        let wider = if self.escalate_to.is_empty() { String::new() } else { format!("; {} asked too{after}", self.escalate_to.join(", ")) };
+        format!("{} of {}{within}{wider}", self.quorum, self.approvers.join(", "))
+    }
+}
+
 impl PolicyLine {
-    /// `prod-needs-a-lead (access.cedar:52): production: one lead must agree`
+    /// `prod-needs-a-lead (access.cedar:65): production: one lead must agree`
     fn words(&self) -> String {
         let line = self.line.map(|line| format!(" (access.cedar:{line})")).unwrap_or_default();
         let message = self.message.as_ref().map(|message| format!(": {message}")).unwrap_or_default();

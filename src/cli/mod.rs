@@ -4,6 +4,7 @@
 //! Exit statuses: 64 usage, 69 unavailable, 75 nobody decided in time, 77 refused, 1 anything else.
 
 mod approve;
+mod ask;
 mod audit;
 mod backup;
 pub mod bastion;
@@ -16,6 +17,8 @@ mod explain;
 mod export;
 mod fetch;
 pub mod init;
+mod many;
+mod notify;
 mod pager;
 mod policy;
 mod proof;
@@ -122,6 +125,11 @@ enum Command {
     },
     /// Write manual pages, one for each verb
     Man { dir: PathBuf },
+    /// Whether notices arrive
+    Notify {
+        #[command(subcommand)]
+        what: notify::NotifyWhat,
+    },
     /// Give persons a second factor, or take it away
     Totp {
         #[command(subcommand)]
@@ -195,6 +203,7 @@ fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, u8> {
         | Command::Serve { .. }
         | Command::Completions { .. }
         | Command::Man { .. }
+        | Command::Notify { .. }
         | Command::Totp { .. } => Ok(cli),
     }
 }
@@ -235,6 +244,7 @@ async fn run(cli: Cli) -> anyhow::Result<u8> {
         }
         Command::Completions { shell } => Ok(shell::completions(shell)),
         Command::Man { dir } => shell::man(&dir),
+        Command::Notify { what } => notify::run(what).await.map(|()| 0),
         Command::Totp { what } => totp::run(what).map(|()| 0),
         Command::Verb(Verb::Policy(PolicyArgs { what: PolicyWhat::Test { dir } })) => policy::test(&dir, cli.json),
         Command::Verb(Verb::Policy(PolicyArgs { what: PolicyWhat::Explain(args) })) => policy::explain(&args, cli.json),

@@ -149,10 +149,11 @@ mod tests {
             text,
             "alice → deploy@web-1 · shell · 2026-01-05T12:00:00Z from 192.0.2.1
 
-  held         permitted by sre-deploy (access.cedar:17), and somebody has to agree first
+  held         permitted by sre-deploy (access.cedar:20), and somebody has to agree first
 
-  hold         prod-needs-a-lead (access.cedar:57): production: one lead must agree
-  workflow     sre-lead: 1 of sre-leads, signature key, within 15m
+  hold         prod-needs-a-lead (access.cedar:65): production: one lead must agree
+  workflow     sre-lead: signature key, within 15m
+  stage 1      1 of sre-leads; heads asked too after 10m, at once where too few are in reach
   asked        bob, carol
 
   covers       shell (with exec and file transfer)
@@ -163,10 +164,19 @@ mod tests {
     }
 
     #[test]
+    fn who_is_not_asked_at_that_hour_is_named() {
+        let dir = shipped();
+        let (_, text) = asks(dir.path(), "bob deploy@web-1 shell --at 2026-01-05T23:00Z");
+        assert!(text.contains("  asked        gina (carol 08-18 Berlin)\n"), "{text}");
+        let (_, text) = asks(dir.path(), "alice root@web-1 shell");
+        assert!(text.contains("  stage 1      1 of bob, carol, within 10m\n  stage 2      1 of heads\n"), "{text}");
+    }
+
+    #[test]
     fn a_no_names_who_says_it_and_what_is_possible_instead() {
         let dir = shipped();
         let (_, text) = asks(dir.path(), "dave deploy@pay-1 shell");
-        assert!(text.contains("denied       by pci-never (access.cedar:47): card data: only through the change pipeline"), "{text}");
+        assert!(text.contains("denied       by pci-never (access.cedar:55): card data: only through the change pipeline"), "{text}");
         let (_, text) = asks(dir.path(), "hugo deploy@web-1.staging exec --command systemctl_restart_sshd");
         assert!(text.contains("denied       nothing permits it; nobody is asked"), "{text}");
         assert!(text.contains("may there    exec \"systemctl restart nginx\" as deploy"), "{text}");
@@ -202,7 +212,7 @@ mod tests {
         let text = String::from_utf8(out).unwrap();
         assert!(
             text.starts_with(
-                "ok    policies/cases/engineers.toml:5  alice shell deploy@web-1: hold:sre-lead (prod-needs-a-lead, sre-deploy)\n"
+                "ok    policies/cases/engineers.toml:7  alice shell deploy@web-1: hold:sre-lead (prod-needs-a-lead, sre-deploy)\n"
             ),
             "{text}"
         );

@@ -1,29 +1,38 @@
 //! `policies/approvals.toml`: who has to agree, by the name that a `@hold` gives.
 //!
-//! A workflow has stages, in order; one for now. Where there is one, its keys may stand in the
-//! workflow's own table: `approvers`, `people`, `quorum`.
+//! A workflow has stages, in order. Where there is one, its keys may stand in the workflow's own table:
+//! `approvers`, `people`, `quorum`, …
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use toml::Spanned;
 
 use super::fields::{Fields, File};
+use super::stages;
 use crate::access::decision::Level;
 use crate::access::people::People;
 use crate::access::workflow::{SourceRule, Stage, Workflow};
-use crate::id::{Group, Person, WorkflowName};
+use crate::id::{NotifierName, WorkflowName};
 use crate::time::short;
 
-/// A workflow, and where its only stage says how many have to agree.
+/// A workflow, and where each of its stages says how many have to agree.
 pub(super) struct Placed {
     pub workflow: Workflow,
-    pub quorum_at: usize,
+    pub quorums: Vec<usize>,
+    /// Where its notifiers are named.
+    pub notify_at: usize,
 }
 
-const MAX_QUORUM: usize = 100;
-const SECOND: Duration = Duration::from_secs(1);
-const DAY: Duration = Duration::from_secs(86_400);
+impl Placed {
+    /// Where a stage says how many, the first where nobody says which.
+    pub fn quorum_at(&self, stage: usize) -> usize {
+        self.quorums.get(stage).copied().unwrap_or_default()
+    }
+}
+
+pub(super) const SECOND: Duration = Duration::from_secs(1);
+pub(super) const DAY: Duration = Duration::from_secs(86_400);
+const MAX_PROMPT: usize = 200;
 
 const fn minutes(n: u64) -> Duration {
     Duration::from_secs(60 * n)
@@ -32,10 +41,15 @@ const fn minutes(n: u64) -> Duration {
 pub(super) fn read(file: File<'_>, people: &People) -> Vec<Placed> {
     file.parse(|file, mut fields| {
         let mut workflows = Vec::new();
-        for (name, table) in fields.tables("workflows") {
+        let usual = notified(&mut fields);
+        for (name, mut table) in fields.tables("workflows") {
+            let (notify, notify_at) = if table.has("notify") { notified(&mut table) } else { usual.clone() };
             let read = workflow(file, &name, table, people);
             match name.get_ref().parse::<WorkflowName>() {
-                Ok(name) => workflows.push(Placed { workflow: (read.0)(name), quorum_at: read.1 }),
+                Ok(name) => {
+                    let workflow = Workflow { notify, ..(read.0)(name) };
+                    workflows.push(Placed { workflow, quorums: read.1, notify_at });
+                }
                 Err(why) => file.error(name.span().start, why, "write [workflows.sre-lead]"),
             }
         }
@@ -44,14 +58,20 @@ pub(super) fn read(file: File<'_>, people: &People) -> Vec<Placed> {
     })
 }
 
+/// Which notifiers are told, and where that stands: at a workflow, or above all for those that say nothing.
+fn notified(fields: &mut Fields<'_>) -> (Vec<NotifierName>, usize) {
+    let names = fields.words("notify").into_iter().map(Spanned::into_inner).collect();
+    (names, fields.place("notify"))
+}
+
 /// Everything of a workflow but its name.
 fn workflow(
     file: File<'_>,
     name: &Spanned<&str>,
     mut fields: Fields<'_>,
     people: &People,
-) -> (impl FnOnce(WorkflowName) -> Workflow, usize) {
-    let stage = only_stage(file, name, &mut fields, people);
+) -> (impl FnOnce(WorkflowName) -> Workflow, Vec<usize>) {
+    let stages = stages::read(file, name, &mut fields, people);
     let level = fields.choice("signature", &Level::ALL.map(|level| (level.as_str(), level)));
     let mut time = |key, default, most| fields.duration_within(key, SECOND..=most).unwrap_or(default);
     let decide_within = time("decide_within", minutes(15), 30 * DAY);
@@ -66,6 +86,7 @@ fn workflow(
     let reason_required = fields.choice("reason", &[("required", true), ("optional", false)]).unwrap_or(true);
     let rescue = fields.boolean("rescue").unwrap_or(false);
     let reason_pattern = reason_pattern(file, &mut fields);
+    let prompt = prompt(file, &mut fields);
     let source = fields.choice("source", &[("address", SourceRule::Address), ("any", SourceRule::Any)]).unwrap_or(SourceRule::Address);
     if source == SourceRule::Any {
         let what = format!("a grant of {} opens from any address, not only from the one that asked", name.get_ref());
@@ -73,12 +94,14 @@ fn workflow(
     }
     fields.finish();
     // A workflow with a mistake keeps its name, so that policies are not blamed for it.
-    let nobody = Stage { groups: Vec::new(), people: Vec::new(), quorum: 1 };
-    let (stage, quorum_at) = stage.unwrap_or((nobody, 0));
+    let (mut stages, quorums): (Vec<Stage>, Vec<usize>) = stages.into_iter().unzip();
+    if stages.is_empty() {
+        stages.push(Stage::default());
+    }
     let level = level.unwrap_or(Level::Key);
     let with_name = move |name| Workflow {
         name,
-        stages: vec![stage],
+        stages,
         level,
         decide_within,
         longest_grant,
@@ -86,85 +109,24 @@ fn workflow(
         use_within,
         linger,
         reason_required,
+        prompt,
         rescue,
+        notify: Vec::new(),
         reason_pattern,
         source,
     };
-    (with_name, quorum_at)
+    (with_name, quorums)
 }
 
-fn only_stage(file: File<'_>, name: &Spanned<&str>, fields: &mut Fields<'_>, people: &People) -> Option<(Stage, usize)> {
-    if !fields.has("stages") {
-        let (keys, at) = (fields, name.span().start);
-        return stage(file, name.get_ref(), at, keys, people);
-    }
-    for key in ["approvers", "people", "quorum"] {
-        if fields.has(key) {
-            file.error(
-                fields.place(key),
-                format!("{key} stands beside stages"),
-                format!("move it into [[workflows.{}.stages]]", name.get_ref()),
-            );
-        }
-    }
-    let mut stages = fields.list_of_tables("stages");
-    if stages.len() > 1 {
-        let at = stages.get(1).map_or(0, |second| second.offset);
-        file.error(at, "stages are not supported yet: a workflow has one", "keep one stage; two holds on the same policy run in parallel");
+/// One line that people read.
+fn prompt(file: File<'_>, fields: &mut Fields<'_>) -> Option<String> {
+    let text = fields.string("prompt")?;
+    if text.get_ref().is_empty() || text.get_ref().len() > MAX_PROMPT || text.get_ref().contains(char::is_control) {
+        let fix = format!("write 1 to {MAX_PROMPT} bytes without control characters");
+        file.error(text.span().start, format!("{:?} is not a prompt", text.get_ref().chars().take(48).collect::<String>()), fix);
         return None;
     }
-    let mut only = match stages.pop() {
-        Some(only) => only,
-        None => {
-            file.error(fields.place("stages"), format!("{} has no stage", name.get_ref()), "write approvers = [\"GROUP\"] and quorum = 1");
-            return None;
-        }
-    };
-    let at = only.offset;
-    let read = stage(file, name.get_ref(), at, &mut only, people);
-    only.finish();
-    read
-}
-
-/// Reads who and how many, and checks that so many exist.
-fn stage(file: File<'_>, workflow: &str, at: usize, fields: &mut Fields<'_>, people: &People) -> Option<(Stage, usize)> {
-    let groups: Vec<Spanned<Group>> = fields.words("approvers");
-    let named: Vec<Spanned<Person>> = fields.words("people");
-    let has_quorum = fields.has("quorum");
-    let quorum = fields.count("quorum", 1..=MAX_QUORUM);
-    let quorum_at = if has_quorum { fields.place("quorum") } else { at };
-    if groups.is_empty() && named.is_empty() {
-        file.error(at, format!("{workflow} names nobody who may approve"), "add approvers = [\"GROUP\"] or people = [\"alice\"]");
-        return None;
-    }
-    for person in named.iter().filter(|person| people.named(person.get_ref()).is_none()) {
-        file.error(person.span().start, format!("there is no person {}", person.get_ref()), "add them to people.toml or remove the name");
-    }
-    let nobody_at_all = people.iter().next().is_none();
-    for group in groups.iter().filter(|group| !nobody_at_all && people.members(group.get_ref()).next().is_none()) {
-        file.warning(
-            group.span().start,
-            format!("nobody is in the group {}", group.get_ref()),
-            "add it to somebody's groups in people.toml",
-        );
-    }
-    let stage = Stage {
-        groups: groups.into_iter().map(Spanned::into_inner).collect(),
-        people: named.into_iter().map(Spanned::into_inner).collect(),
-        quorum: u32::try_from(quorum.unwrap_or(1)).unwrap_or(1),
-    };
-    let members = members(&stage, people).len();
-    if members > 0 && stage.quorum as usize > members {
-        let what = format!("{workflow} needs {} to agree but has only {members}", stage.quorum);
-        file.error(quorum_at, what, "lower quorum or add approvers");
-    }
-    Some((stage, quorum_at))
-}
-
-/// Everybody who may decide in a stage.
-pub(super) fn members(stage: &Stage, people: &People) -> BTreeSet<Person> {
-    let by_group = stage.groups.iter().flat_map(|group| people.members(group)).map(|entry| entry.name.clone());
-    by_group.chain(stage.people.iter().filter(|person| people.named(person).is_some()).cloned()).collect()
+    Some((*text.get_ref()).to_owned())
 }
 
 /// A pattern over the whole reason. It has to compile by itself too: `a)|(b` would escape the anchors.

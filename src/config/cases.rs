@@ -3,30 +3,37 @@
 //! ```toml
 //! [[case]]
 //! person = "alice"
-//! action = "shell"            # shell exec sftp sftp-read sftp-write, or a console action
+//! action = "shell"            # shell exec sftp sftp-read sftp-write forward-local forward-remote agent-forward, or a console action
 //! target = "web-1"
 //! login  = "deploy"           # not for console actions
 //! expect = "hold:sre-lead"    # permit, deny, or hold:WORKFLOW[,WORKFLOW]
 //! by     = "prod-needs-a-lead"
 //! ```
-//! Optional: `command`, `at` (RFC 3339; else a Monday noon), `source`, `first_time`, `mfa`, `inner_auth`.
+//! Optional: `command`, `to` (HOST:PORT of a forward), `at` (RFC 3339; else a Monday noon), `source`, `first_time`, `mfa`, `inner_auth`.
+//!
+//! Of a hold also: `asked = ["bob"]`, who is asked then, once `yes = ["carol"]` have agreed and after it
+//! has `waited = "10m"`; `enough = true`, whether those in `yes` are.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use toml::Spanned;
 
+use super::asked::Imagined;
 use super::fields::{Fields, File};
 use super::problem::{Findings, Problem, Source};
 use super::{Directory, files};
 use crate::access::action::{Action, ConsoleAction};
+use crate::access::endpoint::Endpoint;
 use crate::access::people::PersonEntry;
 use crate::access::policy::Question;
 use crate::access::ruling::{Denial, Ruling};
 use crate::access::target::Target;
-use crate::id::{Login, Person};
+use crate::access::workflow::Workflow;
+use crate::id::{Login, Person, WorkflowName};
 use crate::time::Timestamp;
 
 /// Monday, 5 January 2026, noon UTC.
@@ -146,6 +153,7 @@ struct Case<'a> {
     target: Arc<Target>,
     login: Option<Login>,
     command: Option<String>,
+    to: Option<Endpoint>,
     now: Timestamp,
     source: IpAddr,
     first_time: bool,
@@ -153,6 +161,15 @@ struct Case<'a> {
     inner_auth: bool,
     expect: Spanned<Expected>,
     by: Vec<Spanned<String>>,
+    hold: OfHold,
+}
+
+/// What a case says of the people whom a hold asks.
+struct OfHold {
+    yes: Vec<Spanned<Person>>,
+    waited: Duration,
+    asked: Option<(usize, Vec<Person>)>,
+    enough: Option<(usize, bool)>,
 }
 
 impl<'a> Case<'a> {
@@ -184,8 +201,11 @@ impl<'a> Case<'a> {
         for id in by.iter().filter(|id| !directory.policy.ids().any(|known| known == id.get_ref())) {
             file.error(id.span().start, format!("there is no policy with @id({:?})", id.get_ref()), "use one of access.cedar");
         }
+        let hold = OfHold::read(directory, file, &mut fields);
         let case = Self {
+            hold,
             command: fields.string("command").map(|text| (*text.get_ref()).to_owned()),
+            to: fields.word("to").map(Spanned::into_inner),
             now: time(file, &mut fields),
             source: fields.word("source").map_or(IpAddr::from([192, 0, 2, 1]), Spanned::into_inner),
             first_time: fields.boolean("first_time").unwrap_or(false),
@@ -209,8 +229,9 @@ impl<'a> Case<'a> {
             Asks::Console(action) => action.as_str().to_owned(),
         };
         let command = self.command.as_ref().map(|command| format!(" {command:?}")).unwrap_or_default();
+        let to = self.to.as_ref().map(|to| format!(" {to}")).unwrap_or_default();
         let place = self.login.as_ref().map_or(self.target.id.to_string(), |login| format!("{login}@{}", self.target.id));
-        format!("{} {action}{command} {place}", self.person.name)
+        format!("{} {action}{command}{to} {place}", self.person.name)
     }
 
     /// Asks the policies and compares; returns what is ruled and by which policies.
@@ -226,6 +247,7 @@ impl<'a> Case<'a> {
             },
         };
         let ruled = Some((is.clone(), by.clone().unwrap_or_default()));
+        self.check_hold(directory, file, &is);
         let at = self.expect.span().start;
         if is != *self.expect.get_ref() {
             let reason =
@@ -254,6 +276,46 @@ impl<'a> Case<'a> {
         ruled
     }
 
+    /// Compares whom the holds ask, and what they would amount to.
+    fn check_hold(&self, directory: &Directory, file: File<'_>, is: &Expected) {
+        let OfHold { yes, waited, asked, enough } = &self.hold;
+        let place = asked.as_ref().map(|(at, _)| *at).or(enough.map(|(at, _)| at));
+        let Some(place) = place.or(yes.first().map(|yes| yes.span().start)) else { return };
+        let Expected::Hold(names) = is else {
+            file.error(place, "nobody is asked: no hold applies", "remove asked, yes and enough, or expect a hold");
+            return;
+        };
+        let workflows: Vec<&Workflow> =
+            names.iter().filter_map(|name| directory.workflows.get(&name.parse::<WorkflowName>().ok()?)).collect();
+        let imagined = Imagined {
+            directory,
+            requester: &self.person.name,
+            target: &self.target,
+            workflows: &workflows,
+            at: self.now,
+            waited: *waited,
+        };
+        let yes: Vec<Person> = yes.iter().map(|yes| yes.get_ref().clone()).collect();
+        if let Some((at, expected)) = asked {
+            let is = imagined.asked(&yes);
+            if is != *expected {
+                let list = |people: &[Person]| match people {
+                    [] => "nobody".to_owned(),
+                    people => people.iter().map(Person::as_str).collect::<Vec<_>>().join(", "),
+                };
+                let what = format!("expected {} to be asked, is {}", list(expected), list(&is));
+                file.error(*at, what, "correct the policies or the case");
+            }
+        }
+        if let Some((at, expected)) = enough {
+            let is = imagined.is_enough(&yes);
+            if is != *expected {
+                let what = format!("expected enough = {expected}, is {is}");
+                file.error(*at, what, "correct the policies or the case");
+            }
+        }
+    }
+
     fn rule(&self, directory: &Directory, action: Action) -> Option<Ruling> {
         Some(directory.policy.rule(&Question {
             person: &self.person.name,
@@ -262,6 +324,7 @@ impl<'a> Case<'a> {
             login: self.login.as_ref()?,
             action,
             command: self.command.as_deref(),
+            to: self.to.as_ref(),
             source: self.source,
             now: self.now,
             first_time: self.first_time,
@@ -271,13 +334,38 @@ impl<'a> Case<'a> {
     }
 }
 
+impl OfHold {
+    fn read(directory: &Directory, file: File<'_>, fields: &mut Fields<'_>) -> Self {
+        let (has_asked, has_enough) = (fields.has("asked"), fields.has("enough"));
+        let known = |people: Vec<Spanned<Person>>| {
+            for person in people.iter().filter(|person| directory.people.named(person.get_ref()).is_none()) {
+                file.error(person.span().start, format!("there is no person {}", person.get_ref()), "use one of people.toml");
+            }
+            people
+        };
+        let yes = known(fields.words("yes"));
+        let mut asked: Vec<Person> = known(fields.words("asked")).into_iter().map(Spanned::into_inner).collect();
+        asked.sort();
+        let enough = fields.boolean("enough").filter(|_| has_enough);
+        Self {
+            yes,
+            waited: fields.duration("waited").unwrap_or_default(),
+            asked: has_asked.then(|| (fields.place("asked"), asked)),
+            enough: enough.map(|enough| (fields.place("enough"), enough)),
+        }
+    }
+}
+
 fn asks_about(file: File<'_>, action: &Spanned<&str>) -> Option<Asks> {
-    let opens: [(&str, &'static [Action]); 5] = [
+    let opens: [(&str, &'static [Action]); 8] = [
         ("shell", &[Action::Shell]),
         ("exec", &[Action::Exec]),
         ("sftp", &[Action::SftpRead, Action::SftpWrite]),
         ("sftp-read", &[Action::SftpRead]),
         ("sftp-write", &[Action::SftpWrite]),
+        ("forward-local", &[Action::ForwardLocal]),
+        ("forward-remote", &[Action::ForwardRemote]),
+        ("agent-forward", &[Action::AgentForward]),
     ];
     let open = opens.iter().find(|(name, _)| name == action.get_ref()).map(|(_, actions)| Asks::Open(actions));
     let console = || ConsoleAction::ALL.into_iter().find(|console| console.as_str() == *action.get_ref()).map(Asks::Console);

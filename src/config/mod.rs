@@ -5,6 +5,7 @@
 //! any of it again.
 
 mod approvals;
+pub mod asked;
 pub mod cases;
 pub mod client;
 pub mod factors;
@@ -14,12 +15,15 @@ mod files;
 pub mod key;
 mod keys;
 pub mod modes;
+mod notifiers;
 mod people;
 mod problem;
+mod reach;
 mod references;
 mod retention;
 pub mod schema;
 mod settings;
+mod stages;
 mod targets;
 mod user_cas;
 
@@ -41,6 +45,7 @@ use crate::access::target::{Targets, parse_host};
 use crate::access::workflow::Workflows;
 use crate::authority::KeyPlan;
 use crate::id::{Digest, Person};
+use crate::notify::Notifiers;
 use crate::recording::{Durability, Protection};
 use crate::retention::schedule::Schedules;
 use crate::transcript::envelope::Recipient;
@@ -89,6 +94,8 @@ pub struct Config {
     pub limits: Limits,
     pub keys: KeyPlan,
     pub client: ClientSettings,
+    /// Chats and programs that take notices to people.
+    pub notifiers: Notifiers,
 }
 
 impl Config {
@@ -215,6 +222,9 @@ fn read(root: &Path, instead: Option<(&str, &str)>, found: &Findings) -> Option<
     let targets_files: Vec<File<'_>> = std::iter::once(targets_file).chain(more).collect();
     let targets = targets::read(&targets_files, &root.join("policies"), &people);
     let workflows = approvals::read(approvals_file, &people);
+    if let (Some(source), Some(config)) = (&files.settings, &config) {
+        notifiers::mentioned(approvals_file, File { source, found }, &workflows, &config.notifiers);
+    }
     let schedules = retention::read(retention?, &targets.labels());
     let vocabulary = Vocabulary {
         workflows: workflows.iter().map(|placed| placed.workflow.name.clone()).collect(),
@@ -232,6 +242,7 @@ fn read(root: &Path, instead: Option<(&str, &str)>, found: &Findings) -> Option<
     references::mentioned(access_file, &policy, &people, &targets);
     references::nobody_left(approvals_file, &workflows, &policy, &people, &kinds);
     references::may_approve(approvals_file, &workflows, &policy, &people, &kinds);
+    reach::always_somebody(approvals_file, &workflows, &people);
     let workflows = workflows.into_iter().map(|placed| (placed.workflow.name.clone(), placed.workflow)).collect();
     let (root, digest, texts) = (root.to_owned(), files.digest, files.texts);
     Some(Directory {

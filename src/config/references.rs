@@ -3,13 +3,16 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 
-use super::approvals::{Placed, members};
+use super::approvals::Placed;
 use super::fields::File;
+use super::stages::members;
 use crate::access::action::{Action, ConsoleAction};
 use crate::access::kinds::Kind;
 use crate::access::people::{People, PersonEntry};
 use crate::access::policy::{Mentioned, PolicySet, Question};
 use crate::access::target::{Target, Targets};
+use crate::access::workflow::{Stage, stuck};
+use crate::id::Person;
 use crate::time::Timestamp;
 
 /// Noon of a Monday and the night of a Sunday: what is asked about where a time is needed.
@@ -50,46 +53,60 @@ fn is_target_id(targets: &Targets, id: &str) -> bool {
 }
 
 /// Reports workflows whose approvers are too few as soon as one of them asks: nobody decides on their
-/// own request. `file` is approvals.toml.
+/// own request, and a person counts in one stage only. `file` is approvals.toml.
 pub(super) fn nobody_left(file: File<'_>, workflows: &[Placed], policy: &PolicySet, people: &People, kinds: &[Kind]) {
-    for Placed { workflow, quorum_at } in workflows {
-        for stage in &workflow.stages {
-            let members = members(stage, people);
-            // With fewer, `approvals` has said so.
-            if members.is_empty() || stage.quorum as usize > members.len() {
-                continue;
-            }
-            let may = |person: &PersonEntry, target: &Target| {
-                [NOON, NIGHT].iter().any(|now| policy.may(&person.name, &person.groups, ConsoleAction::Approve, target, *now))
-            };
-            let asking = members.iter().filter_map(|member| people.named(member));
-            let held = asking.filter_map(|member| {
-                let (place, target) = held_by(workflow.name.as_str(), member, policy, kinds)?;
-                let others = members.iter().filter(|other| **other != member.name).filter_map(|other| people.named(other));
-                let rest: Vec<&str> = others.filter(|other| may(other, target)).map(|other| other.name.as_str()).collect();
-                (rest.len() < stage.quorum as usize).then_some((member, place, rest))
-            });
-            if let Some((member, place, rest)) = { held }.next() {
-                let rest = if rest.is_empty() { "nobody".to_owned() } else { rest.join(", ") };
+    for placed in workflows {
+        let workflow = &placed.workflow;
+        let entries: Vec<&PersonEntry> = people.iter().filter(|entry| workflow.is_eligible(&entry.name, &entry.groups)).collect();
+        let stuck = |all: &[&PersonEntry]| stuck(workflow, all.iter().map(|entry| (&entry.name, entry.groups.as_slice())));
+        if let Some(stage) = stuck(&entries) {
+            let members = workflow.stages.get(stage).map(|stage| members(stage, people)).unwrap_or_default();
+            // Of a stage that has too few by itself `stages` has said so.
+            if workflow.stages.get(stage).is_some_and(|stage| !members.is_empty() && stage.needed() as usize <= members.len()) {
+                let names: Vec<&str> = members.iter().map(Person::as_str).collect();
                 let what = format!(
-                    "{} needs {} to agree, but {} may ask for {place} and nobody decides on their own request: that leaves {rest}",
-                    workflow.name, stage.quorum, member.name
+                    "stage {} of {} can never come together: a person counts once in all stages and groups, and it has only {}",
+                    stage + 1,
+                    workflow.name,
+                    names.join(", ")
                 );
-                file.error(*quorum_at, what, "add an approver or lower quorum");
+                file.error(placed.quorum_at(stage), what, "add approvers or lower quorum");
             }
+            continue;
+        }
+        let may = |person: &PersonEntry, target: &Target| {
+            [NOON, NIGHT].iter().any(|now| policy.may(&person.name, &person.groups, ConsoleAction::Approve, target, *now))
+        };
+        let held = entries.iter().filter_map(|member| {
+            let (place, target) = held_by(workflow.name.as_str(), member, policy, kinds)?;
+            let rest: Vec<&PersonEntry> = entries.iter().copied().filter(|other| other.name != member.name && may(other, target)).collect();
+            stuck(&rest).map(|stage| (member, place, rest, stage))
+        });
+        if let Some((member, place, rest, stage)) = { held }.next() {
+            let needed = workflow.stages.get(stage).map_or(1, Stage::needed);
+            let of_stage =
+                |entry: &&&PersonEntry| workflow.stages.get(stage).is_some_and(|stage| stage.is_eligible(&entry.name, &entry.groups));
+            let rest: Vec<&str> = rest.iter().filter(of_stage).map(|other| other.name.as_str()).collect();
+            let rest = if rest.is_empty() { "nobody".to_owned() } else { rest.join(", ") };
+            let what = format!(
+                "{} needs {needed} to agree, but {} may ask for {place} and nobody decides on their own request: that leaves {rest}",
+                workflow.name, member.name
+            );
+            file.error(placed.quorum_at(stage), what, "add an approver or lower quorum");
         }
     }
 }
 
 /// Warns of workflows whose approvers policy lets approve nothing. `file` is approvals.toml.
 pub(super) fn may_approve(file: File<'_>, workflows: &[Placed], policy: &PolicySet, people: &People, kinds: &[Kind]) {
-    for Placed { workflow, quorum_at } in workflows {
+    for placed in workflows {
+        let workflow = &placed.workflow;
         let members = workflow.stages.iter().flat_map(|stage| members(stage, people));
         let members: Vec<&PersonEntry> = members.filter_map(|member| people.named(&member)).collect();
         let may = |person: &PersonEntry, target: &Target| policy.may(&person.name, &person.groups, ConsoleAction::Approve, target, NOON);
         if !members.is_empty() && !kinds.is_empty() && !members.iter().any(|person| kinds.iter().any(|kind| may(person, &kind.like))) {
             let what = format!("no approver of {} is permitted to approve anything", workflow.name);
-            file.warning(*quorum_at, what, "add a permit for action == Action::\"approve\" to access.cedar");
+            file.warning(placed.quorum_at(0), what, "add a permit for action == Action::\"approve\" to access.cedar");
         }
     }
 }
@@ -107,6 +124,7 @@ fn held_by<'a>(workflow: &str, person: &PersonEntry, policy: &PolicySet, kinds: 
                         login,
                         action,
                         command: None,
+                        to: None,
                         source: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
                         now,
                         first_time: false,

@@ -215,7 +215,8 @@ fn property(kind: FileKind, path: &str, shape: &Shape, tables: &BTreeMap<String,
         Shape::NamedLists => json!({ "type": "object", "additionalProperties": { "type": "array", "items": { "type": "string" } } }),
         Shape::ListOfTables => json!({ "type": "array", "items": object(kind, &format!("{path}/*"), tables) }),
     };
-    let plain = path.replace("/**", "/*");
+    // A stage's keys may stand in its workflow.
+    let plain = path.replace("/**", "/*").replace("/stages/*/", "/");
     let described = DESCRIPTIONS.iter().find(|(of, at, _)| *of == kind && *at == plain);
     if let (Some((_, _, text)), Some(schema)) = (described, schema.as_object_mut()) {
         schema.insert("description".into(), json!(text));
@@ -243,6 +244,12 @@ const DESCRIPTIONS: &[(FileKind, &str, &str)] = &[
     (FileKind::Countersign, "/recordings/reserve_mb", "What workflows with rescue = true may use below that"),
     (FileKind::Countersign, "/recordings/recovery", "Who opens what a crash leaves: node, or the auditors alone"),
     (FileKind::Countersign, "/limits", "Caps at the door"),
+    (FileKind::Countersign, "/notifiers", "Chats and programs that take notices to people"),
+    (FileKind::Countersign, "/notifiers/*/webhook_file", "A file with the address that notices are posted to, mode 0600"),
+    (FileKind::Countersign, "/notifiers/*/webhook_env", "Or the environment's variable that holds it"),
+    (FileKind::Countersign, "/notifiers/*/secret_file", "What each message is signed with (HMAC-SHA256)"),
+    (FileKind::Countersign, "/notifiers/*/command", "A program by its whole path, and its arguments: it reads JSON"),
+    (FileKind::Countersign, "/notifiers/*/within", "How long the program may take"),
     (FileKind::Countersign, "/console/tell_watched", "Whoever is watched reads by whom, in their terminal"),
     (FileKind::Countersign, "/metrics", "Where Prometheus reads, on loopback"),
     (FileKind::Countersign, "/limits/drain", "How long what runs may go on after SIGTERM; without it sessions end at once"),
@@ -250,6 +257,7 @@ const DESCRIPTIONS: &[(FileKind, &str, &str)] = &[
     (FileKind::People, "/people/*/groups", "What access.cedar and approvals.toml speak of"),
     (FileKind::People, "/people/*/keys", "Public keys, as in a .pub file; a key names one person"),
     (FileKind::People, "/people/*/accounts", "Names elsewhere: chat, directory"),
+    (FileKind::People, "/people/*/hours", "When they want to be asked: Mon-Fri 08-18 Europe/Berlin; a decision counts at any hour"),
     (FileKind::People, "/people/*/second_factor", "When this person is asked for the code of their second factor"),
     (FileKind::People, "/second_factor", "When everybody who has a second factor is asked for its code"),
     (FileKind::People, "/user_cas", "CAs whose certificates name persons: one principal, the person's name"),
@@ -262,8 +270,16 @@ const DESCRIPTIONS: &[(FileKind, &str, &str)] = &[
     (FileKind::Targets, "/targets/*/host_keys", "What the host proves itself with"),
     (FileKind::Targets, "/targets/*/host_ca", "Or who signs its host certificate"),
     (FileKind::Targets, "/targets/*/principal", "login@target; login only for hosts that cannot be given an AuthorizedPrincipalsFile"),
+    (FileKind::Approvals, "/notify", "The notifiers of workflows that name none"),
+    (FileKind::Approvals, "/workflows/*/notify", "Who takes its notices to people: names of [notifiers]"),
     (FileKind::Approvals, "/workflows", "Who has to agree, by the name that a @hold gives"),
-    (FileKind::Approvals, "/workflows/*/approvers", "Groups that may decide"),
+    (FileKind::Approvals, "/workflows/*/stages", "Asked in order; a person counts in one of them"),
+    (FileKind::Approvals, "/workflows/*/approvers", "Groups that may decide, any of them"),
+    (FileKind::Approvals, "/workflows/*/all", "Groups of which one person each has to agree"),
+    (FileKind::Approvals, "/workflows/*/within", "The request ends when the stage has not come together after this long"),
+    (FileKind::Approvals, "/workflows/*/escalate_to", "Groups that are asked as well, at once where too few are in reach"),
+    (FileKind::Approvals, "/workflows/*/escalate_after", "How long the stage waits before it asks them"),
+    (FileKind::Approvals, "/workflows/*/prompt", "What whoever asks is asked, and whoever decides reads"),
     (FileKind::Approvals, "/workflows/*/people", "Persons who may decide"),
     (FileKind::Approvals, "/workflows/*/quorum", "How many of them have to agree; nobody decides on their own request"),
     (FileKind::Approvals, "/workflows/*/signature", "touch is best for production"),
@@ -358,6 +374,12 @@ carol = "age1"
 login_grace = "30s"
 login_tries = 6
 drain = "10m"
+[notifiers.chat]
+webhook_file = "keys/chat.url"
+secret_file = "keys/chat.secret"
+[notifiers.page]
+command = ["/usr/local/bin/page", "--quiet"]
+within = "20s"
 "#;
 
     fn example(kind: FileKind) -> String {

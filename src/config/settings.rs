@@ -8,7 +8,7 @@ use std::time::Duration;
 use toml::Spanned;
 
 use super::fields::{Fields, File};
-use super::{Config, ConsoleSettings, Limits, RecordingSettings, client, keys};
+use super::{Config, ConsoleSettings, Limits, RecordingSettings, client, keys, notifiers};
 use crate::access::target::parse_host;
 use crate::id::Person;
 use crate::recording::{Durability, Protection, RecoveredBy};
@@ -64,6 +64,7 @@ pub(super) fn read(file: File<'_>, root: &Path) -> Option<Config> {
         let limits = fields.table("limits").map_or_else(Limits::default, limits);
         let keys = keys::read(file, &mut fields, root);
         let client = client::read(file, &mut fields);
+        let notifiers = notifiers::read(file, &mut fields, root);
         fields.finish();
         Some(Config {
             bastion: bastion?,
@@ -77,6 +78,7 @@ pub(super) fn read(file: File<'_>, root: &Path) -> Option<Config> {
             limits,
             keys,
             client,
+            notifiers,
         })
     })
 }

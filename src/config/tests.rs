@@ -90,7 +90,11 @@ const BROKEN: &[(&str, &str, &str, &str)] = &[
     ("countersign.toml", "[recordings]", "[keys]\nuser_ca = [\"keys/user_ca.pub\"]\n[recordings]", "countersign.toml:4:11: keys/user_ca.pub is a public key: nothing signs with it; put the private one first, or name the agent that holds it: user_ca_agent = \"/run/…\""),
     ("countersign.toml", "[recordings]", "[keys]\nhost_ca = [\"keys/host_ca\"]\nhost_ca_agent = \"agent\"\n[recordings]", "countersign.toml:4:11: host_ca_agent is set, and keys/host_ca is a private key in a file; name the public half first (host_ca = [\"keys/host_ca.pub\"]), or remove host_ca_agent"),
     ("countersign.toml", "[recordings]", "[keys]\nuser_ca = []\n[recordings]", "countersign.toml:4:11: user_ca lists 0 keys; list 1 to 8; the first signs"),
-    ("countersign.toml", "[recordings]", "color = 1\n[recordings]", "countersign.toml:3:1: the file has no key \"color\"; known are bastion, client, console, egress, host, keys, limits, listen, metrics, recordings, state"),
+    ("countersign.toml", "[recordings]", "color = 1\n[recordings]", "countersign.toml:3:1: the file has no key \"color\"; known are bastion, client, console, egress, host, keys, limits, listen, metrics, notifiers, recordings, state"),
+    ("countersign.toml", "[recordings]", "[notifiers.chat]\nwebhook = \"http://chat.example.org/x\"\n[recordings]", "countersign.toml:4:11: the webhook of chat cannot be used: it is not https: whoever is on the way would read and answer; correct its address"),
+    ("countersign.toml", "[recordings]", "[notifiers.chat]\nsecret_env = \"HOME\"\n[recordings]", "countersign.toml:3:12: the notifier chat says nowhere to go; write one of webhook_file = \"keys/chat.url\", webhook_env = \"CHAT_URL\" and command = [\"/usr/local/bin/page\"]"),
+    ("countersign.toml", "[recordings]", "[notifiers.page]\ncommand = [\"page\"]\n[recordings]", "countersign.toml:4:12: \"page\" is not a whole path; write command = [\"/usr/local/bin/page\"]: no shell looks for it"),
+    ("countersign.toml", "[recordings]", "[notifiers.page]\ncommand = [\"/bin/sh\"]\nsecret_env = \"HOME\"\n[recordings]", "countersign.toml:5:14: secret_env belongs to a webhook; remove it"),
     ("countersign.toml", "\"plain\"", "\"plain\"\nrecovery = \"auditors\"", "countersign.toml:5:12: recovery = \"auditors\" stands beside mode = \"plain\"; remove recovery: what is not encrypted needs nobody's key"),
     ("countersign.toml", "\"plain\"", "\"plain\"\nrecovery = \"me\"", "countersign.toml:5:12: recovery cannot be \"me\"; use node or auditors"),
     ("countersign.toml", "\"plain\"", "\"plain\"\nreserve_mb = 0", "countersign.toml:5:14: reserve_mb = 0 is out of range; use 1 to 1000000"),
@@ -106,7 +110,7 @@ const BROKEN: &[(&str, &str, &str, &str)] = &[
     ("policies/people.toml", "[people.alice]", "[people.req-k7q3fm]", "policies/people.toml:1:9: \"req-k7q3fm\" is reserved: ssh req-ID@bastion opens a request; choose another name"),
     ("policies/people.toml", "groups = [\"sre\"]", "groups = \"sre\"", "policies/people.toml:2:10: groups is a string, not a list of strings; write groups = [\"…\"]"),
     ("policies/people.toml", "groups = [\"sre\"]", "groups = [\"sre\", \"sre\"]", "policies/people.toml:2:18: \"sre\" stands twice in groups; remove one of them"),
-    ("policies/people.toml", "groups = [\"sre\"]", "groups = [\"sre\"]\nadmin = true", "policies/people.toml:3:1: [people.alice] has no key \"admin\"; known are accounts, groups, keys, second_factor"),
+    ("policies/people.toml", "groups = [\"sre\"]", "groups = [\"sre\"]\nadmin = true", "policies/people.toml:3:1: [people.alice] has no key \"admin\"; known are accounts, groups, hours, keys, second_factor"),
     ("policies/people.toml", BOB, ALICE, "policies/people.toml:6:9: the key SHA256:KEY is already listed under alice; a key names one person: remove it from one of them"),
     ("policies/people.toml", BOB, "ssh-ed25519-cert-v01@openssh.com AAAA", "policies/people.toml:6:9: this is not a public key: it does not begin with the name of an algorithm; paste the one line of the .pub file"),
     ("policies/people.toml", BOB, "ssh-ed25519 AAAAIHNzaC1lZDI1NTE5LWNlcnQtdjAxQG9wZW5zc2guY29t", "policies/people.toml:6:9: this is a certificate, not a key; use the key that the certificate was made for (its .pub file)"),
@@ -147,7 +151,11 @@ const BROKEN: &[(&str, &str, &str, &str)] = &[
     ("policies/approvals.toml", "quorum = 1", "decide_within = \"soon\"", "policies/approvals.toml:3:17: decide_within: \"soon\" is not a duration: write 30m, 1h or 90s; write decide_within = \"30m\""),
     ("policies/approvals.toml", "quorum = 1", "reason_pattern = '(INC'", "policies/approvals.toml:3:18: reason_pattern is not a regular expression: unclosed group; write for example '(INC|CHG)-[0-9]+.*'"),
     ("policies/approvals.toml", "quorum = 1", "reason_pattern = 'a)|(b'", "policies/approvals.toml:3:18: reason_pattern is not a regular expression: unopened group; write for example '(INC|CHG)-[0-9]+.*'"),
-    ("policies/approvals.toml", "approvers = [\"leads\"]\nquorum = 1", "[[workflows.lead.stages]]\napprovers = [\"leads\"]\n[[workflows.lead.stages]]\npeople = [\"bob\"]", "policies/approvals.toml:4:1: stages are not supported yet: a workflow has one; keep one stage; two holds on the same policy run in parallel"),
+    ("policies/approvals.toml", "approvers = [\"leads\"]\nquorum = 1", "[[workflows.lead.stages]]\napprovers = [\"leads\"]\n[[workflows.lead.stages]]\npeople = [\"bob\"]", "policies/approvals.toml:4:1: stage 2 of lead can never come together: a person counts once in all stages and groups, and it has only bob; add approvers or lower quorum"),
+    ("policies/approvals.toml", "quorum = 1", "within = \"5m\"\nescalate_after = \"5m\"\nescalate_to = [\"sre\"]", "policies/approvals.toml:4:18: escalate_after 5m is not before within 5m is over; escalate while somebody can still decide"),
+    ("policies/approvals.toml", "quorum = 1", "escalate_after = \"5m\"", "policies/approvals.toml:3:18: escalate_after says when, and nobody says to whom; add escalate_to = [\"GROUP\"]"),
+    ("policies/approvals.toml", "quorum = 1", "prompt = \"\"", "policies/approvals.toml:3:10: \"\" is not a prompt; write 1 to 200 bytes without control characters"),
+    ("policies/people.toml", "[people.bob]", "[people.bob]\nhours = \"08-18 UTC\"", "policies/people.toml:5:9: \"08-18 UTC\": write days, hours and a zone: Mon-Fri 08-18 Europe/Berlin; correct it in hours"),
     ("policies/approvals.toml", "approvers = [\"leads\"]\nquorum = 1", "quorum = 1\n[[workflows.lead.stages]]\npeople = [\"bob\"]", "policies/approvals.toml:2:10: quorum stands beside stages; move it into [[workflows.lead.stages]]"),
     ("policies/approvals.toml", "approvers = [\"leads\"]", "approvers = [\"sre\"]", "policies/approvals.toml:3:10: lead needs 1 to agree, but alice may ask for deploy@web-1 and nobody decides on their own request: that leaves nobody; add an approver or lower quorum"),
     ("policies/approvals.toml", "quorum = 1", "rescue = \"yes\"", "policies/approvals.toml:3:10: rescue is a string, not true or false; write rescue = true"),
@@ -187,6 +195,13 @@ fn each_fault_is_said_at_its_place() {
     assert!(unsaid.is_empty(), "{unsaid}");
 }
 
+#[test]
+fn one_of_each_group_takes_a_person_for_each() {
+    let (errors, _) = inspect("policies/approvals.toml", |text| text.replace("quorum = 1", "all = [\"leads\", \"sre\"]\nquorum = 1"));
+    let line = "policies/approvals.toml:4:10: 1 to agree cannot be one of each of 2 groups; a person counts for one group: leave quorum out, or write at least as many";
+    assert!(errors.contains(&line.to_owned()), "{errors:#?}");
+}
+
 fn parse_key(text: &str) -> String {
     key::parse_public_key(text).unwrap().fingerprint(russh::keys::ssh_key::HashAlg::Sha256).to_string()
 }
@@ -222,6 +237,8 @@ fn what_loads_but_is_probably_not_meant_is_warned_of() {
         ("policies/access.cedar", "resource);", "resource == Target::\"web-2\");", "policies/access.cedar:1:88: there is no target \"web-2\"; use the name in [targets.NAME], not an alias"),
         ("policies/access.cedar", "action in Action::\"session\"", "action", "policies/access.cedar:1:1: this permit names no action: it also lets people approve, replay, watch and kill; write action in Action::\"session\", or list the actions"),
         ("policies/access.cedar", "Action::\"approve\"", "Action::\"kill\"", "policies/approvals.toml:3:10: no approver of lead is permitted to approve anything; add a permit for action == Action::\"approve\" to access.cedar"),
+        ("policies/approvals.toml", "quorum = 1", "escalate_to = [\"leads\"]", "policies/approvals.toml:3:15: escalate_to adds nobody: they all are approvers of lead already; name a wider group"),
+        ("policies/people.toml", "groups = [\"leads\"]", "groups = [\"leads\"]\nhours = \"Mon-Fri 08-18 Europe/Berlin\"", "policies/approvals.toml:3:10: at Mon 00:00Z nobody of lead is in reach (bob Mon-Fri 08-18 Europe/Berlin); widen hours in people.toml, or add approvers or escalate_to"),
         ("policies/people.toml", "groups = [\"leads\"]\nkeys", "groups = [\"leads\"]\naccounts", "policies/people.toml:4:9: bob has no key and cannot log in; add keys = [\"ssh-ed25519 …\"]"),
     ];
     for (file, good, bad, line) in odd {
@@ -346,12 +363,16 @@ fn a_case_that_fails_says_where_and_by_what() {
         (case("expect = \"permit\""), "6:10: expected permit, is hold:lead (by prod, sre); correct the policies or the case"),
         (case("expect = \"hold:lead\"\nby = \"decide\""), "7:6: expected to be ruled by decide, is by prod, sre; correct the policies or the case"),
         (case("expect = \"hold:lead\"\nby = \"sro\""), "7:6: there is no policy with @id(\"sro\"); use one of access.cedar"),
+        (case("expect = \"hold:lead\"\nasked = []"), "7:9: expected nobody to be asked, is bob; correct the policies or the case"),
+        (case("expect = \"hold:lead\"\nyes = [\"bob\"]\nenough = false"), "8:10: expected enough = false, is true; correct the policies or the case"),
+        (case("expect = \"hold:lead\"\nyes = [\"alice\"]\nenough = true"), "8:10: expected enough = true, is false; correct the policies or the case"),
+        (case("expect = \"permit\"\nenough = true").replace("shell", "approve").replace("alice", "bob"), "7:10: nobody is asked: no hold applies; remove asked, yes and enough, or expect a hold"),
         (case("expect = \"maybe\""), "6:10: \"maybe\" is not a ruling; use permit, deny or hold:WORKFLOW[,WORKFLOW]"),
         (case("expect = \"permit\"\nat = \"noon\""), "7:6: \"noon\" is not a time; write \"2026-01-05T03:00:00Z\""),
-        (case("expect = \"permit\"\nwho = 1"), "7:1: [case] has no key \"who\"; known are action, at, by, command, expect, first_time, inner_auth, login, mfa, person, source, target"),
+        (case("expect = \"permit\"\nwho = 1"), "7:1: [case] has no key \"who\"; known are action, asked, at, by, command, enough, expect, first_time, inner_auth, login, mfa, person, source, target, to, waited, yes"),
         (case("").replace("web-1", "web-9"), "3:10: there is no target \"web-9\"; use one of targets.toml"),
         (case("").replace("alice", "zoe"), "2:10: there is no person zoe; use one of people.toml"),
-        (case("").replace("shell", "shel"), "5:10: \"shel\" is not an action; use shell, exec, sftp, sftp-read, sftp-write, approve, replay, watch, kill, hold, review, audit, drain"),
+        (case("").replace("shell", "shel"), "5:10: \"shel\" is not an action; use shell, exec, sftp, sftp-read, sftp-write, forward-local, forward-remote, agent-forward, approve, replay, watch, kill, hold, review, audit, drain"),
         (case(""), "1:1: [case] has no expect; add expect = \"permit\""),
     ];
     for (text, line) in table {

@@ -1,16 +1,18 @@
 //! What a request made ahead of connecting asks for: today's rulings over every target it names.
 //! Pure: who, where and what in, an ask or the reason for none out.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::grammar::{Destination, RequestArgs};
+use super::reply::{Part, Would};
 use crate::access::policy::There;
+use crate::access::request::MAX_TARGETS;
 use crate::access::ruling::{Hold, Terms};
-use crate::access::scope::Reach;
+use crate::access::scope::{Asked, Reach};
 use crate::access::{Principal, Ruling, Scope, Target, Want};
 use crate::config::Directory;
-use crate::id::{Login, TargetId};
+use crate::id::{Login, TargetId, WorkflowName};
 use crate::time::Timestamp;
 
 /// What has to be approved.
@@ -25,79 +27,170 @@ pub struct Ahead {
     pub stdin: bool,
     /// Named too, but policy lets the person in there without asking anybody.
     pub free: Vec<TargetId>,
+    /// Which targets need which workflows, where not all need the same.
+    pub parts: Vec<Part>,
 }
 
 /// Why nothing is asked.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Nothing {
-    /// Unknown, or nothing that this person may ask for: one answer for both.
-    NotYours(Destination),
+    /// Unknown, or nothing that this person may ask for: one answer for both, and one for all of them.
+    NotYours(Vec<Destination>),
     /// Policy asks nobody.
-    Free,
+    Free(Vec<Destination>),
     /// The targets' default logins differ.
     Logins(Login, Login),
+    /// More than one request may name.
+    TooMany(usize),
 }
 
-/// Rules on every target at once. `first_time` says whether the person has never opened a target.
+/// Rules on every target at once; a pattern stands for those of the person's own that it fits now.
+/// `opened` are the targets that the person has opened before.
 pub fn ahead(
     directory: &Directory,
     who: &Principal,
     args: &RequestArgs,
-    first_time: &(dyn Fn(&TargetId) -> bool + Send + Sync),
+    opened: &BTreeSet<TargetId>,
     now: Timestamp,
 ) -> Result<Ahead, Nothing> {
     let want = args.exec.as_ref().map_or(Want::Shell, |command| Want::Exec(command.clone().into_bytes()));
-    let mut ahead: Option<Ahead> = None;
-    let (mut free, mut seen) = (Vec::new(), BTreeSet::new());
-    let mut common: Option<Login> = None;
+    let mut rulings = Rulings { directory, who, want: &want, opened, now, known: BTreeMap::new() };
+    let (mut found, mut not_yours): (Vec<Found>, Vec<Destination>) = (Vec::new(), Vec::new());
     for named in &args.targets {
-        let not_yours = || Nothing::NotYours(named.clone());
-        let target = directory.targets.find(&named.target).ok_or_else(not_yours)?;
-        let login = target.account(named.login.as_ref(), who.person()).ok_or_else(not_yours)?;
-        if !seen.insert(target.id.clone()) {
-            continue;
+        let before = found.len();
+        match named.pattern() {
+            Some(pattern) => {
+                let fits = |target: &&Arc<Target>| std::iter::once(&target.id).chain(&target.aliases).any(|name| pattern.matches(name));
+                let own = directory.targets.iter().filter(fits).filter_map(|target| rulings.on(target.clone(), named.login.as_ref()));
+                found.extend(own);
+            }
+            None => {
+                let target = directory.targets.find(&named.target);
+                found.extend(target.and_then(|target| rulings.on(target, named.login.as_ref())));
+            }
         }
-        if let Some(common) = common.replace(login.clone()).filter(|common| *common != login) {
-            return Err(Nothing::Logins(common, login));
+        if found.len() == before {
+            not_yours.push(named.clone());
         }
-        let there = There { who, target: &target, login: &login, first_time: first_time(&target.id), now };
-        // `--exec` asks for exactly its bytes, whatever a shell would be ruled (**D scope**).
-        let mut asked = directory.policy.ask(&there, &want, Reach::Exact);
-        if matches!(asked.ruling, Ruling::Deny(_)) {
-            // The second factor is given when they come; what is asked ahead is ruled again then.
-            asked = directory.policy.ask_with_second_factor(&there, &want, Reach::Exact);
-        }
+    }
+    if !not_yours.is_empty() {
+        return Err(Nothing::NotYours(not_yours));
+    }
+    found.sort_by(|a, b| a.target.id.cmp(&b.target.id));
+    // One target under two names is asked for once.
+    found.dedup_by(|a, b| a.target.id == b.target.id && a.login == b.login);
+    if found.len() > MAX_TARGETS {
+        return Err(Nothing::TooMany(found.len()));
+    }
+    let first = found.first().map(|one| one.login.clone());
+    if let Some((one, other)) = first.and_then(|one| Some((one.clone(), found.iter().find(|other| other.login != one)?.login.clone()))) {
+        return Err(Nothing::Logins(one, other));
+    }
+    together(found, &want)
+}
+
+/// One target with what policy says there.
+struct Found {
+    target: Arc<Target>,
+    login: Login,
+    asked: Asked,
+}
+
+/// Rulings on targets, one for all that policy cannot tell apart.
+struct Rulings<'a> {
+    directory: &'a Directory,
+    who: &'a Principal,
+    want: &'a Want,
+    opened: &'a BTreeSet<TargetId>,
+    now: Timestamp,
+    known: BTreeMap<Alike, Asked>,
+}
+
+/// What policy can see of a target, the login, and whether it is the first time.
+type Alike = (Vec<String>, Vec<String>, Login, bool);
+
+impl Rulings<'_> {
+    /// Nothing where the person may ask for nothing.
+    fn on(&mut self, target: Arc<Target>, login: Option<&Login>) -> Option<Found> {
+        let Self { directory, who, want, opened, now, known } = self;
+        let login = target.account(login, who.person())?;
+        let first_time = !opened.contains(&target.id);
+        let (labels, names) = directory.policy.sees(&target);
+        let own = |words: Vec<&str>| words.into_iter().map(str::to_owned).collect::<Vec<_>>();
+        let asked = known.entry((own(labels), own(names), login.clone(), first_time)).or_insert_with(|| {
+            let there = There { who, target: &target, login: &login, first_time, now: *now };
+            // `--exec` asks for exactly its bytes, whatever a shell would be ruled (**D scope**).
+            let asked = directory.policy.ask(&there, want, Reach::Exact);
+            match asked.ruling {
+                // The second factor is given when they come; what is asked ahead is ruled again then.
+                Ruling::Deny(_) => directory.policy.ask_with_second_factor(&there, want, Reach::Exact),
+                _ => asked,
+            }
+        });
+        let asked = asked.clone();
+        (!matches!(asked.ruling, Ruling::Deny(_))).then_some(Found { target, login, asked })
+    }
+}
+
+/// One ask over all: what all of them share, what any of them demands.
+fn together(found: Vec<Found>, want: &Want) -> Result<Ahead, Nothing> {
+    let (mut ahead, mut free): (Option<Ahead>, Vec<(Login, TargetId)>) = (None, Vec::new());
+    let mut parts: BTreeMap<Vec<WorkflowName>, Vec<TargetId>> = BTreeMap::new();
+    for Found { target, login, asked } in found {
+        let workflows = asked.ruling.workflows().into_iter().cloned().collect();
         match asked.ruling {
-            Ruling::Deny(_) => return Err(not_yours()),
-            Ruling::Permit(_) => free.push(target.id.clone()),
+            // Has been left out before.
+            Ruling::Deny(_) => {}
+            Ruling::Permit(_) => free.push((login, target.id.clone())),
             Ruling::RequireApproval { terms, holds } => {
+                parts.entry(workflows).or_default().push(target.id.clone());
                 ahead = Some(match ahead {
                     None => Ahead {
-                        targets: vec![target.clone()],
-                        stdin: asked.scope.0.len() > 1 || want == Want::Shell,
-                        commands: asked.scope.exact_commands(&want),
+                        targets: vec![target],
+                        stdin: asked.scope.0.len() > 1 || *want == Want::Shell,
+                        commands: asked.scope.exact_commands(want),
                         login,
                         scope: asked.scope,
                         holds,
                         terms,
                         free: Vec::new(),
+                        parts: Vec::new(),
                     },
-                    Some(so_far) => so_far.and(target.clone(), asked.scope, holds, terms),
+                    Some(so_far) => so_far.and(target, asked.scope, holds, terms),
                 });
             }
         }
     }
-    let mut ahead = ahead.ok_or(Nothing::Free)?;
-    ahead.free = free;
+    let Some(mut ahead) = ahead else {
+        let named = free.into_iter().map(|(login, id)| Destination { login: Some(login), target: id.to_string() });
+        return Err(Nothing::Free(named.collect()));
+    };
+    ahead.free = free.into_iter().map(|(_, id)| id).collect();
+    if parts.len() > 1 {
+        ahead.parts = parts.into_iter().map(|(workflows, targets)| Part { workflows, targets }).collect();
+    }
     Ok(ahead)
+}
+
+impl Would {
+    pub fn of(ahead: &Ahead) -> Self {
+        let workflows: BTreeSet<&WorkflowName> = ahead.holds.iter().map(|hold| &hold.workflow).collect();
+        Self {
+            login: ahead.login.clone(),
+            targets: ahead.targets.iter().map(|target| target.id.clone()).collect(),
+            scope: ahead.scope.words(),
+            workflows: workflows.into_iter().cloned().collect(),
+            free: ahead.free.clone(),
+            parts: ahead.parts.clone(),
+        }
+    }
 }
 
 impl Ahead {
     /// The same ask on one more target: the scope that both share, what both demand.
     fn and(mut self, target: Arc<Target>, scope: Scope, holds: Vec<Hold>, terms: Terms) -> Self {
         self.targets.push(target);
-        self.targets.sort_by(|a, b| a.id.cmp(&b.id));
-        self.scope = Scope(self.scope.0.intersection(&scope.0).copied().collect());
+        self.scope = Scope(self.scope.0.intersection(&scope.0).cloned().collect());
         self.holds = self.holds.into_iter().chain(holds).collect::<BTreeSet<Hold>>().into_iter().collect();
         self.terms = self.terms.meet(terms);
         self

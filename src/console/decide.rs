@@ -28,7 +28,7 @@ pub fn terms(document: &RequestDocument, less: &Less, now: Timestamp) -> Granted
     let mut commands: Vec<String> = less.scope.iter().filter_map(|part| part.command.clone()).collect();
     commands.sort_by_key(|command| Digest::of(command.as_bytes()));
     commands.dedup();
-    let classes: BTreeSet<Class> = less.scope.iter().flat_map(|part| part.classes.iter().copied()).collect();
+    let classes: BTreeSet<Class> = less.scope.iter().flat_map(|part| part.classes.iter().cloned()).collect();
     GrantedTerms {
         for_us: less.duration.map_or(asked.for_us, |span| doc_duration(span.0)),
         once: asked.once || less.once,
@@ -48,13 +48,14 @@ pub struct Decider<'a> {
     pub now: Timestamp,
 }
 
-/// Writes the document of a decision on one request; `digest` is over the bytes that were shown.
-pub fn document(by: Decider<'_>, request: &RequestDocument, digest: Digest, verdict: Verdict, less: &Less) -> DecisionDocument {
+/// Writes the document of a decision on a request, or on several that ask for the same; `digests` are over
+/// the bytes that were shown, sorted.
+pub fn document(by: Decider<'_>, request: &RequestDocument, digests: Vec<Digest>, verdict: Verdict, less: &Less) -> DecisionDocument {
     DecisionDocument {
         v: VERSION,
         kind: "decision".into(),
         bastion: request.bastion.clone(),
-        requests: vec![digest],
+        requests: digests,
         verdict,
         terms: match verdict {
             Verdict::Approve => Some(terms(request, less, by.now)),
@@ -159,11 +160,11 @@ mod tests {
         let request = crate::access::request::tests::sample();
         let less = Less { duration: Some("15m".parse().unwrap()), once: true, note: "look only".into(), ..Less::default() };
         let by = Decider { person: &person("bob"), key: "SHA256:x", now: NOW };
-        let decision = document(by, &request, Digest::of(&request.bytes()), Verdict::Approve, &less);
+        let decision = document(by, &request, vec![Digest::of(&request.bytes())], Verdict::Approve, &less);
         assert_eq!(DecisionDocument::read(&decision.bytes()).unwrap(), decision);
         let terms = decision.terms.unwrap();
         assert_eq!((terms.for_us, terms.once, terms.scope), (900_000_000, true, request.scope.clone()));
-        assert!(document(by, &request, Digest([0; 32]), Verdict::Deny, &less).terms.is_none());
+        assert!(document(by, &request, vec![Digest([0; 32])], Verdict::Deny, &less).terms.is_none());
     }
 
     #[test]
@@ -179,7 +180,7 @@ mod tests {
         assert_eq!((late.starts(), late.ends()), (None, Some(until.plus(Duration::from_secs(1800)))), "after the start that was asked for");
         let exactly = Less { scope: vec!["exec:uptime".parse().unwrap(), "exec:id".parse().unwrap()], ..Less::default() };
         let by = Decider { person: &person("bob"), key: "SHA256:x", now: NOW };
-        let decision = document(by, &request, Digest([0; 32]), Verdict::Approve, &exactly);
+        let decision = document(by, &request, vec![Digest([0; 32])], Verdict::Approve, &exactly);
         assert_eq!(DecisionDocument::read(&decision.bytes()).unwrap(), decision);
         assert_eq!(decision.terms.unwrap().commands.len(), 2);
     }

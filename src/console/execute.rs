@@ -3,28 +3,28 @@
 //! State changes are audited by the transaction that makes them; a refusal is a report event of its
 //! own; a replay is a gate event, written before the first byte leaves.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::ask::{Nothing, ahead};
 use super::card::with_causes;
 use super::decide::{Decider, document, terms};
 use super::grammar::{
-    ApproveArgs, AuditArgs, AuditWhat, AuditorsArgs, AuditorsWhat, DecisionArgs, Destination, MineArgs, PolicyArgs, PolicyWhat, Purpose,
+    AuditArgs, AuditWhat, AuditorsArgs, AuditorsWhat, DecisionArgs, Destination, Less, MineArgs, PolicyArgs, PolicyWhat, Purpose,
     RequestArgs, RequestsArgs, RetentionArgs, TargetsArgs, Verb,
 };
 use super::nearby::nearby;
-use super::reply::{Asked, Card, Decided, Issued, KeyLine, Listed, Next, OpenGrant, Refusal, RefusalKind, Reply, Whoami};
+use super::reply::{Asked, Card, Decided, Issued, KeyLine, Listed, Next, OpenGrant, Refusal, RefusalKind, Reply, Whoami, Would};
 use super::text::stock_path;
 use super::{Console, grammar, targets};
 use crate::access::Principal;
 use crate::access::decision::{BadDecision, DecisionDocument, Level, SignedDecision, Verdict};
+use crate::access::request::MAX_TARGETS;
 use crate::approvals::{
     Again, ApprovalError, Ask, GrantFilter, GrantView, Joined, RequestFilter, RequestState, RequestView, Said, SubmitError, Waiter,
 };
 use crate::audit::Event;
 use crate::config::Directory;
-use crate::id::{RequestId, TargetId};
+use crate::id::RequestId;
 use crate::time::{Timestamp, short};
 
 /// Requests read for a listing; the newest come first.
@@ -82,8 +82,12 @@ impl Act<'_> {
             Verb::Show { request, proof: false, .. } => self.show(*request).await,
             Verb::Show { request, proof: true, .. } => Err(self.proof_at_home(*request)),
             Verb::Proof { request, from } => self.proof(*request, *from).await,
-            Verb::Approve(args) => self.approve(args).await,
-            Verb::Deny { request, note } => self.deny(*request, note).await,
+            Verb::Approve(args) => match args.said().as_slice() {
+                [(request, code)] if !args.like => self.approve(*request, *code, &args.less).await,
+                _ => self.approve_many(args).await,
+            },
+            Verb::Deny { requests, like, note } => self.deny_many(requests, *like, note).await,
+            Verb::Alike { request } => self.alike(*request).await,
             Verb::Withdraw { request } => {
                 self.seen(*request).await?;
                 self.done(*request, self.console.approvals.withdraw(*request, self.who, self.now).await)?;
@@ -136,25 +140,26 @@ impl Act<'_> {
     }
 
     async fn request(&self, args: &RequestArgs) -> Result<Reply, Refusal> {
-        let named = args.targets.iter().filter_map(|named| self.directory.targets.find(&named.target)).map(|target| target.id.clone());
-        let mut known: BTreeSet<TargetId> = BTreeSet::new();
-        for target in named.collect::<BTreeSet<_>>() {
-            if self.console.store.has_opened(self.who.person(), &target).await.map_err(|error| self.down(&error))? {
-                known.insert(target);
-            }
+        if args.takes_list() {
+            let why = "is a list that nobody sent: give it to `ssh HOST request LOGIN@- <LIST`, or to the companion";
+            return Err(self.refusal(RefusalKind::Usage, "LOGIN@-", why));
         }
+        let opened = self.console.store.opened_by(self.who.person()).await.map_err(|error| self.down(&error))?;
         let (directory, who, asked, now) = (self.directory.clone(), self.who.clone(), args.clone(), self.now);
-        let ruled = off_the_loop(move || ahead(&directory, &who, &asked, &|target| !known.contains(target), now)).await;
+        let ruled = off_the_loop(move || ahead(&directory, &who, &asked, &opened, now)).await;
+        let usage = |what: &str, why: String| Err(self.refusal(RefusalKind::Usage, what, &why));
         let ahead = match ruled.map_err(|error| self.down(&error))? {
+            Ok(ahead) if args.dry_run => return Ok(Reply::Would(Box::new(Would::of(&ahead)))),
             Ok(ahead) => ahead,
-            Err(Nothing::Free) => return Ok(Reply::Free(args.targets.iter().map(ToString::to_string).collect())),
-            Err(Nothing::NotYours(named)) => return Err(self.not_yours(&named.to_string(), &named.target).await),
+            Err(Nothing::Free(named)) => return Ok(Reply::Free(named.iter().map(ToString::to_string).collect())),
+            Err(Nothing::NotYours(named)) => return Err(self.not_yours(&named).await),
             Err(Nothing::Logins(one, other)) => {
-                let why = format!("has {one} as its login, another target {other}; name one: LOGIN@TARGET");
-                return Err(self.refusal(RefusalKind::Usage, "a target", &why));
+                return usage("a target", format!("has {one} as its login, another target {other}; name one: LOGIN@TARGET"));
+            }
+            Err(Nothing::TooMany(found)) => {
+                return usage("the request", format!("would name {found} targets; 1 to {MAX_TARGETS} fit: ask in parts"));
             }
         };
-        let free = ahead.free;
         let ask = Ask {
             targets: ahead.targets,
             login: ahead.login,
@@ -173,12 +178,15 @@ impl Act<'_> {
         let submitted = self.console.approvals.submit(self.who, ask, self.now).await;
         let (id, joined) = submitted.map_err(|error| self.not_submitted(&error, &args.targets))?;
         let card = Card::of(&self.seen(id).await?);
-        Ok(Reply::Asked(Box::new(Asked { card, joined: joined == Joined::Existing, free, waited: false })))
+        Ok(Reply::Asked(Box::new(Asked { card, joined: joined == Joined::Existing, free: ahead.free, parts: ahead.parts, waited: false })))
     }
 
+    /// Opens a card; whoever waits reads who looks.
     async fn show(&self, request: RequestId) -> Result<Reply, Refusal> {
         let view = self.seen(request).await?;
+        self.console.approvals.looks(&view, self.who.person());
         let mut card = Card::of(&view);
+        card.looking.retain(|person| person != self.who.person());
         if view.state.is_open() {
             let unusual = self.console.approvals.unusual(&view.document, self.now).await;
             card.unusual = unusual.map_err(|error| self.not_done(Some(request), &error))?;
@@ -206,58 +214,32 @@ impl Act<'_> {
         Ok(Reply::Requests(views.iter().map(Listed::of).collect()))
     }
 
-    async fn approve(&self, args: &ApproveArgs) -> Result<Reply, Refusal> {
-        let view = self.seen(args.request).await?;
+    async fn approve(&self, request: RequestId, code: Option<&str>, less: &Less) -> Result<Reply, Refusal> {
+        let view = self.seen(request).await?;
         if view.level > Level::Connection {
             return Err(self.needs_signature(&view, Verdict::Approve));
         }
-        if args.code.is_none() {
+        let Some(code) = code else {
             let mut refusal =
                 self.refusal(RefusalKind::Usage, view.id.as_str(), "needs the code on the requester's screen: ask them for it");
             refusal.next = vec![Next::Verb(format!("show {}", view.id)), Next::Verb(format!("approve {} CODE", view.id))];
             return Err(refusal);
-        }
-        self.on_connection(&view, Verdict::Approve, args.code.clone(), args).await
-    }
-
-    async fn deny(&self, request: RequestId, note: &str) -> Result<Reply, Refusal> {
-        let view = self.seen(request).await?;
-        let less = grammar::Less { note: note.to_owned(), ..grammar::Less::default() };
-        self.on_connection(&view, Verdict::Deny, None, &ApproveArgs { request, code: None, less }).await
-    }
-
-    async fn on_connection(
-        &self,
-        view: &RequestView,
-        verdict: Verdict,
-        code: Option<String>,
-        args: &ApproveArgs,
-    ) -> Result<Reply, Refusal> {
-        let said = Said::OnConnection {
-            request: view.id,
-            approver: self.who.clone(),
-            verdict,
-            code: code.map(|code| code.to_ascii_uppercase()),
-            terms: match verdict {
-                Verdict::Approve => Some(terms(&view.document, &args.less, self.now)),
-                Verdict::Deny => None,
-            },
-            note: args.less.note.clone(),
         };
-        self.said(view, verdict, said).await
-    }
-
-    async fn said(&self, view: &RequestView, verdict: Verdict, said: Said) -> Result<Reply, Refusal> {
+        let said = self.on_connection_said(&view, Verdict::Approve, Some(code), less);
         let decided = self.console.approvals.decide(said, self.who, self.now).await.map_err(|error| match &error {
-            ApprovalError::Level { .. } => self.needs_signature(view, verdict),
+            ApprovalError::Level { .. } => self.needs_signature(&view, Verdict::Approve),
             _ => self.not_done(Some(view.id), &error),
         })?;
-        Ok(Reply::Decided(Box::new(Decided { verdict, requests: decided.iter().map(Card::of).collect() })))
+        Ok(Reply::Decided(Box::new(Decided { verdict: Verdict::Approve, requests: decided.iter().map(Card::of).collect() })))
     }
 
     /// The bytes of a decision, for the key verified on this connection; kept until `submit`.
     async fn decision(&self, args: &DecisionArgs) -> Result<Reply, Refusal> {
+        if args.like {
+            return self.decision_like(args).await;
+        }
         let view = self.seen(args.request).await?;
+        self.console.approvals.looks(&view, self.who.person());
         let card = Card::of(&view);
         let request = match view.state {
             RequestState::Pending => card.read().map_err(|error| self.down(&error))?,
@@ -278,9 +260,9 @@ impl Act<'_> {
         }
         let key = self.who.fingerprint();
         let by = Decider { person: self.who.person(), key: &key, now: self.now };
-        let bytes = document(by, &request, card.digest, args.verdict, &args.less).bytes();
+        let bytes = document(by, &request, vec![card.digest], args.verdict, &args.less).bytes();
         self.console.waiting.keep(self.who.person(), view.id, bytes.clone(), self.now);
-        Ok(Reply::Decision(Box::new(Issued { bytes, verdict: args.verdict, card })))
+        Ok(Reply::Decision(Box::new(Issued { bytes, verdict: args.verdict, card, also: Vec::new(), oddities: String::new() })))
     }
 
     async fn submit(&self, request: RequestId, signature: &str) -> Result<Reply, Refusal> {
@@ -391,14 +373,16 @@ impl Act<'_> {
         refusal
     }
 
-    /// `deploy@web1 is unknown or not yours. Yours nearby: web-1`
-    async fn not_yours(&self, named: &str, target: &str) -> Refusal {
-        let near = nearby(self.directory.clone(), self.who.clone(), target).await;
-        let why = match near.as_slice() {
-            [] => "is unknown or not yours".to_owned(),
-            near => format!("is unknown or not yours. Yours nearby: {}", super::card::join(near)),
+    /// `deploy@web1 is unknown or not yours. Yours nearby: web-1`; of several all are named, and nothing is asked.
+    async fn not_yours(&self, named: &[Destination]) -> Refusal {
+        let why = match named {
+            [one] => match nearby(self.directory.clone(), self.who.clone(), &one.target).await.as_slice() {
+                [] => "is unknown or not yours".to_owned(),
+                near => format!("is unknown or not yours. Yours nearby: {}", super::card::join(near)),
+            },
+            several => format!("are unknown or not yours ({} names); nothing was asked", several.len()),
         };
-        let mut refusal = self.refusal(RefusalKind::Refused, named, &why);
+        let mut refusal = self.refusal(RefusalKind::Refused, &super::card::join(named), &why);
         refusal.next = vec![Next::Verb("targets".into())];
         refusal
     }
@@ -413,7 +397,7 @@ impl Act<'_> {
         )
     }
 
-    fn needs_signature(&self, view: &RequestView, verdict: Verdict) -> Refusal {
+    pub(super) fn needs_signature(&self, view: &RequestView, verdict: Verdict) -> Refusal {
         let verb = match verdict {
             Verdict::Approve => "approve",
             Verdict::Deny => "deny",
@@ -440,7 +424,10 @@ impl Act<'_> {
         match error {
             SubmitError::Store(error) => self.down(error),
             SubmitError::DeniedLately { request, by, .. } => {
-                let named = targets.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+                let named = match targets {
+                    [first, _, _, _, ..] => Destination { target: "-".into(), ..first.clone() }.to_string(),
+                    few => few.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
+                };
                 let said = error.to_string();
                 let why = said.strip_prefix(&format!("{by} ")).unwrap_or(&said);
                 let mut refusal = self.refusal(RefusalKind::Refused, by.as_str(), &format!("{why}. Again:"));
@@ -457,7 +444,7 @@ impl Act<'_> {
         }
     }
 
-    fn not_done(&self, id: Option<RequestId>, error: &ApprovalError) -> Refusal {
+    pub(super) fn not_done(&self, id: Option<RequestId>, error: &ApprovalError) -> Refusal {
         let what = id.map_or_else(|| "the decision".to_owned(), |id| id.to_string());
         let refuse = |why: &str, next: &[String]| {
             let mut refusal = self.refusal(RefusalKind::Refused, &what, why);

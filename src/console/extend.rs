@@ -22,7 +22,7 @@ impl Act<'_> {
         let asked = self.console.approvals.extend(id, self.who, more, self.now).await;
         let (extension, joined) = asked.map_err(|error| self.not_extended(id, &error))?;
         let card = Card::of(&self.seen(extension).await?);
-        Ok(Reply::Asked(Box::new(Asked { card, joined: joined == Joined::Existing, free: Vec::new(), waited: false })))
+        Ok(Reply::Asked(Box::new(Asked { card, joined: joined == Joined::Existing, free: Vec::new(), parts: Vec::new(), waited: false })))
     }
 
     /// The approval that is named, by itself or by a session of one's own on it.

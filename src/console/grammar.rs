@@ -22,7 +22,7 @@ pub use auditors::{AuditorsArgs, AuditorsWhat, KeysWhat, RecoverArgs, RewrapArgs
 pub use less::{Less, Part};
 pub use policy::{ExplainArgs, PolicyArgs, PolicyWhat};
 pub use targets::{From, ImportArgs, PinArgs, TargetsArgs, TargetsWhat};
-pub use typed::{Destination, Moment, SessionWord, Since, Span, Start};
+pub use typed::{Destination, Moment, SessionWord, Since, Span, Start, Word};
 
 /// One console line.
 #[derive(Debug, Parser)]
@@ -60,7 +60,12 @@ pub enum Verb {
     Approve(ApproveArgs),
     /// Say no; final
     Deny {
-        request: RequestId,
+        #[arg(required = true, value_name = "REQ")]
+        requests: Vec<RequestId>,
+        /// And all that are like it: same person, login, classes, reason, workflows
+        #[arg(long)]
+        #[serde(default)]
+        like: bool,
         /// Why; the requester reads it
         #[arg(long, default_value = "")]
         #[serde(default)]
@@ -140,6 +145,9 @@ pub enum Verb {
     Status,
     /// These lines
     Help,
+    /// A request and those that are like it, to be decided together: the companion's own `--like`.
+    #[command(skip)]
+    Alike { request: RequestId },
     /// A canary for the auditor who is here.
     #[command(skip)]
     Canary,
@@ -188,7 +196,7 @@ pub enum Purpose {
 #[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RequestArgs {
-    /// LOGIN@TARGET, several with the same login
+    /// LOGIN@TARGET, several with the same login; LOGIN@- for names on standard input, 'LOGIN@web-*' for all of mine like that
     #[arg(required = true, value_name = "LOGIN@TARGET")]
     pub targets: Vec<Destination>,
     /// How long, from first use
@@ -219,6 +227,10 @@ pub struct RequestArgs {
     #[arg(long)]
     #[serde(default)]
     pub again: bool,
+    /// Only say what would be asked, of which targets
+    #[arg(long)]
+    #[serde(default)]
+    pub dry_run: bool,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Args, Serialize, Deserialize)]
@@ -258,10 +270,17 @@ pub struct RequestsArgs {
 #[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ApproveArgs {
-    pub request: RequestId,
-    /// The code on the requester's screen, needed where the decision is not signed
+    /// One request or several; behind each the code on the requester's screen, needed where the decision is not signed
+    #[arg(required = true, value_name = "REQ [CODE]")]
+    pub what: Vec<Word>,
+    /// And all that are like it: same person, login, classes, reason, workflows
+    #[arg(long)]
+    #[serde(default)]
+    pub like: bool,
+    /// The code of the list as it was shown, needed with --like where the decision is not signed
+    #[arg(long, value_name = "LIST")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub code: Option<String>,
+    pub shown: Option<String>,
     #[command(flatten)]
     #[serde(default)]
     pub less: Less,
@@ -273,6 +292,10 @@ pub struct DecisionArgs {
     pub request: RequestId,
     #[arg(value_parser = verdict, value_name = "approve|deny")]
     pub verdict: Verdict,
+    /// And all that are like it: same person, login, classes, reason, workflows
+    #[arg(long)]
+    #[serde(default)]
+    pub like: bool,
     #[command(flatten)]
     #[serde(default)]
     pub less: Less,
@@ -529,6 +552,36 @@ pub struct DrainArgs {
     pub cancel: bool,
 }
 
+impl ApproveArgs {
+    /// The requests, each with the code that stands behind it.
+    pub fn said(&self) -> Vec<(RequestId, Option<&str>)> {
+        let mut said: Vec<(RequestId, Option<&str>)> = Vec::new();
+        for word in &self.what {
+            match (word, said.last_mut()) {
+                (Word::Request(id), _) => said.push((*id, None)),
+                (Word::Code(code), Some((_, known))) => *known = Some(code),
+                (Word::Code(_), None) => {}
+            }
+        }
+        said
+    }
+
+    pub fn requests(&self) -> Vec<RequestId> {
+        self.said().into_iter().map(|(id, _)| id).collect()
+    }
+}
+
+/// Checks requests that are decided together.
+fn many(requests: &[RequestId], like: bool) -> Result<(), String> {
+    match requests {
+        [] => Err("name a request, such as K7Q3FM".into()),
+        [_, _, ..] if like => Err("--like takes one request: all that are like it are decided with it".into()),
+        some if some.len() > MAX_TARGETS => Err(format!("{} requests at once are too many: at most {MAX_TARGETS}", some.len())),
+        some if some.iter().collect::<std::collections::BTreeSet<_>>().len() < some.len() => Err("a request is named twice".into()),
+        _ => Ok(()),
+    }
+}
+
 fn as_it_was() -> f64 {
     1.0
 }
@@ -597,7 +650,11 @@ impl Verb {
             }
             Verb::Extend(args) => fits("reason", args.reason.as_deref().unwrap_or(""), MAX_REASON),
             Verb::Reason { words, .. } => fits("reason", &words.join(" "), MAX_REASON),
-            Verb::Deny { note, .. } | Verb::Revoke { reason: note, .. } => fits("note", note, MAX_REASON),
+            Verb::Deny { requests, like, note } => {
+                many(requests, *like)?;
+                fits("note", note, MAX_REASON)
+            }
+            Verb::Revoke { reason: note, .. } => fits("note", note, MAX_REASON),
             Verb::Kill { reason, .. } => {
                 if reason.trim().is_empty() {
                     return Err("the reason is empty: write --reason and why".into());
@@ -612,7 +669,11 @@ impl Verb {
             Verb::Drain(args) => fits("reason", &args.reason, 200),
             Verb::Proven { canary_b64 } => fits("canary", canary_b64, 256),
             Verb::Keys(what) => what.check(),
-            Verb::Approve(args) => fits("note", &args.less.note, MAX_REASON),
+            Verb::Approve(args) => {
+                many(&args.requests(), args.like)?;
+                fits("list", args.shown.as_deref().unwrap_or(""), 64)?;
+                fits("note", &args.less.note, MAX_REASON)
+            }
             Verb::Decision(args) => fits("note", &args.less.note, MAX_REASON),
             Verb::Submit { signature, .. } => fits("signature", signature, crate::access::decision::MAX_SIGNATURE),
             Verb::Decide { document_b64, signature } => {
@@ -623,6 +684,7 @@ impl Verb {
             Verb::Requests(_)
             | Verb::Show { .. }
             | Verb::Proof { .. }
+            | Verb::Alike { .. }
             | Verb::Withdraw { .. }
             | Verb::Grants(_)
             | Verb::Targets(_)
@@ -685,6 +747,7 @@ impl Verb {
             Verb::Policy(_) => "policy",
             Verb::Drain(_) => "drain",
             Verb::Auditors(_) => "auditors",
+            Verb::Alike { .. } => "alike",
             Verb::Canary => "canary",
             Verb::Proven { .. } => "proven",
             Verb::Keys(_) => "keys",
@@ -730,11 +793,23 @@ mod tests {
     #[test]
     fn approve_takes_the_code_and_less() {
         let Verb::Approve(args) = verb("approve k7q3fm BRAVO-41 --for 15m --once --note only to look") else { panic!() };
-        assert_eq!((args.request.as_str(), args.code.as_deref()), ("K7Q3FM", Some("BRAVO-41")));
+        assert_eq!(args.said(), [("K7Q3FM".parse().unwrap(), Some("BRAVO-41"))]);
         assert_eq!(
             args.less,
             Less { duration: Some(Span(Duration::from_secs(900))), once: true, note: "only to look".into(), ..Less::default() }
         );
+    }
+
+    #[test]
+    fn many_are_decided_at_once() {
+        let Verb::Approve(args) = verb("approve --like K7Q3FM BRAVO-41 --shown 0123456789abcdef") else { panic!() };
+        assert!(args.like && args.said() == [("K7Q3FM".parse().unwrap(), Some("BRAVO-41"))]);
+        let Verb::Approve(args) = verb("approve K7Q3FM ABCDEF ALFA-01 123456") else { panic!() };
+        let ids = ["K7Q3FM", "ABCDEF", "123456"].map(|id| id.parse().unwrap());
+        assert_eq!(args.said(), [(ids[0], None), (ids[1], Some("ALFA-01")), (ids[2], None)]);
+        let Verb::Deny { requests, like: false, note } = verb("deny K7Q3FM ABCDEF --note not in a freeze") else { panic!() };
+        assert_eq!((requests.as_slice(), note.as_str()), (&ids[..2], "not in a freeze"));
+        assert!(matches!(verb("decision --like K7Q3FM approve"), Verb::Decision(DecisionArgs { like: true, .. })));
     }
 
     #[test]
@@ -761,7 +836,9 @@ mod tests {
         assert!(usage("approve K7").contains("request id"));
         assert!(usage("frobnicate").contains("frobnicate"));
         assert!(usage("request deploy@web-1 admin@web-2").contains("same login"));
-        assert!(usage("request deploy@-").contains("standard input"));
+        assert!(usage("approve BRAVO-41").contains("K7Q3FM"));
+        assert!(usage("approve --like K7Q3FM ABCDEF").contains("one request"));
+        assert!(usage("deny K7Q3FM K7Q3FM").contains("twice"));
         assert!(usage("replay 01J9 --speed NaN").contains("speed"));
         assert!(usage("decide x y").contains("decide"), "the wire's own verb is none of the console's");
         assert!(parse("").unwrap().verb.is_none());
@@ -778,7 +855,9 @@ mod tests {
     #[test]
     fn the_wire_reads_what_it_writes() {
         for line in [
-            "approve K7Q3FM --for 15m",
+            "approve K7Q3FM BRAVO-41 --for 15m",
+            "deny --like K7Q3FM",
+            "request 'deploy@web-*' deploy@- --dry-run",
             "approve K7Q3FM --scope sftp-read,exec:uptime --from 22:00 --until 06:00",
             "requests --mine",
             "replay last --idle 1500ms",

@@ -4,6 +4,7 @@
 //! same `execute`, which authorizes, does and audits. Unknown and not-yours are one answer. Nothing
 //! that others wrote reaches a terminal but through `render::visible`.
 
+mod alike;
 mod ask;
 mod auditors;
 mod card;
@@ -14,7 +15,9 @@ mod extend;
 pub mod grammar;
 mod live;
 mod log;
+mod many;
 mod nearby;
+mod opened;
 mod play;
 mod proof;
 mod recover;
@@ -45,6 +48,8 @@ use tokio::sync::watch;
 use crate::access::Principal;
 use crate::approvals::Approvals;
 use crate::config::Directory;
+use crate::id::RequestId;
+use crate::notify::Desk;
 use crate::recording::Recordings;
 use crate::retention::disposal::Disposal;
 use crate::store::Store;
@@ -53,11 +58,13 @@ use crate::store::log::Log;
 pub use auditors::canary_in;
 pub use card::with_causes;
 pub use drain::Phase;
+pub use many::MAX_LIST;
 pub use nearby::{is_own, nearby};
 pub use play::{PlayError, Played, play};
 pub use render::{Look, visible};
 pub use run::status;
 pub use streams::{Keys, Text};
+pub use text::are;
 pub use viewer::Viewer;
 pub use words::gather;
 
@@ -76,6 +83,8 @@ pub struct Console {
     pub phase: watch::Sender<Phase>,
     /// Canaries on their way to auditors and back.
     canaries: auditors::Canaries,
+    /// Notices on their way to people.
+    pub desk: Desk,
 }
 
 /// The terminal of a console channel, if it has one.
@@ -106,6 +115,7 @@ impl Console {
             waiting: decide::Waiting::default(),
             phase: watch::Sender::new(Phase::default()),
             canaries: auditors::Canaries::default(),
+            desk: Desk::default(),
         }
     }
 
@@ -122,6 +132,19 @@ impl Console {
     ) -> u32 {
         // A stream that fails is a client that left: nobody is there to read a status.
         run::run(self, who, command, terminal, (input, out, err)).await.unwrap_or(0)
+    }
+
+    /// Opens the card of a request, with what its reader can do next (`ssh req-K7Q3FM@bastion`).
+    pub async fn open_card(
+        &self,
+        who: &Principal,
+        request: RequestId,
+        terminal: Option<Terminal>,
+        input: impl AsyncRead + Unpin + Send,
+        out: impl AsyncWrite + Unpin + Send,
+        err: impl AsyncWrite + Unpin + Send,
+    ) -> u32 {
+        run::card(self, who, request, terminal, (input, out, err)).await.unwrap_or(0)
     }
 
     /// Serves the companion on the subsystem `countersign-v1` (**D wire**) until it hangs up.

@@ -12,7 +12,7 @@ use crate::access::canonical;
 use crate::access::decision::{GrantedTerms, Level, Verdict};
 use crate::access::request::{BadRequest, RequestDocument};
 use crate::approvals::{RequestState, RequestView};
-use crate::id::{Digest, Login, Person, RequestId, ScheduleName, SessionId, TargetId, WorkflowName};
+use crate::id::{Digest, Login, NotifierName, Person, RequestId, ScheduleName, SessionId, TargetId, WorkflowName};
 use crate::store::decisions::DecisionRow;
 use crate::time::Timestamp;
 
@@ -27,9 +27,13 @@ pub enum Reply {
     Request(Box<Card>),
     /// A request was made, joined, or decided while its maker waited.
     Asked(Box<Asked>),
+    /// What would be asked: nothing was made.
+    Would(Box<Would>),
     /// Policy asks nobody: nothing was made.
     Free(Vec<String>),
     Decided(Box<Decided>),
+    /// Requests that can be decided together.
+    Alike(Box<Alike>),
     Withdrawn(RequestId),
     Revoked(RequestId),
     ReasonGiven(RequestId),
@@ -102,6 +106,9 @@ pub struct Listed {
     pub waiters: u32,
     #[serde(with = "maybe_moment")]
     pub left: Option<Timestamp>,
+    /// Who has its card open.
+    #[serde(default)]
+    pub looking: Vec<Person>,
 }
 
 /// A request with the bytes that are signed over.
@@ -131,6 +138,9 @@ pub struct Card {
     /// What differs from what this person did lately. Not in the bytes: an approver looks twice.
     #[serde(default)]
     pub unusual: Vec<String>,
+    /// Who may decide and has it open, beside whoever reads.
+    #[serde(default)]
+    pub looking: Vec<Person>,
 }
 
 /// What one person decided.
@@ -194,8 +204,48 @@ pub struct Asked {
     pub joined: bool,
     /// Targets that were named but need nobody's yes.
     pub free: Vec<TargetId>,
+    /// Which targets need which workflows, where not all need the same.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parts: Vec<Part>,
     /// Whether this answer came after waiting for the decision.
     pub waited: bool,
+}
+
+/// Targets of one request that need the same workflows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Part {
+    pub workflows: Vec<WorkflowName>,
+    pub targets: Vec<TargetId>,
+}
+
+/// What a request would ask for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Would {
+    pub login: Login,
+    pub targets: Vec<TargetId>,
+    pub scope: String,
+    pub workflows: Vec<WorkflowName>,
+    pub free: Vec<TargetId>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parts: Vec<Part>,
+}
+
+/// A request and those that are like it, the one that was named first.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Alike {
+    pub cards: Vec<Card>,
+    /// What the bastion knows of their targets beside the signed bytes.
+    pub targets: Vec<AlikeTarget>,
+    /// Others are like it too, and stay: so many are decided at once.
+    pub more: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AlikeTarget {
+    pub target: TargetId,
+    pub labels: Vec<String>,
+    /// Their person has opened it before.
+    pub opened: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -524,6 +574,11 @@ pub struct Issued {
     pub bytes: Vec<u8>,
     pub verdict: Verdict,
     pub card: Card,
+    /// The other requests that the bytes name, and what is odd about all of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub also: Vec<RequestId>,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub oddities: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -582,12 +637,29 @@ pub struct Status {
     pub unsigned_since: Option<Timestamp>,
     /// Auditors who did not show for 90 days that they can decrypt.
     pub unproved: std::collections::BTreeSet<Person>,
+    #[serde(default)]
+    pub notifiers: Vec<NotifierLine>,
+}
+
+/// How a notifier does, since the bastion started.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NotifierLine {
+    pub notifier: NotifierName,
+    pub delivered: u64,
+    pub waiting: u64,
+    /// Dropped from a full queue, the oldest first.
+    pub dropped: u64,
+    /// Tried in vain, or too late.
+    pub lost: u64,
+    /// Tries that failed since the last that did not.
+    pub failed: u32,
+    pub why: Option<String>,
 }
 
 /// Something that an operator has to do something about.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Trouble {
-    /// `clock`, `disk`, `seal`, `recover`, `disposal`, `checkpoint`, `auditors`
+    /// `clock`, `disk`, `seal`, `recover`, `disposal`, `checkpoint`, `auditors`, `notifier`
     pub what: String,
     pub why: String,
     pub fix: String,
@@ -673,6 +745,7 @@ impl Card {
             waiters: view.waiters,
             left: view.left_at,
             unusual: Vec::new(),
+            looking: view.looking.clone(),
         }
     }
 
@@ -724,6 +797,7 @@ impl Listed {
             approvers: view.approvers.clone(),
             waiters: view.waiters,
             left: view.left_at,
+            looking: view.looking.clone(),
         }
     }
 }

@@ -5,8 +5,10 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::card::with_causes;
-use super::grammar::{self, NotAVerb, ReplayArgs, RequestsArgs, SessionWord, Verb};
+use super::grammar::{self, NotAVerb, ReplayArgs, RequestArgs, RequestsArgs, SessionWord, Verb};
 use super::live;
+use super::many::MAX_LIST;
+use super::opened::next;
 use super::play::{PlayError, play};
 use super::render::{Look, answer, prefixed, refused, visible};
 use super::reply::{Asked, Card, Next, Refusal, RefusalKind, Reply, State};
@@ -21,10 +23,28 @@ use crate::time::Timestamp;
 
 /// A signature may take a touch and a passphrase on its way.
 const SIGNATURE_WITHIN: Duration = Duration::from_secs(120);
+/// A list of targets may come from an inventory that is slow.
+const LIST_WITHIN: Duration = Duration::from_secs(120);
 /// A hint may be lost; the row is read again at least this often.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// The sweep says soon after its time that a request is over.
 const SWEPT_WITHIN: Duration = Duration::from_secs(30);
+
+/// A card by itself.
+pub(super) async fn card<I, O, E>(
+    console: &Console,
+    who: &Principal,
+    request: RequestId,
+    terminal: Option<Terminal>,
+    io: (I, O, E),
+) -> std::io::Result<u32>
+where
+    I: AsyncRead + Unpin + Send,
+    O: AsyncWrite + Unpin + Send,
+    E: AsyncWrite + Unpin + Send,
+{
+    Call::of(console, who, terminal, io).card(request).await
+}
 
 /// One console line of one person, with where its answer goes.
 struct Call<'a, I, O, E> {
@@ -50,22 +70,7 @@ where
     O: AsyncWrite + Unpin + Send,
     E: AsyncWrite + Unpin + Send,
 {
-    let (input, out, err) = io;
-    let raw_terminal = terminal.is_some();
-    let look = terminal.map_or(Look::default(), |terminal| Look {
-        colour: terminal.colour,
-        width: usize::try_from(terminal.cols).ok().filter(|cols| *cols > 0),
-    });
-    let mut call = Call {
-        console,
-        who,
-        host: console.directory.borrow().config.host.clone(),
-        json: false,
-        keys: Keys::new(input),
-        out: Text::new(out, raw_terminal),
-        err: Text::new(err, raw_terminal),
-        look,
-    };
+    let mut call = Call::of(console, who, terminal, io);
     match grammar::parse(command) {
         Ok(line) => {
             call.json = line.json;
@@ -89,27 +94,81 @@ where
     }
 }
 
-impl<I, O, E> Call<'_, I, O, E>
+impl<'a, I, O, E> Call<'a, I, O, E>
 where
     I: AsyncRead + Unpin + Send,
     O: AsyncWrite + Unpin + Send,
     E: AsyncWrite + Unpin + Send,
 {
+    fn of(console: &'a Console, who: &'a Principal, terminal: Option<Terminal>, (input, out, err): (I, O, E)) -> Self {
+        let raw_terminal = terminal.is_some();
+        let look = terminal.map_or(Look::default(), |terminal| Look {
+            colour: terminal.colour,
+            width: usize::try_from(terminal.cols).ok().filter(|cols| *cols > 0),
+        });
+        Self {
+            console,
+            who,
+            host: console.directory.borrow().config.host.clone(),
+            json: false,
+            keys: Keys::new(input),
+            out: Text::new(out, raw_terminal),
+            err: Text::new(err, raw_terminal),
+            look,
+        }
+    }
+
+    /// A card, and what its reader can do next.
+    async fn card(&mut self, request: RequestId) -> std::io::Result<u32> {
+        let reply = match self.console.execute(self.who, &Verb::show(request), Timestamp::now()).await {
+            Ok(reply) => reply,
+            Err(refusal) => return self.refuse(&refusal).await,
+        };
+        let status = self.answer(&reply).await?;
+        let next = match &reply {
+            Reply::Request(card) => card.read().map(|document| next(card, self.who.person(), &document.person, &self.host)),
+            _ => Ok(Vec::new()),
+        };
+        let next: String = next.unwrap_or_default().iter().map(|line| format!("countersign:   {}\n", visible(line))).collect();
+        self.out.say(&next).await?;
+        Ok(status)
+    }
+
     async fn verb(&mut self, verb: Option<Verb>, terminal: Option<Terminal>) -> std::io::Result<u32> {
         match verb {
             None => self.welcome().await,
             Some(Verb::Requests(args)) if args.watch => self.watch(&args, terminal.is_some()).await,
             Some(Verb::Submit { request, .. }) => self.submit(request).await,
+            Some(Verb::Request(args)) if args.takes_list() => self.request_list(args).await,
             Some(Verb::Replay(args)) => self.replay(args, terminal).await,
             Some(Verb::Watch { session }) => self.look_on(&session, terminal).await,
-            Some(verb) => {
-                let waits = verb.waits();
-                match self.console.execute(self.who, &verb, Timestamp::now()).await {
-                    Ok(Reply::Asked(asked)) if waits => self.wait(asked).await,
-                    Ok(Reply::AuditLines(_)) => self.export_log(terminal.is_some()).await,
-                    Ok(reply) => self.answer(&reply).await,
-                    Err(refusal) => self.refuse(&refusal).await,
-                }
+            Some(verb) => self.executed(&verb, terminal.is_some()).await,
+        }
+    }
+
+    async fn executed(&mut self, verb: &Verb, terminal: bool) -> std::io::Result<u32> {
+        match self.console.execute(self.who, verb, Timestamp::now()).await {
+            Ok(Reply::Asked(asked)) if verb.waits() => self.wait(asked).await,
+            Ok(Reply::AuditLines(_)) => self.export_log(terminal).await,
+            Ok(reply) => self.answer(&reply).await,
+            Err(refusal) => self.refuse(&refusal).await,
+        }
+    }
+
+    /// `request deploy@- <list`
+    async fn request_list(&mut self, args: RequestArgs) -> std::io::Result<u32> {
+        let read = tokio::time::timeout(LIST_WITHIN, self.keys.all(MAX_LIST)).await;
+        let verb = match read {
+            Ok(Ok(list)) => args.with_list(&list).map(Verb::Request).and_then(|verb| verb.check().map(|()| verb)),
+            Ok(Err(_)) | Err(_) => Err("the list on standard input has no end".into()),
+        };
+        match verb {
+            Ok(verb) => self.executed(&verb, false).await,
+            Err(why) => {
+                let why = format!("was not made: {why}");
+                let mut refusal = self.console.act(self.who, Timestamp::now()).refusal(RefusalKind::Usage, "the request", &why);
+                refusal.next = vec![Next::Verb("request LOGIN@- --reason '…' <LIST".into())];
+                self.refuse(&refusal).await
             }
         }
     }

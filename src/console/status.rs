@@ -7,9 +7,10 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::execute::Act;
-use super::reply::{Refusal, RefusalKind, Reply, Status, Trouble};
+use super::reply::{NotifierLine, Refusal, RefusalKind, Reply, Status, Trouble};
 use super::{Console, with_causes};
 use crate::access::ConsoleAction;
+use crate::notify::{FAILING, Standing};
 use crate::recording::RecordError;
 use crate::retention::hold::Hold;
 use crate::store::StoreError;
@@ -79,6 +80,7 @@ impl Console {
             checkpoint: counts.signed_at,
             unsigned_since: counts.unsigned_since,
             unproved: if young { BTreeSet::new() } else { unproved.map(|(name, _)| name.clone()).collect() },
+            notifiers: self.desk.standing().into_iter().map(notifier_line).collect(),
         };
         status.troubles = troubles(&status, now);
         status.ok = status.troubles.is_empty();
@@ -136,7 +138,18 @@ fn troubles(status: &Status, now: Timestamp) -> Vec<Trouble> {
         let why = format!("{} did not show for 90 days that they can decrypt", names.join(", "));
         add("auditors", why, "they run: countersign auditors prove");
     }
+    for line in status.notifiers.iter().filter(|line| line.failed >= FAILING) {
+        let (dropped, lost) = (line.dropped, line.lost);
+        let why = line.why.as_deref().unwrap_or("it does not say why");
+        let why = format!("{} failed {} times: {why}; {dropped} notices dropped, {lost} lost", line.notifier, line.failed);
+        add("notifier", why, &format!("look at it, then: countersign notify test {} -c DIR", line.notifier));
+    }
     troubles
+}
+
+fn notifier_line(standing: Standing) -> NotifierLine {
+    let Standing { name, delivered, waiting, dropped, lost, failed, why } = standing;
+    NotifierLine { notifier: name, delivered, waiting, dropped, lost, failed, why }
 }
 
 /// What a monitor reads where even the looking failed.

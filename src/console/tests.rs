@@ -1,5 +1,6 @@
 //! Scenarios: who types what, and what they read.
 
+mod many;
 mod scene;
 mod shapes;
 

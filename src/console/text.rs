@@ -1,13 +1,15 @@
 //! Answers and refusals as text, in the words of `users.md`.
 
+mod many;
+
 pub use super::card::{card, granted, less};
 use std::time::Duration;
 
 use super::card::{join, span, tone};
 use super::render::{Listing, Look, Tone, counted, prefixed, visible, when};
 use super::reply::{
-    Asked, AuditLine, AuditorLine, Card, Decided, Held, KeysReply, Listed, LiveLine, Next, OpenGrant, PlanLine, Refusal, RefusalKind,
-    Reply, RetentionState, SessionLine, State, Status, TargetLine, Whoami,
+    Asked, AuditLine, AuditorLine, Card, Decided, Held, KeysReply, Listed, LiveLine, Next, NotifierLine, OpenGrant, PlanLine, Refusal,
+    RefusalKind, Reply, RetentionState, SessionLine, State, Status, TargetLine, Whoami,
 };
 use crate::access::decision::{GrantedTerms, Verdict};
 use crate::recording::amount;
@@ -44,8 +46,10 @@ pub fn reply(reply: &Reply, reader: &Reader<'_>) -> String {
     match reply {
         Reply::Requests(listed) => requests(listed, reader),
         Reply::Request(request) => card(request, reader),
-        Reply::Asked(asked) => said(&outcome(asked, reader)),
-        Reply::Free(targets) => said(&format!("{} needs nobody's approval: connect", targets.join(", "))),
+        Reply::Asked(asked) => said(&outcome(asked, reader)) + &many::beside(asked),
+        Reply::Would(would) => many::would(would),
+        Reply::Alike(alike) => many::alike(alike, reader),
+        Reply::Free(targets) => said(&format!("{} needs nobody's approval: connect", many::some_of(targets))),
         Reply::Decided(done) => decided(done, reader),
         Reply::Withdrawn(id) => said(&format!("withdrew {id}")),
         Reply::Revoked(id) => said(&format!("revoked {id}; its sessions end now")),
@@ -133,6 +137,9 @@ fn nothing(reader: &Reader<'_>, text: &str, verb: &str) -> String {
     said(&format!("{text}: {}", reader.voice.command(verb)))
 }
 
+/// Requests that are decided together: the first whole, of the others what is odd.
+pub use many::alike;
+
 fn said(text: &str) -> String {
     prefixed(&visible(text))
 }
@@ -183,6 +190,7 @@ fn standing(one: &Listed, now: Timestamp) -> String {
     match &one.state {
         State::NeedsReason | State::Pending => match one.left {
             Some(left) => format!("client left {} ago", counted(now.since(left))),
+            None if !one.looking.is_empty() => format!("ends {}, {} looking", when(one.expires, now), are(&one.looking)),
             None => format!("ends {}", when(one.expires, now)),
         },
         State::Approved => format!("by {}", join(&one.approvers)),
@@ -192,11 +200,15 @@ fn standing(one: &Listed, now: Timestamp) -> String {
     }
 }
 
+/// `bob is`, `bob, carol are`
+pub fn are<T: std::fmt::Display>(persons: &[T]) -> String {
+    format!("{} {}", join(persons), if persons.len() == 1 { "is" } else { "are" })
+}
+
 fn outcome(asked: &Asked, reader: &Reader<'_>) -> String {
     let card = &asked.card;
     let id = card.request;
-    let free = if asked.free.is_empty() { String::new() } else { format!("\n{} needs nobody's approval", join(&asked.free)) };
-    let text = match &card.state {
+    match &card.state {
         State::NeedsReason => format!("{id} waits for your reason: {}", reader.voice.command(&format!("reason {id} 'INC-42 …'"))),
         State::Pending if asked.waited => format!("nobody decided {id} in time"),
         State::Pending => {
@@ -215,8 +227,7 @@ fn outcome(asked: &Asked, reader: &Reader<'_>) -> String {
         State::Withdrawn => format!("{id} was withdrawn"),
         State::Expired => format!("nobody decided {id} in time"),
         State::Void => format!("{id} is void"),
-    };
-    format!("{text}{free}")
+    }
 }
 
 fn given_less(card: &Card, now: Timestamp) -> Option<String> {
@@ -225,7 +236,10 @@ fn given_less(card: &Card, now: Timestamp) -> Option<String> {
 }
 
 fn decided(done: &Decided, reader: &Reader<'_>) -> String {
-    done.requests.iter().map(|card| said(&decision_line(card, done.verdict, reader))).collect()
+    match many::decided(done, reader) {
+        Some(line) => said(&line),
+        None => done.requests.iter().map(|card| said(&decision_line(card, done.verdict, reader))).collect(),
+    }
 }
 
 /// `approved K7Q3FM for 30m. Wrong one? countersign revoke K7Q3FM`
@@ -497,6 +511,10 @@ fn status_lines(status: &Status, reader: &Reader<'_>) -> String {
         ("version", status.version.clone()),
     ];
     out.push_str(&lines.map(|(name, text)| format!("{name:<10}{}\n", visible(&text))).concat());
+    for line in &status.notifiers {
+        let NotifierLine { notifier, delivered, waiting, dropped, lost, .. } = line;
+        out.push_str(&format!("{:<10}{notifier}: {delivered} delivered, {waiting} wait, {dropped} dropped, {lost} lost\n", "notices"));
+    }
     out
 }
 
@@ -524,6 +542,11 @@ pub fn beside_decision(issued: &super::reply::Issued, reader: &Reader<'_>) -> St
         Verdict::Deny => "deny",
     };
     let mut out = card(&issued.card, reader);
+    if !issued.also.is_empty() {
+        let also = many::some_of(&issued.also);
+        let count = crate::access::alike::counted(issued.also.len() + 1, "request");
+        out.push_str(&said(&format!("and all that are like it, {also}: {count}, {}", issued.oddities)));
+    }
     out.push_str(&said(&format!("the bytes to sign say: {what} {}; bring the signature within 2 min", issued.card.request)));
     out
 }

@@ -22,7 +22,7 @@ type Labels = Vec<(String, String)>;
 const READ: u32 = 4096;
 
 /// What `troubles` can be about.
-const TROUBLES: [&str; 7] = ["clock", "disk", "seal", "recover", "disposal", "checkpoint", "auditors"];
+const TROUBLES: [&str; 8] = ["clock", "disk", "seal", "recover", "disposal", "checkpoint", "auditors", "notifier"];
 
 pub struct Families {
     pub console: Console,
@@ -55,6 +55,7 @@ struct Gauges {
     log_rows: Gauge,
     checkpoint_age: Gauge<f64, AtomicU64>,
     unproved: Gauge,
+    notices: Family<Labels, Gauge>,
     trouble: Family<Labels, Gauge>,
     unauthenticated: Gauge,
     waiting_at_door: Gauge,
@@ -128,6 +129,7 @@ impl Gauges {
         gauge("unauthenticated_connections", "Connections that have not logged in", &self.unauthenticated);
         gauge("waiting_connections", "Connections that wait for a place among them", &self.waiting_at_door);
         registry.register("checkpoint_age_seconds", "Since the oldest row without a checkpoint", self.checkpoint_age.clone());
+        registry.register("notices", "Notices since the bastion started, by notifier and what became of them", self.notices.clone());
         registry.register("trouble", "1 where somebody has to do something; countersign status says what", self.trouble.clone());
     }
 
@@ -148,6 +150,15 @@ impl Gauges {
         set(&self.log_rows, status.log_rows);
         set(&self.unproved, status.unproved.len() as u64);
         self.checkpoint_age.set(status.unsigned_since.map_or(0.0, |since| now.since(since).as_secs_f64()));
+        // A notifier that was taken out of the settings is gone here too.
+        self.notices.clear();
+        for line in &status.notifiers {
+            let counts = [("delivered", line.delivered), ("waiting", line.waiting), ("dropped", line.dropped), ("lost", line.lost)];
+            for (became, count) in counts {
+                let labels = vec![("notifier".into(), line.notifier.to_string()), ("became".into(), became.into())];
+                set(&self.notices.get_or_create(&labels), count);
+            }
+        }
         for what in TROUBLES {
             let is = status.troubles.iter().any(|trouble| trouble.what == what);
             self.trouble.get_or_create(&vec![("what".into(), what.into())]).set(i64::from(is));

@@ -1,8 +1,8 @@
 //! What monitors read, on loopback alone: Prometheus text at `/metrics`, and the node's status as JSON at
 //! `/status`, which answers 503 where somebody has to do something.
 //!
-//! Nothing here names a person, a target or a command: labels are names of events and of troubles, a fixed
-//! set. A monitor that reads slowly or holds connections open takes nothing from anybody else.
+//! Nothing here names a person, a target or a command: labels are names of events, of troubles and of
+//! notifiers, a fixed set. A monitor that reads slowly or holds connections open takes nothing from anybody else.
 
 mod families;
 

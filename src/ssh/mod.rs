@@ -36,7 +36,7 @@ use tokio::task::JoinHandle;
 
 use self::door::Door;
 use crate::access::{Grant, Principal, Target};
-use crate::approvals::{Approvals, Reruled};
+use crate::approvals::{Approvals, Reruled, notices};
 use crate::audit::Event;
 use crate::authority::{CertificateAuthority, HostCertificates, Keys};
 use crate::config::Directory;
@@ -364,6 +364,7 @@ pub async fn start(parts: Parts) -> std::io::Result<Running> {
     if let Some((listener, console)) = for_monitors {
         tasks.push(tokio::spawn(crate::metrics::serve(listener, console, Box::new(move || door.crowd()), stopped.clone())));
     }
+    tasks.push(tokio::spawn(notices::run(bastion.approvals.clone(), bastion.console.desk.clone(), stopped.clone())));
     tasks.push(tokio::spawn(dispose(bastion.clone(), stopped.clone())));
     tasks.push(tokio::spawn(sweep(bastion, stopped)));
     Ok(Running {

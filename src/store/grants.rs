@@ -341,6 +341,18 @@ impl Snapshot {
         rows.iter().map(read).collect()
     }
 
+    /// Grants that run and end by then, the soonest first: when each was first used, and its end.
+    pub(crate) async fn grants_ending(&mut self, by: Timestamp) -> Result<Vec<(RequestId, Timestamp, Timestamp)>, StoreError> {
+        let rows = sqlx::query(
+            "select request, first_used, ends_at from grants
+             where state = 'open' and first_used is not null and ends_at <= $1 order by ends_at limit 1000",
+        )
+        .bind(by.micros())
+        .fetch_all(&mut *self.tx)
+        .await?;
+        rows.iter().map(|row| Ok((word(row, "request")?, time(row, "first_used")?, time(row, "ends_at")?))).collect()
+    }
+
     /// Open grants of this person, key and login, of this source or of any, over this very target: first those whose
     /// window runs, then the fresh ones, those for one session last.
     pub(crate) async fn grants_reaching(

@@ -120,16 +120,23 @@ impl Tx {
         row.as_ref().map(read).transpose()
     }
 
-    /// The last request of equal scope that was denied after `since`, and when.
-    pub(crate) async fn denied_lately(&mut self, joins: Digest, since: Timestamp) -> Result<Option<(RequestRow, Timestamp)>, StoreError> {
-        let row = sqlx::query(sqlx::AssertSqlSafe(format!(
-            "select {COLUMNS}, ended_at from requests where joins = $1 and state = 'denied' and ended_at > $2 order by ended_at desc limit 1"
+    /// Requests of this person that were denied after `since`, the last first, and when; at most `limit`.
+    pub(crate) async fn denied_lately(
+        &mut self,
+        person: &Person,
+        since: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<(RequestRow, Timestamp)>, StoreError> {
+        let rows = sqlx::query(sqlx::AssertSqlSafe(format!(
+            "select {COLUMNS}, ended_at from requests where state = 'denied' and ended_at > $2 and person = $1 and length(bytes) > 0
+             order by ended_at desc limit $3"
         )))
-        .bind(joins.0.to_vec())
+        .bind(person.as_str())
         .bind(since.micros())
-        .fetch_optional(&mut self.connection)
+        .bind(i64::from(limit))
+        .fetch_all(&mut self.connection)
         .await?;
-        row.as_ref().map(|row| Ok((read(row)?, time(row, "ended_at")?))).transpose()
+        rows.iter().map(|row| Ok((read(row)?, time(row, "ended_at")?))).collect()
     }
 
     /// Counts the open requests that are not due: this person's, and everybody's.

@@ -256,6 +256,13 @@ impl Store {
         Ok(found(rows.iter().map(|row| word(row, "id")).collect::<Result<_, _>>()?))
     }
 
+    /// The targets that this person has ever opened.
+    pub async fn opened_by(&self, person: &Person) -> Result<std::collections::BTreeSet<TargetId>, StoreError> {
+        let rows =
+            sqlx::query("select distinct target from sessions where person = $1").bind(person.as_str()).fetch_all(&self.readers).await?;
+        rows.iter().map(|row| word(row, "target")).collect()
+    }
+
     /// Whether this person has ever opened this target.
     pub async fn has_opened(&self, person: &Person, target: &TargetId) -> Result<bool, StoreError> {
         let row = sqlx::query("select 1 from sessions where person = $1 and target = $2 limit 1")

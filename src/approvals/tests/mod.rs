@@ -102,7 +102,7 @@ fn target(id: &str, labels: &[&str]) -> Target {
 fn workflow(name: &str, quorum: u32, level: Level) -> Workflow {
     Workflow {
         name: name.parse().unwrap(),
-        stages: vec![Stage { groups: vec!["leads".parse().unwrap()], people: vec![], quorum }],
+        stages: vec![Stage { groups: vec!["leads".parse().unwrap()], quorum, ..Stage::default() }],
         level,
         decide_within: 15 * MINUTE,
         longest_grant: 60 * MINUTE,
@@ -110,7 +110,9 @@ fn workflow(name: &str, quorum: u32, level: Level) -> Workflow {
         use_within: 5 * MINUTE,
         linger: 5 * MINUTE,
         reason_required: false,
+        prompt: None,
         rescue: false,
+        notify: vec![],
         reason_pattern: None,
         source: SourceRule::Address,
     }
@@ -171,6 +173,7 @@ impl Plan {
                 console: crate::config::ConsoleSettings::default(),
                 metrics: None,
                 limits: self.limits.clone(),
+                notifiers: Default::default(),
             },
             people: People::new(self.people.clone(), &[]).unwrap(),
             factors: Factors::default(),

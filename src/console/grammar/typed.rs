@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::Login;
+use crate::id::{Login, RequestId};
+use crate::retention::hold::Pattern;
 use crate::time::{Timestamp, parse_duration, short};
 
 /// `LOGIN@TARGET`, split at its last `@`, `=` or `%` (**D names**); the target is only looked up later.
@@ -24,13 +25,22 @@ impl FromStr for Destination {
             Some((login, target)) => (Some(login.parse().map_err(|bad: crate::id::NotAWord| bad.to_string())?), target),
             None => (None, text),
         };
-        if target == "-" {
-            return Err("a list on standard input is not read yet: name the targets".into());
-        }
         if target.is_empty() || target.len() > 255 {
             return Err("write LOGIN@TARGET, such as deploy@web-1".into());
         }
         Ok(Self { login, target: target.to_owned() })
+    }
+}
+
+impl Destination {
+    /// `deploy@-`: the targets are a list on standard input.
+    pub fn is_list(&self) -> bool {
+        self.target == "-"
+    }
+
+    /// `deploy@web-*`: every own target whose name fits.
+    pub fn pattern(&self) -> Option<Pattern> {
+        self.target.to_ascii_lowercase().parse().ok().filter(|_| self.target.contains('*'))
     }
 }
 
@@ -170,6 +180,41 @@ impl From<Start> for String {
         match start {
             Start::Clock(time) => time.format("%H:%MZ").to_string(),
             Start::At(at) => at.to_rfc3339(),
+        }
+    }
+}
+
+/// What stands behind `approve`: requests, and behind each the code that its requester reads out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Word {
+    Request(RequestId),
+    /// As it was typed: `BRAVO-41`.
+    Code(String),
+}
+
+impl FromStr for Word {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.contains('-') && text.len() <= 16 {
+            return Ok(Self::Code(text.to_owned()));
+        }
+        text.parse().map(Self::Request).map_err(|bad: crate::id::NotAWord| bad.to_string())
+    }
+}
+
+impl TryFrom<String> for Word {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<Word> for String {
+    fn from(word: Word) -> String {
+        match word {
+            Word::Request(id) => id.to_string(),
+            Word::Code(code) => code,
         }
     }
 }

@@ -166,6 +166,7 @@ fn directory(dir: &TempDir, keys: &BTreeMap<&'static str, PrivateKey>) -> Direct
         ("web-1", "env=prod"),
         ("web-2", "env=prod"),
         ("stage-1", "env=staging"),
+        ("stage-2", "env=staging"),
         ("dev-1", "env=dev"),
         ("pay-1", "pci"),
     ]

@@ -21,6 +21,7 @@ fn samples() -> Vec<Reply> {
     let (web, deploy) = (|| "web-1".parse().unwrap(), || "deploy".parse().unwrap());
     let (id, session, digest) = (sample().request, SessionId::new(NOW), Digest([7; 32]));
     let recording = || RecordingLine { session, sha256: digest, bytes: 1, file: "f".into() };
+    let parts = || vec![Part { workflows: vec!["lead".parse().unwrap()], targets: vec!["web-1".parse().unwrap()] }];
     let denied = || State::Denied { by: bob(), note: "n".into() };
     let row = || LogRow { seq: 1, line: "l".into(), proof: vec![digest], checkpoint: "c".into(), continues: vec![digest] };
     let hold = || HoldLine {
@@ -70,6 +71,7 @@ fn samples() -> Vec<Reply> {
         waiters: 1,
         left: Some(NOW),
         unusual: vec!["first time on web-1".into()],
+        looking: vec![bob()],
     };
     let listed = Listed {
         request: id,
@@ -90,6 +92,7 @@ fn samples() -> Vec<Reply> {
         approvers: vec![bob()],
         waiters: 1,
         left: Some(NOW),
+        looking: vec![bob()],
     };
     let open = OpenGrant {
         request: id,
@@ -153,7 +156,20 @@ fn samples() -> Vec<Reply> {
     vec![
         Reply::Requests(vec![listed]),
         Reply::Request(Box::new(card())),
-        Reply::Asked(Box::new(Asked { card: card(), joined: true, free: vec![web()], waited: true })),
+        Reply::Asked(Box::new(Asked { card: card(), joined: true, free: vec![web()], parts: parts(), waited: true })),
+        Reply::Would(Box::new(Would {
+            login: deploy(),
+            targets: vec![web()],
+            scope: "s".into(),
+            workflows: vec!["lead".parse().unwrap()],
+            free: vec![web()],
+            parts: parts(),
+        })),
+        Reply::Alike(Box::new(Alike {
+            cards: vec![card()],
+            targets: vec![AlikeTarget { target: web(), labels: vec!["l".into()], opened: true }],
+            more: 1,
+        })),
         Reply::Free(vec!["deploy@dev-1".into()]),
         Reply::Decided(Box::new(Decided { verdict: Verdict::Approve, requests: vec![card()] })),
         Reply::Withdrawn(id),
@@ -173,7 +189,7 @@ fn samples() -> Vec<Reply> {
             told: true,
         })),
         Reply::Seen(seen),
-        Reply::Decision(Box::new(Issued { bytes: vec![1], verdict: Verdict::Deny, card: card() })),
+        Reply::Decision(Box::new(Issued { bytes: vec![1], verdict: Verdict::Deny, card: card(), also: vec![id], oddities: "o".into() })),
         Reply::Proof(Box::new(ProofParts {
             request: id,
             bastion: "b".into(),
@@ -258,6 +274,15 @@ fn samples() -> Vec<Reply> {
             checkpoint: Some(NOW),
             unsigned_since: Some(NOW),
             unproved: [bob()].into(),
+            notifiers: vec![NotifierLine {
+                notifier: "chat".parse().unwrap(),
+                delivered: 1,
+                waiting: 1,
+                dropped: 1,
+                lost: 1,
+                failed: 1,
+                why: Some("w".into()),
+            }],
             waiting_for_auditor: 1,
         })),
         Reply::Setup("s".into()),
@@ -317,11 +342,13 @@ fn place(reply: &Reply) -> usize {
         Reply::Drain(_) => 31,
         Reply::Setup(_) => 32,
         Reply::Keys(_) => 33,
-        Reply::Proof(_) => 34,
+        Reply::Would(_) => 34,
+        Reply::Alike(_) => 35,
+        Reply::Proof(_) => 36,
     }
 }
 
-const PLACES: usize = 35;
+const PLACES: usize = 37;
 
 /// `path` and the keys below it, for each object of a value.
 fn shape(value: &Value, path: &str, shapes: &mut BTreeMap<String, BTreeSet<String>>) {
