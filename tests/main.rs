@@ -17,6 +17,7 @@ mod exact;
 mod extend;
 mod factor;
 mod faults;
+mod fields;
 mod flow;
 mod fuzz;
 mod harness;

@@ -139,6 +139,7 @@ impl Approvals {
         let asked_exactly = standing.document.scope.is_exact_for(&want);
         new.opened.stdin = !exact || (standing.document.stdin && asked_exactly);
         new.opened.starts_at = standing.terms.starts();
+        new.opened.overrun = standing.document.overrun();
         new.opened.approvers = standing.by;
         new.opened.granted_for = granted;
         let opened = self
@@ -256,6 +257,7 @@ fn new_session(directory: &Directory, opening: Opening, request: Option<RequestI
         approvers: vec![],
         granted_for: std::time::Duration::ZERO,
         starts_at: None,
+        overrun: std::time::Duration::ZERO,
         ends_at: None,
         serial: 0,
         record: terms.record,

@@ -5,6 +5,7 @@ mod end;
 mod fail;
 mod family;
 mod open;
+mod overrun;
 mod rerule;
 mod submit;
 mod view;
@@ -109,6 +110,7 @@ fn workflow(name: &str, quorum: u32, level: Level) -> Workflow {
         default_grant: 30 * MINUTE,
         use_within: 5 * MINUTE,
         linger: 5 * MINUTE,
+        overrun: 5 * MINUTE,
         reason_required: false,
         prompt: None,
         rescue: false,

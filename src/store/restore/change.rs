@@ -189,7 +189,7 @@ impl Change {
             "request.expire" => ended(row, RequestState::Expired)?,
             "request.void" => ended(row, RequestState::Void)?,
             // Whatever was open is void after a restore.
-            "grant.extend" => Change::Nothing,
+            "grant.extend" | "grant.shorten" | "session.overrun" => Change::Nothing,
             "grant.revoke" => grant(row, GrantState::Revoked)?,
             "grant.void" => grant(row, GrantState::Void)?,
             "grant.lapse" => grant(row, GrantState::Lapsed)?,
