@@ -1,5 +1,6 @@
 //! Scenes over a real database in a directory of its own. Time is an argument: [`NOW`] and later.
 
+mod clock;
 mod decide;
 mod end;
 mod fail;
