@@ -32,6 +32,7 @@ mod login;
 mod matrix;
 mod names;
 mod notices;
+mod pen;
 mod proof;
 mod regress;
 mod reload;

@@ -11,7 +11,7 @@ mod terminal;
 mod token;
 
 pub use bastion::{Bastion, REASON, Way, pause};
-pub use client::{Client, Seen, until};
+pub use client::{Client, Seen, until, until_some};
 pub use daemon::Daemon;
 pub use installation::Plan;
 pub use master::Master;
