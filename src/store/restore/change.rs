@@ -453,7 +453,7 @@ mod tests {
             "totp",
             "key",
         ];
-        const NO_NAMES: [&str; 5] = ["auditor.key", "key.age", "log.checkpoint", "log.jsonl", "retention.toml"];
+        const NO_NAMES: [&str; 6] = ["auditor.key", "key.age", "log.checkpoint", "log.jsonl", "request.json", "retention.toml"];
         let mut names = BTreeSet::new();
         for text in &texts {
             let words = text.split('"').filter(|word| {
