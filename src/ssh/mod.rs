@@ -20,6 +20,7 @@ mod login;
 mod names;
 mod opening;
 pub mod probe;
+mod queue;
 mod relay;
 mod room;
 pub mod sandbox;
@@ -72,6 +73,8 @@ pub struct Bastion {
     /// Sessions on a target, from their opening to their end.
     open: Live,
     door: Arc<Door>,
+    /// Who waits for a place among the pending requests.
+    queue: queue::Queue,
 }
 
 /// How many channels have a task that must not be cut short: it may still have to end a recording.
@@ -345,6 +348,7 @@ pub async fn start(parts: Parts) -> std::io::Result<Running> {
         live: live.clone(),
         open: open.clone(),
         door: door.clone(),
+        queue: queue::Queue::default(),
     });
     let (mut addresses, mut tasks) = (Vec::new(), Vec::new());
     let mut listeners = Vec::new();
