@@ -155,8 +155,8 @@ fn beyond_the_limit_a_connect_waits_in_turn_unread() {
     let mut clients = Vec::new();
     for n in 1..=2 {
         clients.push(connect(&bastion, &format!("node-{n}"), &format!("ran {n}")));
+        are_pending(&bastion, n);
     }
-    are_pending(&bastion, 2);
     for n in 3..=6 {
         let client = Client::start(bastion.ssh("alice", &[format!("{}=node-{n}@bastion", login()), "cat".into()]));
         client.reads("countersign: behind your 2 pending requests; this one waits in turn");
