@@ -158,3 +158,26 @@ fn people_are_told_and_bad_hooks_delay_nobody() {
     assert!(checked.status == 78 && found.contains(&format!("chmod 600 {}", secret.display())), "{checked:?}");
     assert!(found.contains("countersign.toml has no [notifiers.chatt]") && !found.contains(SECRET), "{found}");
 }
+
+#[test]
+fn a_notice_leads_to_a_card_and_whoever_waits_reads_who_looks() {
+    let bastion = Bastion::start();
+    let asking = Client::start(bastion.ssh("alice", &[format!("{}=web-1@bastion", login()), "echo in".into()]));
+    let request = asking.request();
+
+    // Nothing but ssh: the card, and what bob can do. mallory learns nothing.
+    let card = bastion.run("bob", &[format!("req-{}@bastion", request.to_lowercase())]).well();
+    assert!(card.contains("INC-42 disk full") && card.contains(&format!("countersign:   countersign approve {request}")), "{card}");
+    assert!(card.contains(&format!("ssh bastion decision {request} approve >d")) && card.contains(&format!("deny {request}")), "{card}");
+    asking.reads("· bob is looking");
+    let stranger = bastion.run("mallory", &[format!("req-{request}@bastion")]);
+    assert!(stranger.ends(77).contains("is unknown or not yours"), "{stranger:?}");
+    let own = bastion.run("alice", &[format!("req-{request}@bastion")]).well();
+    assert!(own.contains(&format!("countersign:   ssh bastion withdraw {request}")) && own.contains("looking   bob"), "{own}");
+    // Who looked at their own, or may not decide, is not said to be looking.
+    let listed = bastion.json("dora", &["requests", "--pending"]);
+    assert_eq!(listed["requests"][0]["looking"], serde_json::json!(["bob"]), "{listed}");
+
+    bastion.approve(&request, &[]);
+    assert_eq!(asking.ends().well(), "in\n");
+}

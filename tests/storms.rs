@@ -187,3 +187,41 @@ fn beyond_the_limit_a_connect_waits_in_turn_unread() {
     assert!(ends.iter().filter(|seen| seen.status == 0).count() >= 4, "{ends:?}");
     assert_eq!(rows(&bastion, "request.submit").len(), 5, "the one who left has asked nothing");
 }
+
+#[test]
+fn a_preset_is_asked_for_once_and_never_forwarded() {
+    let bastion = Bastion::start();
+    let to = format!("{}=web-1@bastion", login());
+    let set = |preset: &str, words: &[&str]| {
+        let option = format!("SetEnv=COUNTERSIGN_PRESET={preset}");
+        let mut all = vec!["-o", option.as_str(), to.as_str()];
+        all.extend(words);
+        Client::start(bastion.ssh("alice", &all))
+    };
+    let client = set("vscode", &["env; sort /dev/null"]);
+    let id = client.request();
+    let card = bastion.says("bob", &["show", &id]).well();
+    let what = card.lines().find(|line| line.trim_start().starts_with("what")).unwrap().to_owned();
+    assert!(what.contains("exec") && what.contains("file transfer") && what.contains("localhost"), "{card}");
+    bastion.approve(&id, &[]);
+    assert!(!client.ends().well().contains("COUNTERSIGN"), "the target is told nothing of it");
+    // Once approved, it covers what it named, however it is asked for; and nothing else.
+    assert_eq!(set("vscode", &["echo again"]).ends().well(), "again\n");
+    assert_eq!(connect(&bastion, "web-1", "without").ends().well(), "without\n");
+    let mut laptop = bastion.ssh("alice", &["-o", "SendEnv=LC_COUNTERSIGN_PRESET", to.as_str(), "env"]);
+    laptop.env("LC_COUNTERSIGN_PRESET", "vscode");
+    assert!(!Client::start(laptop).ends().well().contains("COUNTERSIGN_PRESET"));
+    let shell = Client::start(bastion.ssh("alice", &[to.as_str()]));
+    shell.reads("needs approval");
+
+    let unknown = set("vscod", &["true"]).ends();
+    assert!(unknown.ends(64).contains("there is no preset \"vscod\" here; there are: vscode"), "{unknown:?}");
+    let free = Client::start(
+        bastion.ssh("alice", &["-o", "SetEnv=COUNTERSIGN_PRESET=vscode", &format!("{}=dev-1@bastion", login()), "echo free"]),
+    );
+    assert_eq!(free.ends().well(), "free\n", "where nobody has to agree to any of it, nobody is asked");
+    let mut beyond = bastion.ssh("hugo", &["-o", "SetEnv=COUNTERSIGN_PRESET=vscode", to.as_str(), "uptime"]);
+    beyond.env_remove("LC_COUNTERSIGN_REASON");
+    let beyond = Client::start(beyond).ends();
+    assert!(beyond.ends(77).contains("the preset vscode asks for"), "{beyond:?}");
+}

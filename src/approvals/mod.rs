@@ -9,6 +9,7 @@ mod decide;
 mod end;
 mod extend;
 mod kill;
+mod looking;
 pub mod notices;
 mod open;
 mod rerule;
@@ -48,6 +49,8 @@ pub struct Approvals {
     pub(crate) bastion: String,
     pub(crate) clock: Clock,
     pub(crate) directory: watch::Receiver<Arc<Directory>>,
+    /// Who has which card open.
+    looking: looking::Looking,
 }
 
 /// What a connection, or a person ahead of one, asks for.
@@ -135,7 +138,7 @@ impl Said {
 
 impl Approvals {
     pub fn new(store: Store, bastion: String, clock: Clock, directory: watch::Receiver<Arc<Directory>>) -> Self {
-        Self { store, bastion, clock, directory }
+        Self { store, bastion, clock, directory, looking: Default::default() }
     }
 
     /// A hint each time some request or grant changed: read the row again, then act.

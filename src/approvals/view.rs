@@ -42,6 +42,8 @@ pub struct RequestView {
     pub left_at: Option<Timestamp>,
     /// When it ends undecided: `not_after`, or sooner once its last waiter has left.
     pub due: Timestamp,
+    /// Who may decide and has opened its card just now.
+    pub looking: Vec<Person>,
 }
 
 /// A grant with the request that it answers.
@@ -153,6 +155,7 @@ impl Approvals {
             waiters: row.waiters,
             left_at: row.left_at,
             due: row.due,
+            looking: self.looking.at(row.id),
             document,
             bytes: row.bytes,
             digest: row.digest,

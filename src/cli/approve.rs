@@ -286,6 +286,7 @@ mod tests {
             waiters: 1,
             left: None,
             unusual: Vec::new(),
+            looking: Vec::new(),
         }
     }
 

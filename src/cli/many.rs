@@ -254,6 +254,7 @@ mod tests {
             waiters: 1,
             left: None,
             unusual: Vec::new(),
+            looking: Vec::new(),
         }
     }
 

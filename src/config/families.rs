@@ -49,6 +49,10 @@ pub(super) fn read(file: File<'_>, name: &Spanned<&str>, mut fields: Fields<'_>,
         file.error(at, format!("the pattern {} also fits the person {}", family.pattern, person.name), fix);
         return None;
     }
+    if family.pattern.as_str().starts_with("req-") {
+        file.error(at, format!("{:?} is reserved: ssh req-ID@bastion opens a request", family.pattern.as_str()), "choose another name");
+        return None;
+    }
     if NamePattern::of_targets(&family.pattern).is_public() {
         let what =
             format!("the pattern {} covers hosts that are not yours: laptops would believe this bastion for any of them", family.pattern);

@@ -207,6 +207,26 @@ fn parse_key(text: &str) -> String {
 }
 
 #[test]
+fn a_preset_is_read_and_its_faults_are_said() {
+    let with = |preset: &str| {
+        let preset = preset.to_owned();
+        inspect("policies/approvals.toml", move |text| format!("{text}{preset}")).0
+    };
+    let good = "[presets.vscode]\nscope = [\"exec:*\", \"sftp\", \"forward-local:localhost:*\"]\n";
+    assert!(with(good).is_empty(), "{:?}", with(good));
+    for (preset, said) in [
+        ("[presets.vscode]\nscope = [\"exec\"]\n", "approvals.toml:5:10: "),
+        ("[presets.vscode]\nscope = []\n", "asks for nothing"),
+        ("[presets.vscode]\n", "asks for nothing"),
+        ("[presets.vscode]\nscope = [\"shell\"]\nfor = \"1h\"\n", "for"),
+        ("[presets.\"VS Code\"]\nscope = [\"shell\"]\n", "preset's name"),
+    ] {
+        let errors = with(preset);
+        assert!(errors.len() == 1 && errors[0].contains(said), "{preset}: {errors:?}");
+    }
+}
+
+#[test]
 fn every_fault_is_said_at_once() {
     let mut files = good();
     for ((_, text), (good, bad)) in files.iter_mut().zip([
@@ -369,10 +389,10 @@ fn a_case_that_fails_says_where_and_by_what() {
         (case("expect = \"permit\"\nenough = true").replace("shell", "approve").replace("alice", "bob"), "7:10: nobody is asked: no hold applies; remove asked, yes and enough, or expect a hold"),
         (case("expect = \"maybe\""), "6:10: \"maybe\" is not a ruling; use permit, deny or hold:WORKFLOW[,WORKFLOW]"),
         (case("expect = \"permit\"\nat = \"noon\""), "7:6: \"noon\" is not a time; write \"2026-01-05T03:00:00Z\""),
-        (case("expect = \"permit\"\nwho = 1"), "7:1: [case] has no key \"who\"; known are action, asked, at, by, command, enough, expect, first_time, inner_auth, login, mfa, person, source, target, waited, yes"),
+        (case("expect = \"permit\"\nwho = 1"), "7:1: [case] has no key \"who\"; known are action, asked, at, by, command, enough, expect, first_time, inner_auth, login, mfa, person, source, target, to, waited, yes"),
         (case("").replace("web-1", "web-9"), "3:10: there is no target \"web-9\"; use one of targets.toml"),
         (case("").replace("alice", "zoe"), "2:10: there is no person zoe; use one of people.toml"),
-        (case("").replace("shell", "shel"), "5:10: \"shel\" is not an action; use shell, exec, sftp, sftp-read, sftp-write, approve, replay, watch, kill, hold, review, audit, drain"),
+        (case("").replace("shell", "shel"), "5:10: \"shel\" is not an action; use shell, exec, sftp, sftp-read, sftp-write, forward-local, forward-remote, agent-forward, approve, replay, watch, kill, hold, review, audit, drain"),
         (case(""), "1:1: [case] has no expect; add expect = \"permit\""),
     ];
     for (text, line) in table {

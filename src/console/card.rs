@@ -122,6 +122,9 @@ fn standing(card: &Card, now: Timestamp) -> Vec<(&'static str, String)> {
         State::Denied { by, note } => rows.push(("denied", if note.is_empty() { format!("by {by}") } else { format!("by {by}: {note}") })),
         State::NeedsReason | State::Pending | State::Withdrawn | State::Expired | State::Void => {}
     }
+    if card.state.is_open() && !card.looking.is_empty() {
+        rows.push(("looking", join(&card.looking)));
+    }
     if let Some(left) = card.left.filter(|_| card.state.is_open()) {
         rows.push(("client", format!("left {} ago", counted(now.since(left)))));
     } else if card.waiters > 0 {

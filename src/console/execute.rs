@@ -154,6 +154,13 @@ impl Act<'_> {
             Err(Nothing::Logins(one, other)) => {
                 return usage("a target", format!("has {one} as its login, another target {other}; name one: LOGIN@TARGET"));
             }
+            Err(Nothing::Preset(unknown)) => return usage("the request", format!("was not made: {unknown}")),
+            Err(Nothing::Beyond(target, classes, on)) => {
+                let preset = args.preset.as_deref().unwrap_or_default();
+                let more = if on > 1 { format!(" and {} more", on - 1) } else { String::new() };
+                let why = format!("asks for {}, which is not yours on {target}{more}; ask without it", super::card::join(&classes));
+                return Err(self.refusal(RefusalKind::Refused, &format!("the preset {preset}"), &why));
+            }
             Err(Nothing::TooMany(found)) => {
                 return usage("the request", format!("would name {found} targets; 1 to {MAX_TARGETS} fit: ask in parts"));
             }
@@ -179,9 +186,12 @@ impl Act<'_> {
         Ok(Reply::Asked(Box::new(Asked { card, joined: joined == Joined::Existing, free: ahead.free, parts: ahead.parts, waited: false })))
     }
 
+    /// Opens a card; whoever waits reads who looks.
     async fn show(&self, request: RequestId) -> Result<Reply, Refusal> {
         let view = self.seen(request).await?;
+        self.console.approvals.looks(&view, self.who.person());
         let mut card = Card::of(&view);
+        card.looking.retain(|person| person != self.who.person());
         if view.state.is_open() {
             let unusual = self.console.approvals.unusual(&view.document, self.now).await;
             card.unusual = unusual.map_err(|error| self.not_done(Some(request), &error))?;
@@ -234,6 +244,7 @@ impl Act<'_> {
             return self.decision_like(args).await;
         }
         let view = self.seen(args.request).await?;
+        self.console.approvals.looks(&view, self.who.person());
         let card = Card::of(&view);
         let request = match view.state {
             RequestState::Pending => card.read().map_err(|error| self.down(&error))?,

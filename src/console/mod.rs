@@ -17,6 +17,7 @@ mod live;
 mod log;
 mod many;
 mod nearby;
+mod opened;
 mod play;
 mod recover;
 pub mod render;
@@ -46,6 +47,7 @@ use tokio::sync::watch;
 use crate::access::Principal;
 use crate::approvals::Approvals;
 use crate::config::Directory;
+use crate::id::RequestId;
 use crate::notify::Desk;
 use crate::recording::Recordings;
 use crate::retention::disposal::Disposal;
@@ -61,6 +63,7 @@ pub use play::{PlayError, Played, play};
 pub use render::{Look, visible};
 pub use run::status;
 pub use streams::{Keys, Text};
+pub use text::are;
 pub use viewer::Viewer;
 pub use words::gather;
 
@@ -128,6 +131,19 @@ impl Console {
     ) -> u32 {
         // A stream that fails is a client that left: nobody is there to read a status.
         run::run(self, who, command, terminal, (input, out, err)).await.unwrap_or(0)
+    }
+
+    /// Opens the card of a request, with what its reader can do next (`ssh req-K7Q3FM@bastion`).
+    pub async fn open_card(
+        &self,
+        who: &Principal,
+        request: RequestId,
+        terminal: Option<Terminal>,
+        input: impl AsyncRead + Unpin + Send,
+        out: impl AsyncWrite + Unpin + Send,
+        err: impl AsyncWrite + Unpin + Send,
+    ) -> u32 {
+        run::card(self, who, request, terminal, (input, out, err)).await.unwrap_or(0)
     }
 
     /// Serves the companion on the subsystem `countersign-v1` (**D wire**) until it hangs up.

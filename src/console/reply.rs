@@ -103,6 +103,9 @@ pub struct Listed {
     pub waiters: u32,
     #[serde(with = "maybe_moment")]
     pub left: Option<Timestamp>,
+    /// Who has its card open.
+    #[serde(default)]
+    pub looking: Vec<Person>,
 }
 
 /// A request with the bytes that are signed over.
@@ -132,6 +135,9 @@ pub struct Card {
     /// What differs from what this person did lately. Not in the bytes: an approver looks twice.
     #[serde(default)]
     pub unusual: Vec<String>,
+    /// Who may decide and has it open, beside whoever reads.
+    #[serde(default)]
+    pub looking: Vec<Person>,
 }
 
 /// What one person decided.
@@ -736,6 +742,7 @@ impl Card {
             waiters: view.waiters,
             left: view.left_at,
             unusual: Vec::new(),
+            looking: view.looking.clone(),
         }
     }
 
@@ -787,6 +794,7 @@ impl Listed {
             approvers: view.approvers.clone(),
             waiters: view.waiters,
             left: view.left_at,
+            looking: view.looking.clone(),
         }
     }
 }

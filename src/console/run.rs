@@ -8,6 +8,7 @@ use super::card::with_causes;
 use super::grammar::{self, NotAVerb, ReplayArgs, RequestArgs, RequestsArgs, SessionWord, Verb};
 use super::live;
 use super::many::MAX_LIST;
+use super::opened::next;
 use super::play::{PlayError, play};
 use super::render::{Look, answer, prefixed, refused, visible};
 use super::reply::{Asked, Card, Next, Refusal, RefusalKind, Reply, State};
@@ -28,6 +29,22 @@ const LIST_WITHIN: Duration = Duration::from_secs(120);
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// The sweep says soon after its time that a request is over.
 const SWEPT_WITHIN: Duration = Duration::from_secs(30);
+
+/// A card by itself.
+pub(super) async fn card<I, O, E>(
+    console: &Console,
+    who: &Principal,
+    request: RequestId,
+    terminal: Option<Terminal>,
+    io: (I, O, E),
+) -> std::io::Result<u32>
+where
+    I: AsyncRead + Unpin + Send,
+    O: AsyncWrite + Unpin + Send,
+    E: AsyncWrite + Unpin + Send,
+{
+    Call::of(console, who, terminal, io).card(request).await
+}
 
 /// One console line of one person, with where its answer goes.
 struct Call<'a, I, O, E> {
@@ -53,22 +70,7 @@ where
     O: AsyncWrite + Unpin + Send,
     E: AsyncWrite + Unpin + Send,
 {
-    let (input, out, err) = io;
-    let raw_terminal = terminal.is_some();
-    let look = terminal.map_or(Look::default(), |terminal| Look {
-        colour: terminal.colour,
-        width: usize::try_from(terminal.cols).ok().filter(|cols| *cols > 0),
-    });
-    let mut call = Call {
-        console,
-        who,
-        host: console.directory.borrow().config.host.clone(),
-        json: false,
-        keys: Keys::new(input),
-        out: Text::new(out, raw_terminal),
-        err: Text::new(err, raw_terminal),
-        look,
-    };
+    let mut call = Call::of(console, who, terminal, io);
     match grammar::parse(command) {
         Ok(line) => {
             call.json = line.json;
@@ -92,12 +94,46 @@ where
     }
 }
 
-impl<I, O, E> Call<'_, I, O, E>
+impl<'a, I, O, E> Call<'a, I, O, E>
 where
     I: AsyncRead + Unpin + Send,
     O: AsyncWrite + Unpin + Send,
     E: AsyncWrite + Unpin + Send,
 {
+    fn of(console: &'a Console, who: &'a Principal, terminal: Option<Terminal>, (input, out, err): (I, O, E)) -> Self {
+        let raw_terminal = terminal.is_some();
+        let look = terminal.map_or(Look::default(), |terminal| Look {
+            colour: terminal.colour,
+            width: usize::try_from(terminal.cols).ok().filter(|cols| *cols > 0),
+        });
+        Self {
+            console,
+            who,
+            host: console.directory.borrow().config.host.clone(),
+            json: false,
+            keys: Keys::new(input),
+            out: Text::new(out, raw_terminal),
+            err: Text::new(err, raw_terminal),
+            look,
+        }
+    }
+
+    /// A card, and what its reader can do next.
+    async fn card(&mut self, request: RequestId) -> std::io::Result<u32> {
+        let reply = match self.console.execute(self.who, &Verb::Show { request }, Timestamp::now()).await {
+            Ok(reply) => reply,
+            Err(refusal) => return self.refuse(&refusal).await,
+        };
+        let status = self.answer(&reply).await?;
+        let next = match &reply {
+            Reply::Request(card) => card.read().map(|document| next(card, self.who.person(), &document.person, &self.host)),
+            _ => Ok(Vec::new()),
+        };
+        let next: String = next.unwrap_or_default().iter().map(|line| format!("countersign:   {}\n", visible(line))).collect();
+        self.out.say(&next).await?;
+        Ok(status)
+    }
+
     async fn verb(&mut self, verb: Option<Verb>, terminal: Option<Terminal>) -> std::io::Result<u32> {
         match verb {
             None => self.welcome().await,

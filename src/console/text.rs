@@ -187,6 +187,7 @@ fn standing(one: &Listed, now: Timestamp) -> String {
     match &one.state {
         State::NeedsReason | State::Pending => match one.left {
             Some(left) => format!("client left {} ago", counted(now.since(left))),
+            None if !one.looking.is_empty() => format!("ends {}, {} looking", when(one.expires, now), are(&one.looking)),
             None => format!("ends {}", when(one.expires, now)),
         },
         State::Approved => format!("by {}", join(&one.approvers)),
@@ -194,6 +195,11 @@ fn standing(one: &Listed, now: Timestamp) -> String {
         State::Denied { by, note } => format!("by {by}: {note}"),
         State::Withdrawn | State::Expired | State::Void => format!("made {}", when(one.made, now)),
     }
+}
+
+/// `bob is`, `bob, carol are`
+pub fn are<T: std::fmt::Display>(persons: &[T]) -> String {
+    format!("{} {}", join(persons), if persons.len() == 1 { "is" } else { "are" })
 }
 
 fn outcome(asked: &Asked, reader: &Reader<'_>) -> String {

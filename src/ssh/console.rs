@@ -9,13 +9,14 @@ use super::opening::Opening;
 use crate::access::Principal;
 use crate::config::Directory;
 use crate::console::Terminal;
+use crate::id::RequestId;
 use crate::time::Timestamp;
 
 /// The companion's subsystem (**D wire**).
 const WIRE: &str = "countersign-v1";
 
-/// Serves one console channel to its end.
-pub async fn run(bastion: &Arc<Bastion>, who: &Principal, opening: &Opening, client: ClientChannel) {
+/// Serves one console channel to its end; without a command it shows help, or the card that was named.
+pub async fn run(bastion: &Arc<Bastion>, who: &Principal, opening: &Opening, card: Option<RequestId>, client: ClientChannel) {
     // Reads what the client sends; the writing half of the stream is not used.
     let input = Tunnel::new(client.inbox.clone(), tokio::io::sink());
     let plain = |term: &str| matches!(term, "" | "dumb") || opening.no_colour;
@@ -27,7 +28,10 @@ pub async fn run(bastion: &Arc<Bastion>, who: &Principal, opening: &Opening, cli
                 client.say(&format!("the console has one subsystem, {WIRE}; for files name a target: sftp deploy=web-1@bastion")).await;
                 Status::Refused as u32
             }
-            Start::Shell => bastion.console.run(who, "", terminal, input, client.writer(None), client.writer(Some(1))).await,
+            Start::Shell => match card {
+                Some(id) => bastion.console.open_card(who, id, terminal, input, client.writer(None), client.writer(Some(1))).await,
+                None => bastion.console.run(who, "", terminal, input, client.writer(None), client.writer(Some(1))).await,
+            },
             Start::Exec(command) => match std::str::from_utf8(command) {
                 Ok(command) => bastion.console.run(who, command, terminal, input, client.writer(None), client.writer(Some(1))).await,
                 Err(_) => {

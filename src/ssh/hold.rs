@@ -21,7 +21,7 @@ use crate::access::ruling::{Ruling, Terms};
 use crate::access::{OpeningContext, Principal, Target, Want};
 use crate::approvals::{self, Again, Ask, Basis, Joined, RequestState, RequestView, SubmitError, Waiter};
 use crate::console::Phase;
-use crate::id::{Digest, Login, RequestId};
+use crate::id::{Digest, Login, Person, RequestId};
 use crate::time::{Timestamp, at};
 
 /// How often somebody at a prompt sees the clock, and how often anybody else gets a line.
@@ -101,7 +101,7 @@ async fn wait(
         let Some(turn) = client.turn(&text).await else { return Err(Stop { text: None, status: Status::Undecided }) };
         turns.held = Some(turn);
     }
-    let waiter = if matches!(want, Want::Shell) { Waiter::Shell } else { Waiter::Other };
+    let waiter = if matches!(want.without_agent(), Want::Shell) { Waiter::Shell } else { Waiter::Other };
     let commands = ruled.asked.scope.exact_commands(want);
     let ask = Ask {
         targets: vec![target.clone()],
@@ -201,6 +201,8 @@ struct Shown {
     pending: bool,
     clock: bool,
     announced: bool,
+    /// Who was said to be looking.
+    looking: Vec<Person>,
     typed: String,
     /// Bytes of a character that is not whole yet.
     partial: Vec<u8>,
@@ -256,6 +258,10 @@ impl Hold<'_> {
             if let Some(end) = self.look(&view, person).await {
                 return end;
             }
+            if view.looking.iter().any(|person| !self.shown.looking.contains(person)) {
+                self.waiting(started.elapsed(), &view, person).await;
+            }
+            self.shown.looking.clone_from(&view.looking);
             // Until the row may have changed.
             loop {
                 tokio::select! {
@@ -370,12 +376,24 @@ impl Hold<'_> {
     }
 
     async fn still_waiting(&mut self, waited: Duration, view: &RequestView, person: bool) {
+        if person {
+            return self.waiting(waited, view, person).await;
+        }
+        let (minutes, seconds) = (waited.as_secs() / 60, waited.as_secs() % 60);
+        self.client.say(&format!("still waiting {minutes}:{seconds:02}, {}{}", self.id, looking(view))).await;
+    }
+
+    /// The clock, and who is looking (`users.md` 6): at a prompt in place, else a line.
+    async fn waiting(&mut self, waited: Duration, view: &RequestView, person: bool) {
         let (minutes, seconds) = (waited.as_secs() / 60, waited.as_secs() % 60);
         if !person {
-            self.client.say(&format!("still waiting {minutes}:{seconds:02}, {}", self.id)).await;
+            self.client.say(&format!("waiting {minutes}:{seconds:02}{}", looking(view))).await;
         } else if view.state == RequestState::Pending {
+            // What the line before it showed may have been longer.
+            let rest = if view.looking.is_empty() && self.shown.looking.is_empty() { "" } else { "\u{1b}[K" };
             self.shown.clock = true;
-            self.client.raw(format!("\rcountersign: waiting {minutes:02}:{seconds:02} (Ctrl-C withdraws)")).await;
+            let text = format!("\rcountersign: waiting {minutes:02}:{seconds:02}{} (Ctrl-C withdraws){rest}", looking(view));
+            self.client.raw(text).await;
         }
     }
 
@@ -466,6 +484,11 @@ impl Hold<'_> {
         }
         HoldEnd::Stop(Stop::new(format!("{} withdrawn", self.id), Status::Refused))
     }
+}
+
+/// ` · bob is looking`
+fn looking(view: &RequestView) -> String {
+    if view.looking.is_empty() { String::new() } else { format!(" · {} looking", crate::console::are(&view.looking)) }
 }
 
 /// For whoever comes while the bastion drains.

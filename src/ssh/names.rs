@@ -1,12 +1,14 @@
 //! What an SSH user name asks for (PURE, **D names**).
 
-use crate::id::{Login, NotAWord, Person, TargetId};
+use crate::id::{Login, NotAWord, Person, RequestId, TargetId};
 
 /// Where a connection's channels go.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Wanted {
     /// The bare name of the authenticated person.
     Console,
+    /// `req-K7Q3FM`: the console, with this card (`users.md` 6).
+    Card(RequestId),
     Target {
         /// `None`: the target's default.
         login: Option<Login>,
@@ -25,8 +27,17 @@ pub fn wanted(user: &str, person: &Person) -> Result<Wanted, NotAWord> {
             Ok(Wanted::Target { login: Some(login.parse()?), name: target(name.get(1..).unwrap_or_default())? })
         }
         None if user == person.as_str() => Ok(Wanted::Console),
-        None => Ok(Wanted::Target { login: None, name: target(user)? }),
+        None => match card(user) {
+            Some(id) => Ok(Wanted::Card(id)),
+            None => Ok(Wanted::Target { login: None, name: target(user)? }),
+        },
     }
+}
+
+/// No person and no target has such a name: the directory refuses them.
+fn card(user: &str) -> Option<RequestId> {
+    let (head, id) = user.split_at_checked(4)?;
+    if head.eq_ignore_ascii_case("req-") { id.to_ascii_uppercase().parse().ok() } else { None }
 }
 
 #[cfg(test)]
@@ -42,6 +53,10 @@ mod tests {
         }
         assert_eq!(wanted("alice", &alice).unwrap(), Wanted::Console);
         assert_eq!(wanted("web-1", &alice).unwrap(), Wanted::Target { login: None, name: "web-1".into() });
+        for user in ["req-K7Q3FM", "req-k7q3fm"] {
+            assert_eq!(wanted(user, &alice).unwrap(), Wanted::Card("K7Q3FM".parse().unwrap()));
+        }
+        assert_eq!(wanted("req-1", &alice).unwrap(), Wanted::Target { login: None, name: "req-1".into() });
         assert!(wanted("a=b=c", &alice).is_err(), "the login would hold a separator");
         assert!(wanted("=web-1", &alice).is_err());
         assert!(wanted("WEB-1", &alice).is_ok(), "host names do not heed case");

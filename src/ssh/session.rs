@@ -18,7 +18,7 @@ use crate::access::{Grant, Principal, Target};
 use crate::approvals;
 use crate::authority::Needs;
 use crate::console::{Phase, with_causes};
-use crate::id::{Login, SessionId};
+use crate::id::{Login, RequestId, SessionId};
 use crate::recording::{Header, RecordError, Recorder, Space, Tape};
 use crate::time::{Timestamp, short};
 use crate::transcript::{Event, Outcome};
@@ -30,7 +30,7 @@ pub async fn run(bastion: Arc<Bastion>, principal: Principal, user: String, role
     let Some(mut opening) = Opening::read(&client.inbox).await else { return client.close().await };
     client.has_terminal(opening.pty.is_some());
     let stop = match destination(&bastion, &principal, &user, &role).await {
-        Ok(Destination::Console) => return super::console::run(&bastion, &principal, &opening, client).await,
+        Ok(Destination::Console(card)) => return super::console::run(&bastion, &principal, &opening, card, client).await,
         Ok(Destination::Target(target, login)) => session(&bastion, &principal, target, login, &mut opening, &client).await.err(),
         Err(stop) => Some(stop),
     };
@@ -56,7 +56,8 @@ impl Stop {
 }
 
 enum Destination {
-    Console,
+    /// The console, and the card that it opens.
+    Console(Option<RequestId>),
     Target(Arc<Target>, Login),
 }
 
@@ -76,7 +77,8 @@ async fn destination(bastion: &Bastion, principal: &Principal, user: &str, role:
             (name, Some(login), target)
         }
         Role::Outer => match names::wanted(user, person).map_err(|e| malformed(e.to_string()))? {
-            Wanted::Console => return Ok(Destination::Console),
+            Wanted::Console => return Ok(Destination::Console(None)),
+            Wanted::Card(id) => return Ok(Destination::Console(Some(id))),
             Wanted::Target { login, name } => {
                 let target = directory.targets.find(&name);
                 (name, login, target)
@@ -106,7 +108,7 @@ async fn session(
     if matches!(&*bastion.phase.borrow(), Phase::Draining { .. }) {
         return Err(hold::going());
     }
-    let mut asking = Asking::new(bastion, principal, target, login, want);
+    let mut asking = Asking { preset: opening.preset.clone(), ..Asking::new(bastion, principal, target, login, want) };
     let Held { basis, terms, by_text, context, policy } = hold::until_approved(&mut asking, opening, client).await?;
     let Asking { principal, target, login, want, changes, .. } = asking;
     let standing = Standing { changes, context };

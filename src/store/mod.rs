@@ -157,6 +157,11 @@ impl Store {
         self.wake.listen()
     }
 
+    /// Tells whoever waits for this request to look again, where nothing of it has changed in the state.
+    pub(crate) fn hint(&self, id: RequestId) {
+        self.wake.all(std::iter::once(id));
+    }
+
     /// Runs a verb in the writer; returns after its COMMIT. [`StoreError::Late`] does not say whether
     /// the change happened: the caller goes on as if it had not, and what it opened stays unused.
     pub(crate) async fn write<T, E>(

@@ -71,6 +71,7 @@ fn samples() -> Vec<Reply> {
         waiters: 1,
         left: Some(NOW),
         unusual: vec!["first time on web-1".into()],
+        looking: vec![bob()],
     };
     let listed = Listed {
         request: id,
@@ -91,6 +92,7 @@ fn samples() -> Vec<Reply> {
         approvers: vec![bob()],
         waiters: 1,
         left: Some(NOW),
+        looking: vec![bob()],
     };
     let open = OpenGrant {
         request: id,
