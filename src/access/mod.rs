@@ -22,6 +22,7 @@ pub mod policy;
 pub mod preset;
 pub mod principal;
 pub mod probe;
+pub mod proof;
 pub mod request;
 pub mod ruling;
 pub mod scope;

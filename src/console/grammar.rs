@@ -45,7 +45,17 @@ pub enum Verb {
     /// What waits for a decision, and what was decided
     Requests(RequestsArgs),
     /// Exactly what is asked, read from the bytes that are signed
-    Show { request: RequestId },
+    Show {
+        request: RequestId,
+        /// Write what was signed, with the keys and the rows of the log, as files that prove it
+        #[arg(long)]
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        proof: bool,
+        /// Where: a new directory, or a new FILE.tar
+        #[arg(short, long, value_name = "DIR|FILE.tar", requires = "proof")]
+        #[serde(skip)]
+        output: Option<std::path::PathBuf>,
+    },
     /// Say yes
     Approve(ApproveArgs),
     /// Say no; final
@@ -156,6 +166,14 @@ pub enum Verb {
         session: SessionWord,
         purpose: Purpose,
         /// Rows of the log that whoever asks has seen signed: the proofs continue from there.
+        #[serde(default)]
+        from: u64,
+    },
+    /// What a proof is made of: the companion's own `show --proof`.
+    #[command(skip)]
+    Proof {
+        request: RequestId,
+        /// Rows of the log that whoever asks has seen signed.
         #[serde(default)]
         from: u64,
     },
@@ -342,8 +360,8 @@ pub struct ReplayArgs {
 #[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct VerifyArgs {
-    /// A session, the beginning of one, a request, `last`, or a file: the body or its manifest
-    #[arg(value_name = "SES|FILE", required_unless_present = "all")]
+    /// A session, the beginning of one, a request, `last`; a file: the body or its manifest; or what `show --proof` wrote
+    #[arg(value_name = "SES|FILE|PROOF", required_unless_present = "all")]
     pub what: Option<String>,
     /// Every recording that I may replay
     #[arg(long, conflicts_with = "what")]
@@ -353,6 +371,10 @@ pub struct VerifyArgs {
     #[arg(long, value_name = "FILE")]
     #[serde(default)]
     pub key_file: Option<std::path::PathBuf>,
+    /// For a proof: the key of the bastion's log, as `audit export` prints it
+    #[arg(long, value_name = "FILE")]
+    #[serde(default)]
+    pub log_key: Option<std::path::PathBuf>,
     /// For a file: the bastion's seal key, as in keys/allowed_signers.pub
     #[arg(long, value_name = "FILE")]
     #[serde(default)]
@@ -606,6 +628,10 @@ pub fn parse(line: &str) -> Result<Line, NotAVerb> {
 }
 
 impl Verb {
+    pub fn show(request: RequestId) -> Self {
+        Verb::Show { request, proof: false, output: None }
+    }
+
     /// Checks what the types cannot say; also for what comes over the wire.
     pub fn check(&self) -> Result<(), String> {
         let fits = |what: &str, text: &str, most: usize| {
@@ -665,6 +691,7 @@ impl Verb {
             Verb::Replay(args) => speed(&args.speed.to_string()).map(|_| ()),
             Verb::Requests(_)
             | Verb::Show { .. }
+            | Verb::Proof { .. }
             | Verb::Alike { .. }
             | Verb::Withdraw { .. }
             | Verb::Grants(_)
@@ -699,6 +726,7 @@ impl Verb {
             Verb::Extend(_) => "extend",
             Verb::Requests(_) => "requests",
             Verb::Show { .. } => "show",
+            Verb::Proof { .. } => "proof",
             Verb::Approve(_) => "approve",
             Verb::Deny { .. } => "deny",
             Verb::Withdraw { .. } => "withdraw",
