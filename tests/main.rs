@@ -40,6 +40,7 @@ mod rescue;
 mod restore;
 mod sealed;
 mod service;
+mod storms;
 mod story;
 mod target;
 mod targets;

@@ -19,6 +19,7 @@ pub mod hours;
 pub mod kinds;
 pub mod people;
 pub mod policy;
+pub mod preset;
 pub mod principal;
 pub mod probe;
 pub mod proof;

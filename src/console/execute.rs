@@ -156,6 +156,13 @@ impl Act<'_> {
             Err(Nothing::Logins(one, other)) => {
                 return usage("a target", format!("has {one} as its login, another target {other}; name one: LOGIN@TARGET"));
             }
+            Err(Nothing::Preset(unknown)) => return usage("the request", format!("was not made: {unknown}")),
+            Err(Nothing::Beyond(target, classes, on)) => {
+                let preset = args.preset.as_deref().unwrap_or_default();
+                let more = if on > 1 { format!(" and {} more", on - 1) } else { String::new() };
+                let why = format!("asks for {}, which is not yours on {target}{more}; ask without it", super::card::join(&classes));
+                return Err(self.refusal(RefusalKind::Refused, &format!("the preset {preset}"), &why));
+            }
             Err(Nothing::TooMany(found)) => {
                 return usage("the request", format!("would name {found} targets; 1 to {MAX_TARGETS} fit: ask in parts"));
             }

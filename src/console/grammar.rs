@@ -211,6 +211,10 @@ pub struct RequestArgs {
     #[arg(long, value_name = "COMMAND")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exec: Option<String>,
+    /// Ask for what a tool needs, by the name that approvals.toml gives: vscode
+    #[arg(long, value_name = "NAME", conflicts_with = "exec")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preset: Option<String>,
     /// For one session only
     #[arg(long)]
     #[serde(default)]
@@ -639,6 +643,10 @@ impl Verb {
                     return Err(format!("a request names 1 to {MAX_TARGETS} targets, not {}", args.targets.len()));
                 }
                 fits("reason", args.reason.as_deref().unwrap_or(""), MAX_REASON)?;
+                fits("preset's name", args.preset.as_deref().unwrap_or(""), 64)?;
+                if args.preset.is_some() && args.exec.is_some() {
+                    return Err("a preset and an exact command are two requests".into());
+                }
                 fits("command", args.exec.as_deref().unwrap_or(""), 32 * 1024)?;
                 if args.exec.as_deref().is_some_and(|command| command.is_empty() || command.contains('\0')) {
                     return Err("the command is empty or holds a NUL".into());
