@@ -4,6 +4,7 @@
 //! request before signing comes from `document_b64` alone.
 
 mod keys;
+mod proof;
 
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +17,7 @@ use crate::store::decisions::DecisionRow;
 use crate::time::Timestamp;
 
 pub use keys::{Closed, KeysReply, Reader as KeyReader, WaitingLine};
+pub use proof::{DecisionPart, ProofParts, SignerPart};
 
 /// An answer to one verb.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -43,6 +45,7 @@ pub enum Reply {
     Watch(Box<WatchLine>),
     Seen(Vec<SeenLine>),
     Decision(Box<Issued>),
+    Proof(Box<ProofParts>),
     Recording(Box<Evidence>),
     Checkpoint(Box<CheckpointLine>),
     AuditLog(Vec<AuditLine>),
@@ -607,6 +610,12 @@ pub struct Status {
     pub version: String,
     /// Why the clock is not believed, if so.
     pub clock: Option<String>,
+    /// Why nothing can be signed, if so.
+    #[serde(default)]
+    pub pen: Option<String>,
+    /// Whether the kernel keeps the pen from files that are not its own (Landlock); absent while there is none.
+    #[serde(default)]
+    pub pen_landlock: Option<bool>,
     pub live_sessions: u64,
     pub pending_requests: u64,
     pub open_grants: u64,

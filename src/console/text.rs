@@ -68,6 +68,9 @@ pub fn reply(reply: &Reply, reader: &Reader<'_>) -> String {
         Reply::Watch(watched) => super::Viewer::opening(watched),
         Reply::Seen(seen) => seen.iter().map(|one| format!("{}\n", super::render::json(one))).collect(),
         Reply::Decision(issued) => String::from_utf8_lossy(&issued.bytes).into_owned(),
+        Reply::Proof(proof) => {
+            said(&format!("{}: {} decisions, {} rows of the log", proof.request, proof.decisions.len(), proof.log.len()))
+        }
         Reply::Recording(evidence) => said(&match &evidence.body {
             Some(body) => format!("{}: {} bytes sealed, SHA-256 {}", body.session, body.bytes, body.sha256),
             None => format!("{} has gone on schedule", evidence.session),
@@ -505,6 +508,7 @@ fn status_lines(status: &Status, reader: &Reader<'_>) -> String {
         ("retention", format!("{} marked, {} overdue", status.marked, status.overdue)),
         ("log", format!("{} rows, last checkpoint {signed}", status.log_rows)),
         ("clock", status.clock.clone().unwrap_or_else(|| "believed".into())),
+        ("pen", pen(status)),
         ("version", status.version.clone()),
     ];
     out.push_str(&lines.map(|(name, text)| format!("{name:<10}{}\n", visible(&text))).concat());
@@ -513,6 +517,16 @@ fn status_lines(status: &Status, reader: &Reader<'_>) -> String {
         out.push_str(&format!("{:<10}{notifier}: {delivered} delivered, {waiting} wait, {dropped} dropped, {lost} lost\n", "notices"));
     }
     out
+}
+
+/// Whether certificates are signed, and how well the process that does is locked in.
+fn pen(status: &Status) -> String {
+    match (&status.pen, status.pen_landlock) {
+        (Some(_), _) => "signs nothing".into(),
+        (None, Some(true)) => "signs, kept from other files and calls".into(),
+        (None, Some(false)) => "signs, kept from other calls; this kernel has no Landlock to keep it from other files".into(),
+        (None, None) => "none".into(),
+    }
 }
 
 fn whoami(me: &Whoami) -> String {
