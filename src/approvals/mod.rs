@@ -42,7 +42,7 @@ pub use crate::store::waiters::Waiter;
 pub use away::AwayError;
 pub use extend::ExtendError;
 pub use kill::KillError;
-pub use rerule::{Reruled, session_fallen};
+pub use rerule::{Reruled, session_fallen, session_longest};
 pub use suspend::SuspendError;
 pub use turns::turn_words;
 pub use view::{GrantView, RequestView};
@@ -219,7 +219,7 @@ pub enum ApprovalError {
     NotYet { id: RequestId, now: String },
     #[error("{id} has what it needs from you and yours; it is for {now} now")]
     NotNeeded { id: RequestId, now: String },
-    #[error("{request} needs a decision of level {needs}, this one is {has}")]
+    #[error("{request} needs {needs}; this one is of level {has}")]
     Level { request: RequestId, needs: &'static str, has: &'static str },
     #[error("the code does not match what {0} shows")]
     Code(RequestId),

@@ -21,6 +21,7 @@ mod nearby;
 mod opened;
 mod people;
 mod play;
+mod proof;
 mod recover;
 pub mod render;
 pub mod reply;
