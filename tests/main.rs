@@ -47,6 +47,7 @@ mod targets;
 mod touch;
 mod tour;
 mod vectors;
+mod wire;
 
 /// A file that no `mod` names is compiled by nobody, and passes.
 #[test]
