@@ -6,6 +6,7 @@ mod fail;
 mod family;
 mod open;
 mod rerule;
+mod storm;
 mod submit;
 mod view;
 mod wait;
