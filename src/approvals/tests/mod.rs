@@ -8,7 +8,6 @@ mod family;
 mod open;
 mod overrun;
 mod rerule;
-mod storm;
 mod submit;
 mod view;
 mod wait;
