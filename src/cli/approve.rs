@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::io::{AsyncBufRead, AsyncWrite};
 
 use super::bastion::Bastion;
-use super::sign::{Keys, SignError, Signer};
+use super::sign::{Keys, Signer};
 use super::terminal;
 use crate::access::decision::{BadDecision, CLOCK_SLACK, Level, SignedDecision, Verdict};
 use crate::access::request::{RequestDocument, matching_code};
@@ -63,6 +63,8 @@ pub enum NotSigned {
     Clock(Duration),
     #[error("not signed: {0}")]
     More(String),
+    #[error("not signed: {request} needs {}, and {fingerprint} is not such a key; name one: --key PATH.pub", level.words())]
+    Soft { request: RequestId, level: Level, fingerprint: String },
     #[error("not signed: {0} is not like {1}, and the bastion says that it is")]
     NotAlike(RequestId, RequestId),
     #[error("not signed: nothing of what was shown still waits")]
@@ -114,7 +116,7 @@ where
 {
     let me = whoami(bastion).await?;
     let shown = Shown::check(card, order, &me)?;
-    let signer = picked(hands, &me, &shown).await?;
+    let signer = picked(order, hands, &me, &shown).await?;
     confirmed(bastion, order, (&me, &signer), shown).await
 }
 
@@ -123,14 +125,14 @@ where
     R: AsyncBufRead + Unpin,
     W: AsyncWrite + Unpin,
 {
-    let signer = picked(hands, me, &shown).await?;
+    let signer = picked(order, hands, me, &shown).await?;
     if order.verdict == Verdict::Approve && !hands.yes {
         confirm(order, &shown, &signer)?;
     }
     confirmed(bastion, order, (me, &signer), shown).await
 }
 
-async fn picked(hands: &Hands, me: &Whoami, shown: &Shown) -> Result<Signer, SignError> {
+async fn picked(order: &Order, hands: &Hands, me: &Whoami, shown: &Shown) -> anyhow::Result<Signer> {
     let listed: Vec<String> = me.keys.iter().map(|key| key.fingerprint.clone()).collect();
     let keys = Keys {
         named: hands.key.as_deref(),
@@ -139,7 +141,13 @@ async fn picked(hands: &Hands, me: &Whoami, shown: &Shown) -> Result<Signer, Sig
         listed: &listed,
         level: shown.level,
     };
-    Signer::pick(&keys).await
+    let signer = Signer::pick(&keys).await?;
+    // Said here, before a hand is asked for what the bastion would refuse; a denial counts at any level.
+    if order.verdict == Verdict::Approve && shown.level >= Level::Touch && !signer.is_hardware() {
+        let (level, fingerprint) = (shown.level, signer.fingerprint());
+        return Err(NotSigned::Soft { request: order.request, level, fingerprint }.into());
+    }
+    Ok(signer)
 }
 
 async fn confirmed<R, W>(bastion: &mut Bastion<R, W>, order: &Order, who: (&Whoami, &Signer), shown: Shown) -> anyhow::Result<Reply>
@@ -265,7 +273,7 @@ pub(super) async fn fetch<R: AsyncBufRead + Unpin, W: AsyncWrite + Unpin>(
     bastion: &mut Bastion<R, W>,
     request: RequestId,
 ) -> anyhow::Result<Card> {
-    match bastion.ask(&Verb::Show { request }).await? {
+    match bastion.ask(&Verb::show(request)).await? {
         Reply::Request(card) => Ok(*card),
         _ => Err(NotSigned::Answer.into()),
     }
@@ -294,6 +302,8 @@ mod tests {
             level: Level::Key,
             tracks: Vec::new(),
             asked: vec!["bob".parse().unwrap()],
+            turns: Vec::new(),
+            prompts: Vec::new(),
             granted: None,
             approvers: Vec::new(),
             decisions: Vec::new(),

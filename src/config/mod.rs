@@ -17,6 +17,7 @@ mod keys;
 pub mod modes;
 mod notifiers;
 mod people;
+mod presets;
 mod problem;
 mod reach;
 mod references;
@@ -40,6 +41,7 @@ use crate::access::factor::Factors;
 use crate::access::kinds::{Kind, kinds};
 use crate::access::people::People;
 use crate::access::policy::{PolicyProblem, PolicySet, Vocabulary};
+use crate::access::preset::Presets;
 use crate::access::source::Network;
 use crate::access::target::{Targets, parse_host};
 use crate::access::workflow::Workflows;
@@ -55,7 +57,7 @@ pub use self::problem::Problem;
 pub use self::targets::{host_keys_span, parse_address};
 
 /// Everything that `countersign.toml` and `policies/` say, checked against each other.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Directory {
     pub root: PathBuf,
     pub config: Config,
@@ -67,6 +69,7 @@ pub struct Directory {
     pub kinds: Vec<Kind>,
     pub policy: PolicySet,
     pub workflows: Workflows,
+    pub presets: Presets,
     pub schedules: Schedules,
     /// Over names and bytes of every file of `policies/`: what a request calls its policy.
     pub digest: Digest,
@@ -145,6 +148,8 @@ pub struct Limits {
     pub shared_sources: Vec<Network>,
     /// 64 per shared source
     pub shared_unauthenticated: usize,
+    /// 128
+    pub connections_per_person: usize,
     /// 64
     pub channels_per_connection: usize,
     /// 10
@@ -192,6 +197,11 @@ impl Directory {
         Inspection { errors, warnings, directory }
     }
 
+    /// The same with those whom the state suspends.
+    pub fn with_suspended(&self, suspended: std::collections::BTreeSet<Person>) -> Self {
+        Self { people: self.people.clone().with_suspended(suspended), ..self.clone() }
+    }
+
     /// Bytes of the recordings' disk that are kept for rescue: none where no workflow rescues.
     pub fn reserve(&self) -> u64 {
         let rescued = self.workflows.values().any(|workflow| workflow.rescue);
@@ -221,7 +231,7 @@ fn read(root: &Path, instead: Option<(&str, &str)>, found: &Findings) -> Option<
     let more = files.more_targets.iter().map(|source| File { source, found });
     let targets_files: Vec<File<'_>> = std::iter::once(targets_file).chain(more).collect();
     let targets = targets::read(&targets_files, &root.join("policies"), &people);
-    let workflows = approvals::read(approvals_file, &people);
+    let (workflows, presets) = approvals::read(approvals_file, &people);
     if let (Some(source), Some(config)) = (&files.settings, &config) {
         notifiers::mentioned(approvals_file, File { source, found }, &workflows, &config.notifiers);
     }
@@ -254,6 +264,7 @@ fn read(root: &Path, instead: Option<(&str, &str)>, found: &Findings) -> Option<
         kinds,
         policy,
         workflows,
+        presets,
         schedules,
         digest,
         texts,

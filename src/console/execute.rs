@@ -13,6 +13,7 @@ use super::grammar::{
     RequestArgs, RequestsArgs, RetentionArgs, TargetsArgs, Verb,
 };
 use super::nearby::nearby;
+use super::render::brief;
 use super::reply::{Asked, Card, Decided, Issued, KeyLine, Listed, Next, OpenGrant, Refusal, RefusalKind, Reply, Whoami, Would};
 use super::text::stock_path;
 use super::{Console, grammar, targets};
@@ -79,7 +80,9 @@ impl Act<'_> {
             Verb::Request(args) => self.request(args).await,
             Verb::Extend(args) => self.extend(args).await,
             Verb::Requests(args) => self.requests(args).await,
-            Verb::Show { request } => self.show(*request).await,
+            Verb::Show { request, proof: false, .. } => self.show(*request).await,
+            Verb::Show { request, proof: true, .. } => Err(self.proof_at_home(*request)),
+            Verb::Proof { request, from } => self.proof(*request, *from).await,
             Verb::Approve(args) => match args.said().as_slice() {
                 [(request, code)] if !args.like => self.approve(*request, *code, &args.less).await,
                 _ => self.approve_many(args).await,
@@ -109,6 +112,9 @@ impl Act<'_> {
             Verb::Policy(PolicyArgs { what: PolicyWhat::Show { digest } }) => self.policy(digest).await,
             Verb::Policy(PolicyArgs { what: PolicyWhat::Test { .. } | PolicyWhat::Explain(_) }) => Err(self.at_home(verb)),
             Verb::Drain(args) => self.drain(args).await,
+            Verb::Away(args) => self.away(args).await,
+            Verb::Suspend(args) => self.suspend(args).await,
+            Verb::Unsuspend(args) => self.unsuspend(args).await,
             Verb::Auditors(AuditorsArgs { what: AuditorsWhat::List }) => self.auditors().await,
             Verb::Auditors(AuditorsArgs { what: AuditorsWhat::Prove | AuditorsWhat::Rewrap(_) | AuditorsWhat::Recover(_) }) => {
                 Err(self.at_home(verb))
@@ -153,6 +159,13 @@ impl Act<'_> {
             Err(Nothing::NotYours(named)) => return Err(self.not_yours(&named).await),
             Err(Nothing::Logins(one, other)) => {
                 return usage("a target", format!("has {one} as its login, another target {other}; name one: LOGIN@TARGET"));
+            }
+            Err(Nothing::Preset(unknown)) => return usage("the request", format!("was not made: {unknown}")),
+            Err(Nothing::Beyond(target, classes, on)) => {
+                let preset = args.preset.as_deref().unwrap_or_default();
+                let more = if on > 1 { format!(" and {} more", on - 1) } else { String::new() };
+                let why = format!("asks for {}, which is not yours on {target}{more}; ask without it", super::card::join(&classes));
+                return Err(self.refusal(RefusalKind::Refused, &format!("the preset {preset}"), &why));
             }
             Err(Nothing::TooMany(found)) => {
                 return usage("the request", format!("would name {found} targets; 1 to {MAX_TARGETS} fit: ask in parts"));
@@ -410,7 +423,8 @@ impl Act<'_> {
 
     fn bad_signature(&self, about: Option<RequestId>, bad: &BadDecision) -> Refusal {
         let what = about.map_or_else(|| "the decision".to_owned(), |id| id.to_string());
-        let why = format!("the decision is not taken: {}", with_causes(bad));
+        // What a document says in place of something else is repeated, and may be long.
+        let why = brief(&format!("the decision is not taken: {}", with_causes(bad)), 300);
         let mut refusal = self.refusal(RefusalKind::Refused, &what, &why);
         if let BadDecision::Key = bad {
             refusal.next = vec![Next::Verb("whoami".into())];
@@ -454,6 +468,13 @@ impl Act<'_> {
             ApprovalError::Unknown(id) => self.unknown(*id),
             ApprovalError::Already(id, state) => refuse(&format!("is already {state}"), &[format!("show {id}")]),
             ApprovalError::Own => refuse("is yours: nobody decides on their own request", &[format!("withdraw {what}")]),
+            ApprovalError::NotYet { now, .. } => {
+                refuse(&format!("is for {now} to agree to first; you are asked after them"), &[format!("show {what}")])
+            }
+            ApprovalError::NotNeeded { now, .. } => {
+                refuse(&format!("has all that it needs from you and yours; it is for {now} now"), &[format!("show {what}")])
+            }
+            ApprovalError::Level { needs, has, .. } => refuse(&format!("needs {needs}; this one is of level {has}"), &["whoami".into()]),
             ApprovalError::NotEligible(id) => refuse("is for others to decide", &[format!("show {id}")]),
             ApprovalError::Code(id) => refuse(
                 "was not approved: the code is not the one that it shows. Compare it with the requester's screen",

@@ -5,6 +5,7 @@
 
 mod auditors;
 mod less;
+mod people;
 mod policy;
 mod targets;
 mod typed;
@@ -20,6 +21,7 @@ use crate::retention::hold::Pattern;
 
 pub use auditors::{AuditorsArgs, AuditorsWhat, KeysWhat, RecoverArgs, RewrapArgs};
 pub use less::{Less, Part};
+pub use people::{AwayArgs, SuspendArgs, UnsuspendArgs, Until};
 pub use policy::{ExplainArgs, PolicyArgs, PolicyWhat};
 pub use targets::{From, ImportArgs, PinArgs, TargetsArgs, TargetsWhat};
 pub use typed::{Destination, Moment, SessionWord, Since, Span, Start, Word};
@@ -45,7 +47,17 @@ pub enum Verb {
     /// What waits for a decision, and what was decided
     Requests(RequestsArgs),
     /// Exactly what is asked, read from the bytes that are signed
-    Show { request: RequestId },
+    Show {
+        request: RequestId,
+        /// Write what was signed, with the keys and the rows of the log, as files that prove it
+        #[arg(long)]
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        proof: bool,
+        /// Where: a new directory, or a new FILE.tar
+        #[arg(short, long, value_name = "DIR|FILE.tar", requires = "proof")]
+        #[serde(skip)]
+        output: Option<std::path::PathBuf>,
+    },
     /// Say yes
     Approve(ApproveArgs),
     /// Say no; final
@@ -111,6 +123,12 @@ pub enum Verb {
     Policy(PolicyArgs),
     /// Tell everybody when this bastion restarts; it stops by itself then
     Drain(DrainArgs),
+    /// I am away, or there again: whom requests ask
+    Away(AwayArgs),
+    /// Let a person in no more, at once: ends and voids what is theirs
+    Suspend(SuspendArgs),
+    /// Let a suspended person in again
+    Unsuspend(UnsuspendArgs),
     /// Give the reason that a request waits for
     Reason {
         request: RequestId,
@@ -159,6 +177,14 @@ pub enum Verb {
         #[serde(default)]
         from: u64,
     },
+    /// What a proof is made of: the companion's own `show --proof`.
+    #[command(skip)]
+    Proof {
+        request: RequestId,
+        /// Rows of the log that whoever asks has seen signed.
+        #[serde(default)]
+        from: u64,
+    },
     /// A decision with its signature: the companion's own `approve` and `deny`.
     #[command(skip)]
     Decide { document_b64: String, signature: String },
@@ -193,6 +219,10 @@ pub struct RequestArgs {
     #[arg(long, value_name = "COMMAND")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exec: Option<String>,
+    /// Ask for what a tool needs, by the name that approvals.toml gives: vscode
+    #[arg(long, value_name = "NAME", conflicts_with = "exec")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preset: Option<String>,
     /// For one session only
     #[arg(long)]
     #[serde(default)]
@@ -338,8 +368,8 @@ pub struct ReplayArgs {
 #[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct VerifyArgs {
-    /// A session, the beginning of one, a request, `last`, or a file: the body or its manifest
-    #[arg(value_name = "SES|FILE", required_unless_present = "all")]
+    /// A session, the beginning of one, a request, `last`; a file: the body or its manifest; or what `show --proof` wrote
+    #[arg(value_name = "SES|FILE|PROOF", required_unless_present = "all")]
     pub what: Option<String>,
     /// Every recording that I may replay
     #[arg(long, conflicts_with = "what")]
@@ -349,6 +379,10 @@ pub struct VerifyArgs {
     #[arg(long, value_name = "FILE")]
     #[serde(default)]
     pub key_file: Option<std::path::PathBuf>,
+    /// For a proof: the key of the bastion's log, as `audit export` prints it
+    #[arg(long, value_name = "FILE")]
+    #[serde(default)]
+    pub log_key: Option<std::path::PathBuf>,
     /// For a file: the bastion's seal key, as in keys/allowed_signers.pub
     #[arg(long, value_name = "FILE")]
     #[serde(default)]
@@ -602,6 +636,10 @@ pub fn parse(line: &str) -> Result<Line, NotAVerb> {
 }
 
 impl Verb {
+    pub fn show(request: RequestId) -> Self {
+        Verb::Show { request, proof: false, output: None }
+    }
+
     /// Checks what the types cannot say; also for what comes over the wire.
     pub fn check(&self) -> Result<(), String> {
         let fits = |what: &str, text: &str, most: usize| {
@@ -613,6 +651,10 @@ impl Verb {
                     return Err(format!("a request names 1 to {MAX_TARGETS} targets, not {}", args.targets.len()));
                 }
                 fits("reason", args.reason.as_deref().unwrap_or(""), MAX_REASON)?;
+                fits("preset's name", args.preset.as_deref().unwrap_or(""), 64)?;
+                if args.preset.is_some() && args.exec.is_some() {
+                    return Err("a preset and an exact command are two requests".into());
+                }
                 fits("command", args.exec.as_deref().unwrap_or(""), 32 * 1024)?;
                 if args.exec.as_deref().is_some_and(|command| command.is_empty() || command.contains('\0')) {
                     return Err("the command is empty or holds a NUL".into());
@@ -641,6 +683,17 @@ impl Verb {
             }
             Verb::Release(args) => fits("reason", &args.reason, MAX_REASON),
             Verb::Drain(args) => fits("reason", &args.reason, 200),
+            Verb::Away(args) => {
+                if args.back == args.until.is_some() || (args.back && args.instead.is_some()) {
+                    return Err("write --until MON, or --back".into());
+                }
+                Ok(())
+            }
+            Verb::Suspend(args) => {
+                fits("person's name", &args.person, 64)?;
+                fits("reason", &args.reason, MAX_REASON)
+            }
+            Verb::Unsuspend(args) => fits("reason", &args.reason, MAX_REASON),
             Verb::Proven { canary_b64 } => fits("canary", canary_b64, 256),
             Verb::Keys(what) => what.check(),
             Verb::Approve(args) => {
@@ -657,6 +710,7 @@ impl Verb {
             Verb::Replay(args) => speed(&args.speed.to_string()).map(|_| ()),
             Verb::Requests(_)
             | Verb::Show { .. }
+            | Verb::Proof { .. }
             | Verb::Alike { .. }
             | Verb::Withdraw { .. }
             | Verb::Grants(_)
@@ -691,6 +745,7 @@ impl Verb {
             Verb::Extend(_) => "extend",
             Verb::Requests(_) => "requests",
             Verb::Show { .. } => "show",
+            Verb::Proof { .. } => "proof",
             Verb::Approve(_) => "approve",
             Verb::Deny { .. } => "deny",
             Verb::Withdraw { .. } => "withdraw",
@@ -718,6 +773,9 @@ impl Verb {
             Verb::Retention(_) => "retention",
             Verb::Policy(_) => "policy",
             Verb::Drain(_) => "drain",
+            Verb::Away(_) => "away",
+            Verb::Suspend(_) => "suspend",
+            Verb::Unsuspend(_) => "unsuspend",
             Verb::Auditors(_) => "auditors",
             Verb::Alike { .. } => "alike",
             Verb::Canary => "canary",

@@ -7,15 +7,17 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::execute::Act;
-use super::reply::{NotifierLine, Refusal, RefusalKind, Reply, Status, Trouble};
+use super::reply::{AwayLine, BarredLine, NotifierLine, Refusal, RefusalKind, Reply, Status, Trouble};
 use super::{Console, with_causes};
 use crate::access::ConsoleAction;
+use crate::authority::pen::{Pen, PenState};
 use crate::notify::{FAILING, Standing};
 use crate::recording::RecordError;
 use crate::retention::hold::Hold;
 use crate::store::StoreError;
 use crate::store::disposal::Cursor;
 use crate::store::health::{Counts, LATELY};
+use crate::store::suspensions::Suspension;
 use crate::time::Timestamp;
 
 /// Fewer days than these until the disk is full are a trouble.
@@ -60,11 +62,20 @@ impl Console {
             !proven.iter().any(|proof| proof.auditor == **name && proof.key == key.to_string() && now.since(proof.at) <= UNPROVED)
         });
         let young = counts.first_session.is_none_or(|first| now.since(first) < UNPROVED);
+        let pen = self.pen.as_ref().map(Pen::state);
         let mut status = Status {
             ok: true,
             troubles: Vec::new(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             clock: self.disposal.clock_trouble(),
+            pen_landlock: match &pen {
+                Some(PenState::Up(ready)) => Some(ready.landlock),
+                Some(PenState::Down(_)) | None => None,
+            },
+            pen: match pen {
+                Some(PenState::Down(why)) => Some(why),
+                Some(PenState::Up(_)) | None => None,
+            },
             live_sessions: counts.live_sessions,
             pending_requests: counts.pending_requests,
             open_grants: counts.open_grants,
@@ -79,6 +90,8 @@ impl Console {
             log_rows: counts.rows,
             checkpoint: counts.signed_at,
             unsigned_since: counts.unsigned_since,
+            away: self.store.absences(now).await?.into_iter().map(AwayLine::of).collect(),
+            suspended: self.store.suspensions().await?.into_iter().map(barred).collect(),
             unproved: if young { BTreeSet::new() } else { unproved.map(|(name, _)| name.clone()).collect() },
             notifiers: self.desk.standing().into_iter().map(notifier_line).collect(),
         };
@@ -113,6 +126,9 @@ fn troubles(status: &Status, now: Timestamp) -> Vec<Trouble> {
     if let Some(why) = &status.clock {
         add("clock", why.clone(), "look at the clock, then on the bastion: countersign clock accept -c DIR");
     }
+    if let Some(why) = &status.pen {
+        add("pen", format!("no certificate is signed, so no session opens: {why}"), "the bastion's log says why; it is tried again");
+    }
     if status.free_bytes < status.floor_bytes {
         let why = format!("{} MB free, the floor is {} MB: no session opens", status.free_bytes >> 20, status.floor_bytes >> 20);
         add("disk", why, "make room on the file system of the recordings");
@@ -145,6 +161,11 @@ fn troubles(status: &Status, now: Timestamp) -> Vec<Trouble> {
         add("notifier", why, &format!("look at it, then: countersign notify test {} -c DIR", line.notifier));
     }
     troubles
+}
+
+fn barred(suspension: Suspension) -> BarredLine {
+    let Suspension { person, by, reason, at } = suspension;
+    BarredLine { person, by, reason, at }
 }
 
 fn notifier_line(standing: Standing) -> NotifierLine {

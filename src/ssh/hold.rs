@@ -4,8 +4,10 @@
 //! is lost or looked into, except what `users.md` 1 allows: at a prompt typed-ahead is dropped and 0x03
 //! withdraws; an exec with a terminal withdraws on a packet of exactly 0x03.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
@@ -14,13 +16,13 @@ use super::channel::{ClientChannel, Status};
 use super::flow::Item;
 use super::opening::Opening;
 use super::session::Stop;
-use super::{Bastion, granted, room};
+use super::{Bastion, granted, queue, room};
 use crate::access::request::MAX_REASON;
 use crate::access::ruling::{Ruling, Terms};
 use crate::access::{OpeningContext, Principal, Target, Want};
 use crate::approvals::{self, Again, Ask, Basis, Joined, RequestState, RequestView, SubmitError, Waiter};
 use crate::console::Phase;
-use crate::id::{Digest, Login, Person, RequestId};
+use crate::id::{Digest, Login, Person, RequestId, WorkflowName};
 use crate::time::{Timestamp, at};
 
 /// How often somebody at a prompt sees the clock, and how often anybody else gets a line.
@@ -46,13 +48,24 @@ impl Held {
 /// How one wait came out.
 enum Waited {
     Held(Held),
-    /// The directory has changed, and with it what has to be asked: once more, from the ruling on.
-    PolicyChanged,
+    /// The directory has changed, and with it what has to be asked, or a turn has come: once more, from the
+    /// ruling on.
+    Again,
+}
+
+/// Whose turn it is: kept from one try to the next, so that nobody loses their place.
+#[derive(Default)]
+struct Turns {
+    /// Among the held channels of the connection.
+    held: Option<OwnedSemaphorePermit>,
+    /// Among the pending requests of the person.
+    place: Option<queue::Place>,
 }
 
 /// Waits until this channel may be opened, or says why it may not. A reload on the way that asks for
 /// other approvals begins the wait anew; the person only reads so.
 pub async fn until_approved(asking: &mut Asking<'_>, opening: &mut Opening, client: &ClientChannel) -> Result<Held, Stop> {
+    let mut turns = Turns::default();
     loop {
         let ruled = asking.rule().await?;
         if ruled.by_text && opening.pty.is_some() {
@@ -60,14 +73,20 @@ pub async fn until_approved(asking: &mut Asking<'_>, opening: &mut Opening, clie
             return Err(Stop::new(text, Status::Refused));
         }
         room::admit(asking.bastion, &asking.principal, &asking.target, &asking.login, &ruled.asked.ruling, client).await?;
-        match wait(asking, ruled, opening, client).await? {
+        match wait(asking, ruled, opening, client, &mut turns).await? {
             Waited::Held(held) => return Ok(held),
-            Waited::PolicyChanged => {}
+            Waited::Again => {}
         }
     }
 }
 
-async fn wait(asking: &mut Asking<'_>, ruled: Ruled, opening: &mut Opening, client: &ClientChannel) -> Result<Waited, Stop> {
+async fn wait(
+    asking: &mut Asking<'_>,
+    ruled: Ruled,
+    opening: &mut Opening,
+    client: &ClientChannel,
+    turns: &mut Turns,
+) -> Result<Waited, Stop> {
     let Asking { bastion, principal, target, login, want, .. } = &*asking;
     let (terms, holds) = match &ruled.asked.ruling {
         Ruling::Permit(terms) => return Ok(Waited::Held(Held::on(Basis::Permitted, terms.clone(), &ruled))),
@@ -78,9 +97,11 @@ async fn wait(asking: &mut Asking<'_>, ruled: Ruled, opening: &mut Opening, clie
     if let Some(id) = usable.map_err(state_lost)? {
         return Ok(Waited::Held(Held::on(Basis::Approved(id), terms, &ruled)));
     }
-    let _turn =
-        client.turn(&format!("behind your {} held channels on this connection; this one waits in turn", client.held_at_most())).await;
-    let Some(_turn) = _turn else { return Err(Stop { text: None, status: Status::Undecided }) };
+    if turns.held.is_none() {
+        let text = format!("behind your {} held channels on this connection; this one waits in turn", client.held_at_most());
+        let Some(turn) = client.turn(&text).await else { return Err(Stop { text: None, status: Status::Undecided }) };
+        turns.held = Some(turn);
+    }
     let waiter = if matches!(want.without_agent(), Want::Shell) { Waiter::Shell } else { Waiter::Other };
     let commands = ruled.asked.scope.exact_commands(want);
     let ask = Ask {
@@ -98,8 +119,25 @@ async fn wait(asking: &mut Asking<'_>, ruled: Ruled, opening: &mut Opening, clie
         waiter,
         again: Again::No,
     };
-    let (id, joined) =
-        bastion.approvals.submit(principal, ask, Timestamp::now()).await.map_err(|error| not_submitted(error, target, login))?;
+    // Before it is asked: a place that is freed meanwhile is not missed.
+    let hints = bastion.approvals.hints();
+    // Others of this person came first; what is asked already is joined all the same.
+    let first = turns.place.as_ref().map_or_else(|| !bastion.queue.is_waited_in(principal.person()), queue::Place::is_first);
+    let submitted = match first {
+        true => bastion.approvals.submit(principal, ask, Timestamp::now()).await,
+        false => bastion.approvals.join(principal, ask, Timestamp::now()).await,
+    };
+    let (id, joined) = match submitted {
+        Ok(submitted) => submitted,
+        Err(behind @ (SubmitError::TooManyOfYours(_) | SubmitError::TooMany(_))) => {
+            let client = (client, opening.pty.is_some());
+            turns.place = Some(queue::turn(bastion, turns.place.take(), principal.person(), client, &behind, hints).await?);
+            return Ok(Waited::Again);
+        }
+        Err(error) => return Err(not_submitted(error, target, login)),
+    };
+    // The next one's turn.
+    turns.place = None;
     let waiting = bastion.approvals.wait(id, waiter, Timestamp::now()).await.map_err(state_lost)?;
     let mut hold = Hold { bastion, principal, target, login, asking, opening, client, id, joined, shown: Shown::default() };
     let end = hold.wait().await;
@@ -114,7 +152,7 @@ async fn wait(asking: &mut Asking<'_>, ruled: Ruled, opening: &mut Opening, clie
         HoldEnd::PolicyChanged { reason } => {
             client.say(&format!("the policy changed: {id} is void")).await;
             opening.reason = opening.reason.take().or(reason);
-            Ok(Waited::PolicyChanged)
+            Ok(Waited::Again)
         }
         HoldEnd::Going => {
             waiting.stay();
@@ -141,7 +179,7 @@ async fn still_stands(asking: &mut Asking<'_>, id: RequestId) -> Result<Waited, 
     let usable = bastion.approvals.usable(principal, target, login, want, &holds, Timestamp::now()).await;
     match usable.map_err(state_lost)? {
         Some(usable) => Ok(Waited::Held(Held::on(Basis::Approved(usable), terms, &ruled))),
-        None if was_outdated => Ok(Waited::PolicyChanged),
+        None if was_outdated => Ok(Waited::Again),
         None => Err(granted::not_enough(bastion, id, want).await),
     }
 }
@@ -162,6 +200,9 @@ enum HoldEnd {
 struct Shown {
     needs_reason: bool,
     pending: bool,
+    /// What was said last of whose turn it is, by workflow; and how far that was.
+    turns: Vec<String>,
+    stages: BTreeMap<WorkflowName, usize>,
     clock: bool,
     announced: bool,
     /// Who was said to be looking.
@@ -276,19 +317,48 @@ impl Hold<'_> {
                 self.shown.needs_reason = true;
                 if person {
                     self.say_what_is_needed(view).await;
+                    for prompt in &view.prompts {
+                        self.client.say(&crate::console::visible(prompt)).await;
+                    }
                     self.client.raw("countersign: reason: ".into()).await;
                 } else {
                     let host = &self.bastion.directory().config.host;
-                    self.client.say(&format!("{} waits for your reason: ssh {host} reason {} 'INC-42 …'", self.id, self.id)).await;
+                    let prompt: String = view.prompts.iter().map(|prompt| format!(" ({})", crate::console::visible(prompt))).collect();
+                    let how = format!("ssh {host} reason {} 'INC-42 …'", self.id);
+                    self.client.say(&format!("{} waits for your reason{prompt}: {how}", self.id)).await;
                 }
             }
             RequestState::Pending if !self.shown.pending => {
                 self.shown.pending = true;
                 self.say_pending(view, person).await;
+                self.shown.stages = stages(view);
+                self.say_turns(view).await;
             }
-            RequestState::NeedsReason | RequestState::Pending => {}
+            RequestState::Pending => self.say_turns(view).await,
+            RequestState::NeedsReason => {}
         }
         None
+    }
+
+    /// Says what has changed of whom it asks (`users.md` 16), each once.
+    async fn say_turns(&mut self, view: &RequestView) {
+        let mut lines = Vec::new();
+        let stages = stages(view);
+        for (workflow, stage) in &stages {
+            if self.shown.stages.get(workflow).is_some_and(|shown| shown < stage) {
+                lines.extend(next_stage(view, workflow));
+            }
+        }
+        self.shown.stages = stages;
+        let words: Vec<String> = view.turns.iter().filter_map(|turn| approvals::turn_words(turn, Timestamp::now())).collect();
+        lines.extend(words.iter().filter(|words| !self.shown.turns.contains(words)).cloned());
+        self.shown.turns = words;
+        if !lines.is_empty() && std::mem::take(&mut self.shown.clock) {
+            self.client.raw("\r\n".into()).await;
+        }
+        for line in lines {
+            self.client.say(&line).await;
+        }
     }
 
     /// What is announced is said, here on any channel: nothing runs on it yet.
@@ -316,7 +386,7 @@ impl Hold<'_> {
     async fn say_pending(&self, view: &RequestView, person: bool) {
         let now = Timestamp::now();
         let asked: Vec<String> = view.asked.iter().map(ToString::to_string).collect();
-        let asked = if asked.is_empty() { "nobody can decide this now".to_owned() } else { format!("asked {}", asked.join(", ")) };
+        let asked = if asked.is_empty() { "nobody is asked yet".to_owned() } else { format!("asked {}", asked.join(", ")) };
         let reason = crate::console::visible(&view.document.reason);
         let reason = if reason.is_empty() { String::new() } else { format!(" · reason {reason}") };
         let expires = format!("expires {}", at(view.document.not_after(), now));
@@ -463,6 +533,20 @@ fn stopped(text: impl Into<String>, status: Status) -> HoldEnd {
     HoldEnd::Stop(Stop::new(text, status))
 }
 
+/// How far each workflow is that waits.
+fn stages(view: &RequestView) -> BTreeMap<WorkflowName, usize> {
+    view.turns.iter().map(|turn| (turn.workflow.clone(), turn.stage)).collect()
+}
+
+/// `stage 2 of 2: 1 of heads · asked gina`
+fn next_stage(view: &RequestView, workflow: &WorkflowName) -> Option<String> {
+    let track = view.tracks.iter().find(|track| track.workflow == *workflow)?;
+    let turn = view.turns.iter().find(|turn| turn.workflow == *workflow)?;
+    let asked: Vec<&str> = turn.asked.iter().map(Person::as_str).collect();
+    let asked = if asked.is_empty() { String::new() } else { format!(" · asked {}", asked.join(", ")) };
+    Some(format!("stage {} of {}: {} of {}{asked}", track.stage + 1, track.stages, track.quorum, track.approvers.join(", ")))
+}
+
 /// `1 of sre-leads (prod-needs-a-lead)`, one for each workflow.
 fn needs(view: &RequestView) -> String {
     let tracks: Vec<String> = view
@@ -488,10 +572,6 @@ fn not_submitted(error: SubmitError, target: &Target, login: &Login) -> Stop {
         SubmitError::DeniedLately { .. } => Stop::new(
             format!("{}. Again: countersign request {login}@{} --again --reason …", crate::console::visible(&error.to_string()), target.id),
             Status::Refused,
-        ),
-        SubmitError::TooManyOfYours(_) | SubmitError::TooMany(_) => Stop::new(
-            format!("refused: behind {error}; list yours: countersign requests --mine, then countersign withdraw REQ"),
-            Status::Undecided,
         ),
         SubmitError::Reason(_) => Stop::new(format!("refused: {error}"), Status::Malformed),
         SubmitError::Store(error) => state_lost(error),

@@ -3,8 +3,10 @@
 mod algorithms;
 mod alternate;
 mod ask;
+mod barred;
 mod channel;
 mod console;
+mod crowd;
 mod door;
 mod factor;
 pub mod flow;
@@ -20,6 +22,7 @@ mod login;
 mod names;
 mod opening;
 pub mod probe;
+mod queue;
 mod relay;
 mod room;
 pub mod sandbox;
@@ -34,10 +37,12 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use self::crowd::Crowd;
 use self::door::Door;
 use crate::access::{Grant, Principal, Target};
 use crate::approvals::{Approvals, Reruled, notices};
 use crate::audit::Event;
+use crate::authority::pen::Pen;
 use crate::authority::{CertificateAuthority, HostCertificates, Keys};
 use crate::config::Directory;
 use crate::console::{Console, Phase};
@@ -72,6 +77,9 @@ pub struct Bastion {
     /// Sessions on a target, from their opening to their end.
     open: Live,
     door: Arc<Door>,
+    /// Who waits for a place among the pending requests.
+    queue: queue::Queue,
+    crowd: Arc<Crowd>,
 }
 
 /// How many channels have a task that must not be cut short: it may still have to end a recording.
@@ -119,6 +127,20 @@ impl Bastion {
         tokio::spawn(async move {
             if let Err(error) = store.report(event, Timestamp::now()).await {
                 tracing::error!(%error, "a refusal could not be logged");
+            }
+        });
+    }
+
+    /// Logs that no certificate was signed for a session that was opened, and why; a report event.
+    fn report_unsigned(&self, grant: &Grant, why: &str) {
+        let store = self.store.clone();
+        let facts = serde_json::json!({
+            "session": grant.session, "request": grant.request, "person": grant.principal.person(), "target": grant.target.id,
+            "login": grant.login, "serial": grant.serial.to_string(), "why": why.chars().take(512).collect::<String>(),
+        });
+        tokio::spawn(async move {
+            if let Err(error) = store.report(Event::new("certificate.refuse", facts), Timestamp::now()).await {
+                tracing::error!(%error, "a certificate that was refused could not be logged");
             }
         });
     }
@@ -191,6 +213,7 @@ pub struct Running {
     live: Live,
     open: Live,
     directory: watch::Sender<Arc<Directory>>,
+    pen: Pen,
     store: Store,
     approvals: Approvals,
     recordings: Recordings,
@@ -226,8 +249,13 @@ impl Running {
         self.store.keep_policy(directory.digest, Some(before), &directory.texts, now).await?;
         self.recordings.protect(directory.config.recordings.protection.clone())?;
         self.recordings.keep_for_rescue(directory.reserve());
+        let policy = directory.digest;
+        let suspended = self.store.suspensions().await?.into_iter().map(|suspension| suspension.person).collect();
         // Live sessions look by themselves (`lease`).
-        self.directory.send_replace(directory);
+        self.directory.send_replace(Arc::new(directory.with_suspended(suspended)));
+        if let Err(error) = self.pen.rereads(policy).await {
+            tracing::error!(error = crate::console::with_causes(&error), "the pen has not read these policies: it signs nothing by them");
+        }
         Ok(self.approvals.rerule(now).await.unwrap_or_else(|error| {
             tracing::error!(error = crate::console::with_causes(&error), "what is pending is ruled again when it is decided or opened");
             Reruled::default()
@@ -299,6 +327,8 @@ impl Running {
 pub struct Parts {
     pub directory: watch::Sender<Arc<Directory>>,
     pub keys: Keys,
+    /// Who signs for sessions.
+    pub pen: Pen,
     pub store: Store,
     pub approvals: Approvals,
     pub recordings: Recordings,
@@ -311,12 +341,13 @@ pub struct Parts {
 
 /// Starts listening.
 pub async fn start(parts: Parts) -> std::io::Result<Running> {
-    let Parts { directory: reload, keys, store, approvals, recordings, log, clock, disposal, handed_over } = parts;
+    let Parts { directory: reload, keys, pen, store, approvals, recordings, log, clock, disposal, handed_over } = parts;
     let directory = reload.subscribe();
     let (stop, stopped) = watch::channel(false);
     let (shut, closed) = watch::channel(false);
     let (live, open) = (Live(watch::Sender::new(0)), Live(watch::Sender::new(0)));
     let console = Console::new(approvals.clone(), store.clone(), recordings.clone(), log.clone(), disposal.clone(), directory.clone());
+    let console = console.signing(pen.clone());
     let (listen, metrics) = {
         let config = &directory.borrow().config;
         (config.listen.clone(), config.metrics)
@@ -327,12 +358,12 @@ pub async fn start(parts: Parts) -> std::io::Result<Running> {
     };
     let (kept_store, kept_approvals, kept_recordings) = (store.clone(), approvals.clone(), recordings.clone());
     let phase = console.phase.clone();
-    let door = Arc::<Door>::default();
+    let (door, crowd) = (Arc::<Door>::default(), Arc::<Crowd>::default());
     let bastion = Arc::new(Bastion {
         directory,
         store,
         approvals,
-        authority: CertificateAuthority::new(&keys),
+        authority: CertificateAuthority::new(pen.clone()),
         host_certificates: HostCertificates::new(&keys),
         recordings,
         log,
@@ -345,6 +376,8 @@ pub async fn start(parts: Parts) -> std::io::Result<Running> {
         live: live.clone(),
         open: open.clone(),
         door: door.clone(),
+        queue: queue::Queue::default(),
+        crowd: crowd.clone(),
     });
     let (mut addresses, mut tasks) = (Vec::new(), Vec::new());
     let mut listeners = Vec::new();
@@ -362,10 +395,16 @@ pub async fn start(parts: Parts) -> std::io::Result<Running> {
         tasks.push(tokio::spawn(listener::accept(bastion.clone(), listener, closed.clone())));
     }
     if let Some((listener, console)) = for_monitors {
-        tasks.push(tokio::spawn(crate::metrics::serve(listener, console, Box::new(move || door.crowd()), stopped.clone())));
+        tasks.push(tokio::spawn(crate::metrics::serve(
+            listener,
+            console,
+            Box::new(move || (door.crowd(), crowd.connections())),
+            stopped.clone(),
+        )));
     }
     tasks.push(tokio::spawn(notices::run(bastion.approvals.clone(), bastion.console.desk.clone(), stopped.clone())));
     tasks.push(tokio::spawn(dispose(bastion.clone(), stopped.clone())));
+    tasks.push(tokio::spawn(barred::publish(kept_store.clone(), reload.clone(), stopped.clone())));
     tasks.push(tokio::spawn(sweep(bastion, stopped)));
     Ok(Running {
         addresses,
@@ -376,6 +415,7 @@ pub async fn start(parts: Parts) -> std::io::Result<Running> {
         live,
         open,
         directory: reload,
+        pen,
         store: kept_store,
         approvals: kept_approvals,
         recordings: kept_recordings,
@@ -437,6 +477,9 @@ async fn sweep(bastion: Arc<Bastion>, mut stop: watch::Receiver<bool>) {
                         changes.mark_changed();
                         tracing::error!(%error, "what is pending could not be ruled again; it is tried again in a second");
                     }
+                }
+                if let Err(error) = bastion.approvals.move_on(now).await {
+                    tracing::error!(error = crate::console::with_causes(&error), "nobody else could be asked; it is tried again in a second");
                 }
                 if let Err(error) = bastion.approvals.sweep(now).await {
                     tracing::error!(%error, "the sweep failed; it is tried again in a second");

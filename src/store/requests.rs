@@ -167,8 +167,8 @@ impl Tx {
     ) -> Result<(), StoreError> {
         let bytes = document.bytes();
         sqlx::query(
-            "insert into requests (id, state, bytes, digest, joins, person, waiter, waiters, linger, made, not_after, due, context)
-             values ($1, $2, $3, $4, $5, $6, $7, 0, $8, $9, $10, $11, $12)",
+            "insert into requests (id, state, bytes, digest, joins, person, waiter, waiters, linger, made, not_after, due, context, extends)
+             values ($1, $2, $3, $4, $5, $6, $7, 0, $8, $9, $10, $11, $12, $13)",
         )
         .bind(document.request.as_str())
         .bind(new.state.word())
@@ -182,6 +182,7 @@ impl Tx {
         .bind(document.not_after().micros())
         .bind(new.due.micros())
         .bind(to_json(&new.context))
+        .bind(document.extends.as_ref().map(|extends| extends.request.as_str().to_owned()))
         .execute(&mut self.connection)
         .await?;
         for target in &document.targets {
@@ -316,11 +317,44 @@ impl Snapshot {
         rows.iter().map(read).collect()
     }
 
+    /// Requests that wait and of which somebody else may be asked by now, the most overdue first.
+    pub(crate) async fn requests_to_look_at(&mut self, now: Timestamp, limit: u32) -> Result<Vec<RequestRow>, StoreError> {
+        let rows = select!("where state = 'pending' and look_at <= $1 order by look_at limit $2")
+            .bind(now.micros())
+            .bind(i64::from(limit))
+            .fetch_all(&mut *self.tx)
+            .await?;
+        rows.iter().map(read).collect()
+    }
+
+    /// The request that waits to extend a grant, and until when it can be decided.
+    pub(crate) async fn extension_waiting(&mut self, id: RequestId, now: Timestamp) -> Result<Option<(RequestId, Timestamp)>, StoreError> {
+        let row =
+            sqlx::query("select id, due from requests where extends = $1 and state = 'pending' and due > $2 order by due desc limit 1")
+                .bind(id.as_str())
+                .bind(now.micros())
+                .fetch_optional(&mut *self.tx)
+                .await?;
+        row.map(|row| Ok((word(&row, "id")?, time(&row, "due")?))).transpose()
+    }
+
+    /// This person's approved requests that were made since, in the order in which they were made; so many that more
+    /// would be no use of a grant.
+    pub(crate) async fn approved_since(&mut self, person: &Person, since: Timestamp) -> Result<Vec<RequestRow>, StoreError> {
+        let rows = select!("where person = $1 and state = 'approved' and made >= $2 and length(bytes) > 0 order by made, id limit 256")
+            .bind(person.as_str().to_owned())
+            .bind(since.micros())
+            .fetch_all(&mut *self.tx)
+            .await?;
+        rows.iter().map(read).collect()
+    }
+
     /// Whether anything is due, so that an idle sweep writes nothing.
     pub(crate) async fn is_anything_due(&mut self, now: Timestamp) -> Result<bool, StoreError> {
         let due = sqlx::query(
             "select 1 where exists (select 1 from requests where state in ('needs-reason', 'pending') and due <= $1)
-             or exists (select 1 from grants where state = 'open' and coalesce(ends_at, use_by) <= $1)",
+             or exists (select 1 from grants where state = 'open' and coalesce(ends_at, use_by) <= $1
+                        and not exists (select 1 from requests where extends = grants.request and state = 'pending' and due > $1))",
         )
         .bind(now.micros())
         .fetch_optional(&mut *self.tx)

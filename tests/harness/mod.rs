@@ -4,17 +4,21 @@ mod bastion;
 mod client;
 mod daemon;
 mod installation;
+mod master;
 mod raw;
 mod sshd;
 mod terminal;
+mod token;
 
 pub use bastion::{Bastion, REASON, Way, pause};
-pub use client::{Client, Seen, until};
+pub use client::{Client, Seen, until, until_some};
 pub use daemon::Daemon;
 pub use installation::Plan;
+pub use master::Master;
 pub use raw::Raw;
 pub use sshd::{Sshd, free_port};
 pub use terminal::Terminal;
+pub use token::Token;
 
 use std::path::PathBuf;
 use std::sync::OnceLock;

@@ -79,6 +79,17 @@ impl Sshd {
         sshd
     }
 
+    /// Adds lines to its configuration; returns when it listens with them.
+    pub fn adds(&self, lines: &str) {
+        let file = self.dir.join("sshd_config");
+        let config = std::fs::read_to_string(&file).unwrap();
+        std::fs::write(file, format!("{lines}{config}")).unwrap();
+        let listens = || self.log().matches("Server listening").count();
+        let before = listens();
+        Command::new(program("kill")).args(["-HUP", &self.child.id().to_string()]).status().unwrap();
+        until("sshd listens again", SOON, || listens() > before);
+    }
+
     /// Lets `LOGIN@target` in as well: one machine plays several.
     pub fn also_is(&self, target: &str) {
         let file = self.dir.join("principals").join(login());

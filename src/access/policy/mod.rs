@@ -11,6 +11,7 @@ mod network;
 mod parse;
 mod question;
 mod text;
+mod whole;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -61,7 +62,7 @@ pub enum Mentioned {
 }
 
 /// A validated set of policies, kept in memory; a ruling asks it at most twice.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct PolicySet {
     base: cedar_policy::PolicySet,
     holds: cedar_policy::PolicySet,

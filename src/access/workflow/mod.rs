@@ -18,7 +18,7 @@ use super::decision::{GrantedTerms, Level, Verdict};
 use crate::id::{Group, NotifierName, Person, WorkflowName};
 use crate::time::Timestamp;
 
-pub use turn::{Absent, Approver, Away, Escalated, Times, Turn, Wider, day, reached, turns};
+pub use turn::{Absent, Approver, Away, Escalated, Times, Turn, Wider, absent_words, day, reached, turns};
 
 /// A workflow of `approvals.toml`.
 #[derive(Debug, Clone)]
@@ -37,6 +37,8 @@ pub struct Workflow {
     pub use_within: Duration,
     /// How long a request of something other than a shell stays after its last waiter left.
     pub linger: Duration,
+    /// How long the cut waits for an answer, where more time was asked for before the end.
+    pub overrun: Duration,
     pub reason_required: bool,
     /// What whoever asks is asked, and whoever decides reads.
     pub prompt: Option<String>,
