@@ -8,6 +8,7 @@ mod family;
 mod open;
 mod overrun;
 mod rerule;
+mod storm;
 mod submit;
 mod view;
 mod wait;
