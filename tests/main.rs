@@ -19,6 +19,7 @@ mod factor;
 mod faults;
 mod flow;
 mod fuzz;
+mod glass;
 mod harness;
 mod held;
 mod hostile;

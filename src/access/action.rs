@@ -42,10 +42,12 @@ pub enum ConsoleAction {
     Audit,
     /// Announcing that the bastion restarts; counts where it may be done on every target.
     Drain,
+    /// Opening first and being reviewed after; in no group of actions, so that nobody has it unsaid.
+    BreakGlass,
 }
 
 impl ConsoleAction {
-    pub const ALL: [ConsoleAction; 8] = [
+    pub const ALL: [ConsoleAction; 9] = [
         ConsoleAction::Approve,
         ConsoleAction::Replay,
         ConsoleAction::Watch,
@@ -54,6 +56,7 @@ impl ConsoleAction {
         ConsoleAction::Review,
         ConsoleAction::Audit,
         ConsoleAction::Drain,
+        ConsoleAction::BreakGlass,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -66,6 +69,7 @@ impl ConsoleAction {
             ConsoleAction::Review => "review",
             ConsoleAction::Audit => "audit",
             ConsoleAction::Drain => "drain",
+            ConsoleAction::BreakGlass => "break-glass",
         }
     }
 }

@@ -85,6 +85,9 @@ pub struct RequestDocument {
     /// More time for one that runs; then `for_us` counts from its end, and nothing is opened.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub extends: Option<Extends>,
+    /// Nobody agreed: policy lets this person in first, and somebody reviews it after.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub break_glass: bool,
 }
 
 /// The running approval that a request would extend.
@@ -255,6 +258,7 @@ pub(crate) mod tests {
             needs: vec![],
             policy: Digest([2; 32]),
             extends: None,
+            break_glass: false,
         }
     }
 

@@ -90,6 +90,7 @@ impl Approvals {
         }
         document.for_us = request::doc_duration(by);
         document.once = false;
+        document.break_glass = false;
         document.made_us = request::doc_micros(now);
         // Later it could not be extended any more.
         document.not_after_us = request::doc_micros(now.plus(decide_within(&workflows)).min(ends));

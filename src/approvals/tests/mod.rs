@@ -4,6 +4,7 @@ mod decide;
 mod end;
 mod fail;
 mod family;
+mod glass;
 mod open;
 mod rerule;
 mod submit;
@@ -112,6 +113,7 @@ fn workflow(name: &str, quorum: u32, level: Level) -> Workflow {
         reason_required: false,
         prompt: None,
         rescue: false,
+        break_glass: None,
         notify: vec![],
         reason_pattern: None,
         source: SourceRule::Address,
