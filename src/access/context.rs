@@ -53,6 +53,7 @@ impl OpeningContext {
             login,
             action,
             command,
+            to: None,
             source: self.source,
             now: self.at,
             first_time: !self.opened.contains(&target.id),

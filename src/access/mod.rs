@@ -9,6 +9,7 @@ pub mod canonical;
 pub mod certificate;
 pub mod context;
 pub mod decision;
+pub mod endpoint;
 pub mod factor;
 pub mod family;
 pub mod grant;
@@ -29,6 +30,7 @@ pub mod workflow;
 
 pub use action::{Action, Class, ConsoleAction, Want};
 pub use context::OpeningContext;
+pub use endpoint::Endpoint;
 pub use factor::SecondFactor;
 pub use grant::Grant;
 pub use people::People;

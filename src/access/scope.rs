@@ -17,16 +17,12 @@ pub struct Scope(pub BTreeSet<Class>);
 impl Scope {
     /// Whether every class that `want` needs is in here.
     pub fn covers(&self, want: &Want) -> bool {
-        match want {
-            Want::Shell => self.0.contains(&Class::Shell),
-            Want::Exec(bytes) => self.0.contains(&Class::ExecAny) || self.0.contains(&Class::Exec(Digest::of(bytes))),
-            Want::Sftp => self.0.contains(&Class::SftpRead) && self.0.contains(&Class::SftpWrite),
-        }
+        self.contains(&least(want))
     }
 
     /// Whether the certificate must be bound to these exact bytes (`force-command`).
     pub fn is_exact_for(&self, want: &Want) -> bool {
-        matches!(want, Want::Exec(_)) && !self.0.contains(&Class::ExecAny)
+        matches!(want.without_agent(), Want::Exec(_)) && !self.0.contains(&Class::ExecAny)
     }
 
     /// The bytes that an approver has to read: those of a command asked for exactly.
@@ -36,26 +32,33 @@ impl Scope {
     }
 
     pub fn contains(&self, other: &Scope) -> bool {
-        other.0.iter().all(|class| match class {
-            Class::Exec(_) => self.0.contains(class) || self.0.contains(&Class::ExecAny),
-            Class::ExecAny | Class::SftpRead | Class::SftpWrite | Class::Shell => self.0.contains(class),
-        })
+        other.0.iter().all(|class| self.0.contains(class) || self.0.iter().any(|ours| ours.contains(class)))
     }
 
     pub fn union(&self, other: &Scope) -> Scope {
-        Scope(self.0.union(&other.0).copied().collect())
+        Scope(self.0.union(&other.0).cloned().collect())
     }
 
-    /// What both hold: an exact command lies within `exec:*`.
+    /// What both hold.
     pub fn meet(&self, other: &Scope) -> Scope {
-        let held_by = |scope: &Scope, class: &Class| scope.contains(&Scope([*class].into()));
-        let ours = self.0.iter().filter(|class| held_by(other, class));
-        let theirs = other.0.iter().filter(|class| held_by(self, class));
-        Scope(ours.chain(theirs).copied().collect())
+        Scope(self.0.iter().flat_map(|ours| other.0.iter().filter_map(|theirs| ours.meet(theirs))).collect())
     }
 
-    /// As people read it: `shell (with exec and file transfer)`.
+    /// As people read it: `shell (with exec and file transfer) · connections to localhost:5432`.
     pub fn words(&self) -> String {
+        let starts = self.words_of_starts();
+        let forwards = self.0.iter().filter_map(|class| match class {
+            Class::AgentForward => Some("their agent".to_owned()),
+            Class::ForwardLocal(to) => Some(format!("connections to {to}")),
+            Class::ForwardRemote(on) => Some(format!("listening on {on}")),
+            Class::ExecAny | Class::Exec(_) | Class::SftpRead | Class::SftpWrite | Class::Shell => None,
+        });
+        let all: Vec<String> = (!starts.is_empty()).then_some(starts).into_iter().chain(forwards).collect();
+        all.join(" · ")
+    }
+
+    /// What of it starts something.
+    fn words_of_starts(&self) -> String {
         let shell = self.0.contains(&Class::Shell);
         let any = self.0.contains(&Class::ExecAny);
         let exact = self.0.iter().filter(|c| matches!(c, Class::Exec(_))).count();
@@ -107,7 +110,13 @@ pub enum Reach {
 /// together as far as today's rulings need the same workflows: it is no more power, and nobody is
 /// asked three times. A command whose ruling differs from a shell's asks for its exact bytes.
 /// `rule_want` rules the want itself, `rule` an action with no command given.
-pub fn asked_for(want: &Want, reach: Reach, rule_want: impl FnOnce() -> Ruling, rule: impl Fn(Action) -> Ruling) -> Asked {
+pub fn asked_for(want: &Want, reach: Reach, rule_want: &dyn Fn() -> Ruling, rule: &dyn Fn(Action) -> Ruling) -> Asked {
+    if let Want::WithAgent(inner) = want {
+        // The agent is another power than what is started: it is asked for beside it, never swept in.
+        let agent = rule(Action::AgentForward);
+        let Asked { scope, ruling } = asked_for(inner, reach, rule_want, rule);
+        return Asked { scope: scope.union(&Scope([Class::AgentForward].into())), ruling: ruling.meet(agent) };
+    }
     let ruling = rule_want();
     let Ruling::RequireApproval { .. } = &ruling else {
         return Asked { scope: least(want), ruling };
@@ -117,7 +126,7 @@ pub fn asked_for(want: &Want, reach: Reach, rule_want: impl FnOnce() -> Ruling, 
     let broad = match want {
         Want::Shell => true,
         Want::Exec(_) => reach == Reach::Widest && needs_the_same(&shell) && needs_the_same(&rule(Action::Exec)),
-        Want::Sftp => false,
+        Want::Sftp | Want::ForwardLocal(_) | Want::ForwardRemote(_) | Want::WithAgent(_) => false,
     };
     if !broad {
         return Asked { scope: least(want), ruling };
@@ -129,7 +138,7 @@ pub fn asked_for(want: &Want, reach: Reach, rule_want: impl FnOnce() -> Ruling, 
         [(&[Class::Shell][..], shell), (&[Class::ExecAny][..], rule(Action::Exec)), (&[Class::SftpRead, Class::SftpWrite][..], sftp)]
     {
         if needs_the_same(&of) {
-            classes.extend(classes_of);
+            classes.extend(classes_of.iter().cloned());
             whole = whole.meet(of);
         }
     }
@@ -142,6 +151,9 @@ pub fn least(want: &Want) -> Scope {
         Want::Shell => [Class::Shell].into(),
         Want::Exec(bytes) => [Class::Exec(Digest::of(bytes))].into(),
         Want::Sftp => [Class::SftpRead, Class::SftpWrite].into(),
+        Want::ForwardLocal(to) => [Class::ForwardLocal(to.clone())].into(),
+        Want::ForwardRemote(on) => [Class::ForwardRemote(on.clone())].into(),
+        Want::WithAgent(want) => return least(want).union(&Scope([Class::AgentForward].into())),
     })
 }
 
@@ -157,15 +169,15 @@ mod tests {
 
     #[test]
     fn equal_power_is_asked_once() {
-        let asked = asked_for(&Want::Shell, Reach::Widest, || held("lead"), |_| held("lead"));
+        let asked = asked_for(&Want::Shell, Reach::Widest, &|| held("lead"), &|_| held("lead"));
         assert_eq!(asked.scope.words(), "shell (with exec and file transfer)");
-        let asked = asked_for(&Want::Exec(b"uptime".to_vec()), Reach::Widest, || held("lead"), |_| held("lead"));
+        let asked = asked_for(&Want::Exec(b"uptime".to_vec()), Reach::Widest, &|| held("lead"), &|_| held("lead"));
         assert!(asked.scope.covers(&Want::Shell));
     }
 
     #[test]
     fn a_command_with_a_ruling_of_its_own_asks_for_its_bytes() {
-        let asked = asked_for(&Want::Exec(b"uptime".to_vec()), Reach::Widest, || held("peer"), |_| held("lead"));
+        let asked = asked_for(&Want::Exec(b"uptime".to_vec()), Reach::Widest, &|| held("peer"), &|_| held("lead"));
         assert!(asked.scope.covers(&Want::Exec(b"uptime".to_vec())));
         assert!(!asked.scope.covers(&Want::Exec(b"uptime ".to_vec())), "a trailing space is another command");
         assert!(!asked.scope.covers(&Want::Shell));
@@ -173,9 +185,39 @@ mod tests {
     }
 
     #[test]
+    fn the_agent_is_asked_for_beside_what_starts() {
+        let want = Want::WithAgent(Box::new(Want::Shell));
+        let permit = || Ruling::Permit(Terms::default());
+        let agent_only = |action| if action == Action::AgentForward { held("lead") } else { permit() };
+        let asked = asked_for(&want, Reach::Widest, &permit, &agent_only);
+        assert_eq!(asked.scope.words(), "shell · their agent");
+        assert_eq!(asked.ruling.workflows().len(), 1);
+        let asked = asked_for(&want, Reach::Widest, &|| held("lead"), &|_| held("lead"));
+        assert_eq!(asked.scope.words(), "shell (with exec and file transfer) · their agent");
+        let asked = asked_for(&Want::Shell, Reach::Widest, &|| held("lead"), &|_| held("lead"));
+        assert!(!asked.scope.covers(&want), "a shell's approval brings no agent");
+    }
+
+    #[test]
+    fn a_forward_is_covered_by_its_place_alone() {
+        let scope: Scope = serde_json::from_str(r#"["forward-local:localhost:*", "forward-remote:localhost:8080"]"#).unwrap();
+        let local = |to: &str| Want::ForwardLocal(to.parse().unwrap());
+        assert!(scope.covers(&local("localhost:5432")) && scope.covers(&local("127.0.0.1:80")));
+        assert!(!scope.covers(&local("db:5432")) && !scope.covers(&Want::ForwardRemote("localhost:80".parse().unwrap())));
+        assert!(scope.covers(&Want::ForwardRemote("localhost:8080".parse().unwrap())));
+        assert!(!scope.covers(&Want::ForwardRemote("*:8080".parse().unwrap())), "all addresses are more than one");
+        let narrow: Scope = serde_json::from_str(r#"["forward-local:*:5432"]"#).unwrap();
+        assert_eq!(scope.meet(&narrow).words(), "connections to localhost:5432");
+        assert_eq!(local("localhost:80").kind(), "forward-local");
+        let asked = asked_for(&local("localhost:80"), Reach::Widest, &|| held("lead"), &|_| held("lead"));
+        assert_eq!(asked.scope.words(), "connections to localhost:80", "nothing is swept in");
+    }
+
+    #[test]
     fn a_denied_action_is_not_swept_in() {
         let deny = || Ruling::Deny(crate::access::ruling::Denial::NoPermit);
-        let asked = asked_for(&Want::Shell, Reach::Widest, || held("lead"), |a| if a == Action::SftpWrite { deny() } else { held("lead") });
+        let asked =
+            asked_for(&Want::Shell, Reach::Widest, &|| held("lead"), &|a| if a == Action::SftpWrite { deny() } else { held("lead") });
         assert!(!asked.scope.covers(&Want::Sftp));
     }
 }

@@ -320,7 +320,7 @@ mod tests {
 
     #[test]
     fn a_notice_names_the_kind_and_never_the_command() {
-        let scoped = |classes: &[Class]| RequestDocument { scope: Scope(classes.iter().copied().collect()), ..sample() };
+        let scoped = |classes: &[Class]| RequestDocument { scope: Scope(classes.iter().cloned().collect()), ..sample() };
         assert_eq!(what(&scoped(&[Class::Shell, Class::ExecAny, Class::SftpRead, Class::SftpWrite])), "shell");
         let exact = RequestDocument { commands: vec!["mysql -psecret".into()], ..scoped(&[Class::Exec(Digest::of(b"mysql -psecret"))]) };
         assert_eq!(what(&exact), "one exact command");

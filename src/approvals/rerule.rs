@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::{ApprovalError, Approvals};
 use crate::access::action::Class;
+use crate::access::policy::Question;
 use crate::access::request::RequestDocument;
 use crate::access::ruling::Ruling;
 use crate::access::workflow::Workflow;
@@ -131,11 +132,11 @@ pub fn session_fallen(directory: &Directory, grant: &Grant, context: &OpeningCon
         Some(target) => return Some(format!("{} is no login of {} any more", grant.login, target.id)),
         None => return Some(format!("{} is not a target any more", grant.target.id)),
     };
-    let rule = |action: &Action| {
-        let question = context.question(&directory.people, person, (&*target, &grant.login), *action, grant.want.command())?;
-        Some(directory.policy.rule(&question))
+    let rule = |action: Action| {
+        let question = context.question(&directory.people, person, (&*target, &grant.login), action, grant.want.command())?;
+        Some(directory.policy.rule(&Question { to: grant.want.endpoint(), ..question }))
     };
-    match grant.want.actions().iter().filter_map(rule).reduce(Ruling::meet)? {
+    match grant.want.actions().into_iter().filter_map(rule).reduce(Ruling::meet)? {
         Ruling::Deny(denial) => Some(denial.brief()),
         Ruling::Permit(_) | Ruling::RequireApproval { .. } => None,
     }
@@ -219,20 +220,19 @@ pub(super) fn longest(
 
 /// Everything that was asked for, on one target.
 fn ruled(directory: &Directory, document: &RequestDocument, context: &OpeningContext, target: &Target) -> Ruling {
-    let rule = |action, command: Option<&str>| {
+    let rule = |class: &Class, command: Option<&str>| {
+        let action = class.action();
         let mut question = context.question(&directory.people, &document.person, (target, &document.login), action, command)?;
         // Made ahead, as if it had been given; who comes without it is asked then.
+        question.to = class.endpoint();
         question.mfa |= directory.policy.lacks_second_factor(&question);
         Some(directory.policy.rule(&question))
     };
     let mut commands = document.commands.iter();
     let rulings = document.scope.0.iter().filter_map(|class| match class {
-        Class::Shell => rule(Action::Shell, None),
-        Class::ExecAny => rule(Action::Exec, None),
         // In the order of their digests, as the set has them.
-        Class::Exec(_) => rule(Action::Exec, commands.next().map(String::as_str)),
-        Class::SftpRead => rule(Action::SftpRead, None),
-        Class::SftpWrite => rule(Action::SftpWrite, None),
+        Class::Exec(_) => rule(class, commands.next().map(String::as_str)),
+        _ => rule(class, None),
     });
     rulings.reduce(Ruling::meet).unwrap_or(Ruling::Deny(crate::access::ruling::Denial::NoPermit))
 }

@@ -257,7 +257,7 @@ fn pins(ask: &Ask) -> Result<Vec<TargetPin>, SubmitError> {
 fn commands(scope: &Scope, given: &[Vec<u8>]) -> Result<Vec<String>, SubmitError> {
     let exact = scope.0.iter().filter_map(|class| match class {
         Class::Exec(digest) => Some(digest),
-        Class::ExecAny | Class::SftpRead | Class::SftpWrite | Class::Shell => None,
+        _ => None,
     });
     exact
         .map(|digest| {

@@ -88,6 +88,12 @@ impl CertificateAuthority {
             if needs.pty {
                 builder.extension("permit-pty", "")?;
             }
+            if grant.want.endpoint().is_some() {
+                builder.extension("permit-port-forwarding", "")?;
+            }
+            if grant.want.has_agent() {
+                builder.extension("permit-agent-forwarding", "")?;
+            }
             builder.comment("countersign")?;
             Ok(builder)
         };

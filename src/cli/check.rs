@@ -231,7 +231,7 @@ mod tests {
         fs::write(dir.path().join("policies/retention.toml"), "[schedule.x]\n").unwrap();
         let (status, text) = says(dir.path());
         assert_eq!(status, 78);
-        for line in ["DIR/policies/targets.toml:1:10:", "DIR/policies/retention.toml:1:2:", "DIR/policies/access.cedar:13:18:"] {
+        for line in ["DIR/policies/targets.toml:1:10:", "DIR/policies/retention.toml:1:2:", "DIR/policies/access.cedar:15:18:"] {
             assert!(text.contains(line), "{line}\n{text}");
         }
     }

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::access::action::{Action, ConsoleAction, Want};
 use crate::access::people::PersonEntry;
-use crate::access::policy::Question;
+use crate::access::policy::{Case, Question};
 use crate::access::ruling::{Denial, Ruling, Terms};
 use crate::access::workflow::{Stage, Workflow};
 use crate::access::{Scope, Target, scope};
@@ -116,6 +116,8 @@ pub enum ExplainError {
     Login(Login, String, String),
     #[error("{0:?} is not an action; use {1}")]
     Action(String, String),
+    #[error("--to is for forward-local and forward-remote, not for {0}")]
+    To(String),
     #[error("--command is for exec, not for {0}")]
     Command(String),
 }
@@ -149,11 +151,14 @@ pub fn explain(directory: &Directory, args: &ExplainArgs, now: Timestamp) -> Res
     if args.command.is_some() && args.action != "exec" {
         return Err(ExplainError::Command(args.action.clone()));
     }
-    match (wants(&args.action, args.command.as_deref()), console) {
+    if args.to.is_some() && !["forward-local", "forward-remote"].contains(&args.action.as_str()) {
+        return Err(ExplainError::To(args.action.clone()));
+    }
+    match (wants(args), console) {
         (Some((actions, want)), _) => Ok(asked.opening(&actions, want)),
         (None, Some(action)) => Ok(asked.console(action)),
         (None, None) => {
-            let opens = ["shell", "exec", "sftp", "sftp-read", "sftp-write"].into_iter();
+            let opens = ["shell", "exec", "sftp"].into_iter().chain(Action::ALL.into_iter().skip(2).map(Action::as_str));
             Err(ExplainError::Action(args.action.clone(), some(opens).to_string() + ", " + &consoles()))
         }
     }
@@ -164,19 +169,23 @@ fn consoles() -> String {
 }
 
 /// The actions that all have to be allowed, and the want that a channel would have, if one has.
-fn wants(action: &str, command: Option<&str>) -> Option<(Vec<Action>, Option<Want>)> {
-    match action {
+fn wants(args: &ExplainArgs) -> Option<(Vec<Action>, Option<Want>)> {
+    let command = args.command.as_deref();
+    match args.action.as_str() {
         "shell" => Some((vec![Action::Shell], Some(Want::Shell))),
         "exec" => Some((vec![Action::Exec], command.map(|command| Want::Exec(command.as_bytes().to_vec())))),
         "sftp" => Some((vec![Action::SftpRead, Action::SftpWrite], Some(Want::Sftp))),
         "sftp-read" => Some((vec![Action::SftpRead], None)),
         "sftp-write" => Some((vec![Action::SftpWrite], None)),
+        "forward-local" => Some((vec![Action::ForwardLocal], args.to.clone().map(Want::ForwardLocal))),
+        "forward-remote" => Some((vec![Action::ForwardRemote], args.to.clone().map(Want::ForwardRemote))),
+        "agent-forward" => Some((vec![Action::AgentForward], None)),
         _ => None,
     }
 }
 
 impl Asked<'_> {
-    fn rule(&self, login: &Login, action: Action, command: Option<&str>) -> Ruling {
+    fn rule(&self, login: &Login, (action, command, to): Case<'_>) -> Ruling {
         self.directory.policy.rule(&Question {
             person: &self.person.name,
             groups: &self.person.groups,
@@ -184,6 +193,7 @@ impl Asked<'_> {
             login,
             action,
             command,
+            to,
             source: self.args.source,
             now: self.now,
             first_time: self.args.first_time,
@@ -194,12 +204,13 @@ impl Asked<'_> {
 
     fn opening(&self, actions: &[Action], want: Option<Want>) -> Explained {
         let rule_want = || {
-            let rulings = actions.iter().map(|action| self.rule(&self.login, *action, self.args.command.as_deref()));
+            let rulings =
+                actions.iter().map(|action| self.rule(&self.login, (*action, self.args.command.as_deref(), self.args.to.as_ref())));
             rulings.reduce(Ruling::meet).unwrap_or(Ruling::Deny(Denial::NoPermit))
         };
         let ruling = rule_want();
-        let scope =
-            want.map(|want| scope::asked_for(&want, scope::Reach::Widest, rule_want, |action| self.rule(&self.login, action, None)));
+        let scope = want
+            .map(|want| scope::asked_for(&want, scope::Reach::Widest, &rule_want, &|action| self.rule(&self.login, (action, None, None))));
         let scope = scope.filter(|asked| matches!(asked.ruling, Ruling::RequireApproval { .. })).map(|asked| Scope::words(&asked.scope));
         let empty = self.empty(Some(self.login.clone()));
         match ruling {
@@ -256,6 +267,7 @@ impl Asked<'_> {
             target: self.target.id.to_string(),
             action: match &self.args.command {
                 Some(command) => format!("{} {:?}", self.args.action, command),
+                None if let Some(to) = &self.args.to => format!("{} {to}", self.args.action),
                 None => self.args.action.clone(),
             },
             at: self.now.utc().to_rfc3339_opts(chrono::SecondsFormat::Secs, true),
@@ -328,15 +340,22 @@ impl Asked<'_> {
         let mut instead = Vec::new();
         for login in self.target.accounts(&self.person.name) {
             for action in Action::ALL {
-                match self.rule(&login, action, None) {
+                match self.rule(&login, (action, None, None)) {
                     Ruling::Deny(_) => {}
                     Ruling::Permit(_) => instead.push(format!("{} as {login}", action.as_str())),
                     Ruling::RequireApproval { .. } => instead.push(format!("{} as {login} (needs approval)", action.as_str())),
                 }
             }
+            for (action, _, place) in self.directory.policy.cases() {
+                let Some(place) = place else { continue };
+                let any = instead.iter().any(|known| known.starts_with(&format!("{} as {login}", action.as_str())));
+                if !any && !matches!(self.rule(&login, (action, None, Some(place))), Ruling::Deny(_)) {
+                    instead.push(format!("{} {place} as {login}", action.as_str()));
+                }
+            }
             for command in self.directory.policy.commands() {
                 let any = instead.iter().any(|known| known.starts_with(&format!("exec as {login}")));
-                if !any && !matches!(self.rule(&login, Action::Exec, Some(command)), Ruling::Deny(_)) {
+                if !any && !matches!(self.rule(&login, (Action::Exec, Some(command), None)), Ruling::Deny(_)) {
                     instead.push(format!("exec {command:?} as {login}"));
                 }
             }
@@ -421,7 +440,7 @@ impl StageLine {
 }
 
 impl PolicyLine {
-    /// `prod-needs-a-lead (access.cedar:52): production: one lead must agree`
+    /// `prod-needs-a-lead (access.cedar:65): production: one lead must agree`
     fn words(&self) -> String {
         let line = self.line.map(|line| format!(" (access.cedar:{line})")).unwrap_or_default();
         let message = self.message.as_ref().map(|message| format!(": {message}")).unwrap_or_default();

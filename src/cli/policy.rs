@@ -149,9 +149,9 @@ mod tests {
             text,
             "alice → deploy@web-1 · shell · 2026-01-05T12:00:00Z from 192.0.2.1
 
-  held         permitted by sre-deploy (access.cedar:17), and somebody has to agree first
+  held         permitted by sre-deploy (access.cedar:20), and somebody has to agree first
 
-  hold         prod-needs-a-lead (access.cedar:57): production: one lead must agree
+  hold         prod-needs-a-lead (access.cedar:65): production: one lead must agree
   workflow     sre-lead: signature key, within 15m
   stage 1      1 of sre-leads; heads asked too after 10m, at once where too few are in reach
   asked        bob, carol
@@ -176,7 +176,7 @@ mod tests {
     fn a_no_names_who_says_it_and_what_is_possible_instead() {
         let dir = shipped();
         let (_, text) = asks(dir.path(), "dave deploy@pay-1 shell");
-        assert!(text.contains("denied       by pci-never (access.cedar:47): card data: only through the change pipeline"), "{text}");
+        assert!(text.contains("denied       by pci-never (access.cedar:55): card data: only through the change pipeline"), "{text}");
         let (_, text) = asks(dir.path(), "hugo deploy@web-1.staging exec --command systemctl_restart_sshd");
         assert!(text.contains("denied       nothing permits it; nobody is asked"), "{text}");
         assert!(text.contains("may there    exec \"systemctl restart nginx\" as deploy"), "{text}");

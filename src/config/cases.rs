@@ -3,13 +3,13 @@
 //! ```toml
 //! [[case]]
 //! person = "alice"
-//! action = "shell"            # shell exec sftp sftp-read sftp-write, or a console action
+//! action = "shell"            # shell exec sftp sftp-read sftp-write forward-local forward-remote agent-forward, or a console action
 //! target = "web-1"
 //! login  = "deploy"           # not for console actions
 //! expect = "hold:sre-lead"    # permit, deny, or hold:WORKFLOW[,WORKFLOW]
 //! by     = "prod-needs-a-lead"
 //! ```
-//! Optional: `command`, `at` (RFC 3339; else a Monday noon), `source`, `first_time`, `mfa`, `inner_auth`.
+//! Optional: `command`, `to` (HOST:PORT of a forward), `at` (RFC 3339; else a Monday noon), `source`, `first_time`, `mfa`, `inner_auth`.
 //!
 //! Of a hold also: `asked = ["bob"]`, who is asked then, once `yes = ["carol"]` have agreed and after it
 //! has `waited = "10m"`; `enough = true`, whether those in `yes` are.
@@ -27,6 +27,7 @@ use super::fields::{Fields, File};
 use super::problem::{Findings, Problem, Source};
 use super::{Directory, files};
 use crate::access::action::{Action, ConsoleAction};
+use crate::access::endpoint::Endpoint;
 use crate::access::people::PersonEntry;
 use crate::access::policy::Question;
 use crate::access::ruling::{Denial, Ruling};
@@ -152,6 +153,7 @@ struct Case<'a> {
     target: Arc<Target>,
     login: Option<Login>,
     command: Option<String>,
+    to: Option<Endpoint>,
     now: Timestamp,
     source: IpAddr,
     first_time: bool,
@@ -203,6 +205,7 @@ impl<'a> Case<'a> {
         let case = Self {
             hold,
             command: fields.string("command").map(|text| (*text.get_ref()).to_owned()),
+            to: fields.word("to").map(Spanned::into_inner),
             now: time(file, &mut fields),
             source: fields.word("source").map_or(IpAddr::from([192, 0, 2, 1]), Spanned::into_inner),
             first_time: fields.boolean("first_time").unwrap_or(false),
@@ -226,8 +229,9 @@ impl<'a> Case<'a> {
             Asks::Console(action) => action.as_str().to_owned(),
         };
         let command = self.command.as_ref().map(|command| format!(" {command:?}")).unwrap_or_default();
+        let to = self.to.as_ref().map(|to| format!(" {to}")).unwrap_or_default();
         let place = self.login.as_ref().map_or(self.target.id.to_string(), |login| format!("{login}@{}", self.target.id));
-        format!("{} {action}{command} {place}", self.person.name)
+        format!("{} {action}{command}{to} {place}", self.person.name)
     }
 
     /// Asks the policies and compares; returns what is ruled and by which policies.
@@ -320,6 +324,7 @@ impl<'a> Case<'a> {
             login: self.login.as_ref()?,
             action,
             command: self.command.as_deref(),
+            to: self.to.as_ref(),
             source: self.source,
             now: self.now,
             first_time: self.first_time,
@@ -352,12 +357,15 @@ impl OfHold {
 }
 
 fn asks_about(file: File<'_>, action: &Spanned<&str>) -> Option<Asks> {
-    let opens: [(&str, &'static [Action]); 5] = [
+    let opens: [(&str, &'static [Action]); 8] = [
         ("shell", &[Action::Shell]),
         ("exec", &[Action::Exec]),
         ("sftp", &[Action::SftpRead, Action::SftpWrite]),
         ("sftp-read", &[Action::SftpRead]),
         ("sftp-write", &[Action::SftpWrite]),
+        ("forward-local", &[Action::ForwardLocal]),
+        ("forward-remote", &[Action::ForwardRemote]),
+        ("agent-forward", &[Action::AgentForward]),
     ];
     let open = opens.iter().find(|(name, _)| name == action.get_ref()).map(|(_, actions)| Asks::Open(actions));
     let console = || ConsoleAction::ALL.into_iter().find(|console| console.as_str() == *action.get_ref()).map(Asks::Console);

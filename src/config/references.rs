@@ -124,6 +124,7 @@ fn held_by<'a>(workflow: &str, person: &PersonEntry, policy: &PolicySet, kinds: 
                         login,
                         action,
                         command: None,
+                        to: None,
                         source: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
                         now,
                         first_time: false,

@@ -369,10 +369,10 @@ fn a_case_that_fails_says_where_and_by_what() {
         (case("expect = \"permit\"\nenough = true").replace("shell", "approve").replace("alice", "bob"), "7:10: nobody is asked: no hold applies; remove asked, yes and enough, or expect a hold"),
         (case("expect = \"maybe\""), "6:10: \"maybe\" is not a ruling; use permit, deny or hold:WORKFLOW[,WORKFLOW]"),
         (case("expect = \"permit\"\nat = \"noon\""), "7:6: \"noon\" is not a time; write \"2026-01-05T03:00:00Z\""),
-        (case("expect = \"permit\"\nwho = 1"), "7:1: [case] has no key \"who\"; known are action, asked, at, by, command, enough, expect, first_time, inner_auth, login, mfa, person, source, target, waited, yes"),
+        (case("expect = \"permit\"\nwho = 1"), "7:1: [case] has no key \"who\"; known are action, asked, at, by, command, enough, expect, first_time, inner_auth, login, mfa, person, source, target, to, waited, yes"),
         (case("").replace("web-1", "web-9"), "3:10: there is no target \"web-9\"; use one of targets.toml"),
         (case("").replace("alice", "zoe"), "2:10: there is no person zoe; use one of people.toml"),
-        (case("").replace("shell", "shel"), "5:10: \"shel\" is not an action; use shell, exec, sftp, sftp-read, sftp-write, approve, replay, watch, kill, hold, review, audit, drain"),
+        (case("").replace("shell", "shel"), "5:10: \"shel\" is not an action; use shell, exec, sftp, sftp-read, sftp-write, forward-local, forward-remote, agent-forward, approve, replay, watch, kill, hold, review, audit, drain"),
         (case(""), "1:1: [case] has no expect; add expect = \"permit\""),
     ];
     for (text, line) in table {

@@ -190,7 +190,7 @@ impl Ahead {
     /// The same ask on one more target: the scope that both share, what both demand.
     fn and(mut self, target: Arc<Target>, scope: Scope, holds: Vec<Hold>, terms: Terms) -> Self {
         self.targets.push(target);
-        self.scope = Scope(self.scope.0.intersection(&scope.0).copied().collect());
+        self.scope = Scope(self.scope.0.intersection(&scope.0).cloned().collect());
         self.holds = self.holds.into_iter().chain(holds).collect::<BTreeSet<Hold>>().into_iter().collect();
         self.terms = self.terms.meet(terms);
         self

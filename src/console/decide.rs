@@ -28,7 +28,7 @@ pub fn terms(document: &RequestDocument, less: &Less, now: Timestamp) -> Granted
     let mut commands: Vec<String> = less.scope.iter().filter_map(|part| part.command.clone()).collect();
     commands.sort_by_key(|command| Digest::of(command.as_bytes()));
     commands.dedup();
-    let classes: BTreeSet<Class> = less.scope.iter().flat_map(|part| part.classes.iter().copied()).collect();
+    let classes: BTreeSet<Class> = less.scope.iter().flat_map(|part| part.classes.iter().cloned()).collect();
     GrantedTerms {
         for_us: less.duration.map_or(asked.for_us, |span| doc_duration(span.0)),
         once: asked.once || less.once,

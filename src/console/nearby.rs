@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::access::policy::There;
-use crate::access::{Action, Principal, Ruling, Target};
+use crate::access::{Principal, Ruling, Target};
 use crate::config::Directory;
 use crate::id::TargetId;
 use crate::time::Timestamp;
@@ -38,14 +38,11 @@ fn among_own(directory: &Directory, who: &Principal, name: &str) -> Vec<String> 
 /// or not.
 pub fn is_own(directory: &Directory, who: &Principal, target: &Target, now: Timestamp) -> bool {
     let policy = &directory.policy;
-    let may = |login, action, command| {
-        let question = There { who, target, login, first_time: false, now }.question(action, command);
+    let may = |login, case| {
+        let question = There { who, target, login, first_time: false, now }.about(case);
         !matches!(policy.rule(&question), Ruling::Deny(_)) || policy.lacks_second_factor(&question)
     };
-    target.accounts(who.person()).iter().any(|login| {
-        Action::ALL.into_iter().any(|action| may(login, action, None))
-            || directory.policy.commands().any(|command| may(login, Action::Exec, Some(command)))
-    })
+    target.accounts(who.person()).iter().any(|login| policy.cases().any(|case| may(login, case)))
 }
 
 /// Insertions, deletions, changes and swaps of neighbours that make one name the other (optimal

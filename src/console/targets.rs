@@ -56,6 +56,21 @@ fn like(directory: &Directory, who: &Principal, target: &Target, login: Login, n
             }
         }
     }
+    for (action, place) in
+        [Action::ForwardLocal, Action::ForwardRemote].into_iter().flat_map(|action| directory.policy.places().map(move |p| (action, p)))
+    {
+        if free.iter().chain(&held).any(|known| known == action.as_str()) {
+            continue;
+        }
+        match directory.policy.rule(&there.about((action, None, Some(place)))) {
+            Ruling::Deny(_) => {}
+            Ruling::Permit(_) => free.push(format!("{} {place}", action.as_str())),
+            Ruling::RequireApproval { holds, .. } => {
+                held.push(format!("{} {place}", action.as_str()));
+                workflows.extend(holds.into_iter().map(|hold| hold.workflow));
+            }
+        }
+    }
     let any = !free.is_empty() || !held.is_empty();
     any.then(|| TargetLine {
         target: String::new(),

@@ -110,10 +110,10 @@ async fn rule(
         let said = said.map(|said| format!(": {said}")).unwrap_or_default();
         return Err(Stop::new(format!("refused: {wanted} is unknown or not yours for this{said}; {console}"), Status::Refused));
     }
-    let any_command = match (want, &asked.ruling) {
+    let any_command = match (want.without_agent(), &asked.ruling) {
         (Want::Exec(_), Ruling::Permit(_)) => matches!(directory.policy.rule(&there.question(Action::Exec, None)), Ruling::Permit(_)),
         (Want::Exec(_), _) => !asked.scope.is_exact_for(want),
-        (Want::Shell | Want::Sftp, _) => true,
+        (Want::Shell | Want::Sftp | Want::ForwardLocal(_) | Want::ForwardRemote(_) | Want::WithAgent(_), _) => true,
     };
     let opened = opened_before.then(|| target.id.clone()).into_iter().collect();
     Ok(Ruled { asked, by_text: !any_command, context: OpeningContext::of(principal, opened, now), policy: directory.digest })

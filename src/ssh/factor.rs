@@ -12,9 +12,9 @@ use russh::{MethodKind, MethodSet};
 use super::Bastion;
 use super::front::Role;
 use super::names::{self, Wanted};
+use crate::access::Principal;
 use crate::access::factor::{Answer, Ask};
 use crate::access::policy::There;
-use crate::access::{Action, Principal};
 use crate::config::Directory;
 use crate::store::factors::Tried;
 use crate::time::{Timestamp, at};
@@ -49,9 +49,7 @@ fn turns_on_it(directory: &Directory, who: &Principal, user: &str, role: &Role, 
     let Some(target) = target else { return false };
     let Some(login) = target.account(login.as_ref(), who.person()) else { return false };
     let there = There { who, target: &target, login: &login, first_time: false, now };
-    let lacks = |action, command| directory.policy.lacks_second_factor(&there.question(action, command));
-    Action::ALL.into_iter().any(|action| lacks(action, None))
-        || directory.policy.commands().any(|command| lacks(Action::Exec, Some(command)))
+    directory.policy.cases().any(|case| directory.policy.lacks_second_factor(&there.about(case)))
 }
 
 /// The key was right; what is still missing is the code. Not a failed try.

@@ -9,14 +9,15 @@ use std::sync::Arc;
 use bytes::BytesMut;
 use russh::keys::ssh_key::Certificate;
 use russh::server::{Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, Response, Session, VerifiedPublicKey};
-use russh::{Channel, ChannelId, ChannelOpenFailure, Sig};
+use russh::{Channel, ChannelId, ChannelOpenFailure, Disconnect, Sig};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::channel::{ClientChannel, Slots};
+use super::crowd::Seat;
 use super::door::Stage;
 use super::factor::{self, Asked};
-use super::flow::{Allowance, End, Inbox, Item, Pressure, Pty, Size, Start};
+use super::flow::{Allowance, End, Inbox, Item, Pressure, Pty, Size, Start, Windows};
 use super::{Bastion, gate, jump, login, session};
 use crate::access::{Principal, SecondFactor, Target, VerifiedKey};
 use crate::id::Person;
@@ -44,7 +45,10 @@ pub struct Front {
     asked: Option<Asked>,
     /// User name and principal; bound together at the verified signature, never before.
     login: Option<(String, Principal)>,
+    /// One of the person's connections; the inner one of a jump is on one already.
+    seat: Option<Seat>,
     channels: HashMap<ChannelId, Arc<Inbox>>,
+    windows: Windows,
     slots: Slots,
     opens: Allowance,
 }
@@ -57,7 +61,8 @@ impl Front {
     pub fn new(bastion: Arc<Bastion>, role: Role, source: SocketAddr, pressure: Arc<Pressure>, stage: watch::Sender<Stage>) -> Self {
         let slots = Slots::new(bastion.directory().config.limits.held_per_connection);
         let opens = Allowance::new(OPENS.0, OPENS.1, Instant::now());
-        Self { bastion, role, source, pressure, stage, asked: None, login: None, channels: HashMap::new(), slots, opens }
+        let (channels, windows) = (HashMap::new(), Windows::default());
+        Self { bastion, role, source, pressure, stage, asked: None, login: None, seat: None, channels, windows, slots, opens }
     }
 
     /// A factor was refused: how a connection ended depends on it.
@@ -91,10 +96,11 @@ impl Front {
         }
         let inbox = Inbox::facing_client(self.pressure.clone());
         self.channels.insert(id, inbox.clone());
+        self.windows.open(id.number(), inbox.clone());
         Some(inbox)
     }
 
-    /// What has ended weighs no longer: neither in the count nor in the window.
+    /// What has ended weighs no longer.
     fn forget_ended(&mut self) {
         self.channels.retain(|_, inbox| inbox.ended().is_none());
     }
@@ -166,6 +172,12 @@ impl Front {
     }
 }
 
+/// What a person reads who has connections enough.
+fn crowded(most: usize) -> String {
+    let what = if most == 1 { "a connection here, the only one".to_owned() } else { format!("{most} connections here, as many as") };
+    format!("countersign: you have {what} a person may have; close one you do not need (ssh -O exit HOST), and try again")
+}
+
 /// As much of what a stranger wrote as a log needs; it is printed escaped.
 fn brief(text: &str) -> String {
     text.chars().take(64).collect()
@@ -233,8 +245,21 @@ impl Handler for Front {
         }
     }
 
-    async fn auth_succeeded(&mut self, _: &mut Session) -> Result<(), russh::Error> {
+    async fn auth_succeeded(&mut self, session: &mut Session) -> Result<(), russh::Error> {
         self.stage.send_replace(Stage::LoggedIn);
+        if let (Role::Outer, Some((_, principal))) = (&self.role, &self.login) {
+            let most = self.bastion.directory().config.limits.connections_per_person;
+            match self.bastion.crowd.enter(principal.person(), most) {
+                Ok(seat) => self.seat = Some(seat),
+                Err(full) => {
+                    if full.is_news {
+                        self.bastion.report_refusal(principal.clone(), "one connection more".into(), "too many connections of one person");
+                    }
+                    // What a client prints of its own accord, whatever it came for.
+                    return session.disconnect(Disconnect::TooManyConnections, &crowded(most), "");
+                }
+            }
+        }
         Ok(())
     }
 
@@ -364,6 +389,7 @@ impl Handler for Front {
     }
 
     async fn data(&mut self, id: ChannelId, data: &[u8], _: &mut Session) -> Result<(), russh::Error> {
+        self.windows.sent(id.number(), data.len(), self.pressure.reading());
         if let Some(inbox) = self.inbox(id) {
             inbox.push_data(data);
         }
@@ -371,6 +397,7 @@ impl Handler for Front {
     }
 
     async fn extended_data(&mut self, id: ChannelId, kind: u32, data: &[u8], _: &mut Session) -> Result<(), russh::Error> {
+        self.windows.sent(id.number(), data.len(), self.pressure.reading());
         // No client sends any; a target would not understand it. Counted, so that it is bounded.
         if kind == 1 {
             self.push(id, Item::Stderr(BytesMut::from(data)));
@@ -390,9 +417,8 @@ impl Handler for Front {
         Ok(())
     }
 
-    /// R2: the target is the whole connection's, so the fullest queue decides it.
-    fn adjust_window(&mut self, _: ChannelId, _: u32) -> u32 {
-        self.forget_ended();
-        self.channels.values().map(|inbox| inbox.window()).min().unwrap_or(super::flow::WINDOW)
+    /// R2: the target is the whole connection's, and so is the answer.
+    fn adjust_window(&mut self, id: ChannelId, _: u32) -> u32 {
+        self.windows.granted(id.number(), self.pressure.reading())
     }
 }

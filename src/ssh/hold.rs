@@ -81,7 +81,7 @@ async fn wait(asking: &mut Asking<'_>, ruled: Ruled, opening: &mut Opening, clie
     let _turn =
         client.turn(&format!("behind your {} held channels on this connection; this one waits in turn", client.held_at_most())).await;
     let Some(_turn) = _turn else { return Err(Stop { text: None, status: Status::Undecided }) };
-    let waiter = if matches!(want, Want::Shell) { Waiter::Shell } else { Waiter::Other };
+    let waiter = if matches!(want.without_agent(), Want::Shell) { Waiter::Shell } else { Waiter::Other };
     let commands = ruled.asked.scope.exact_commands(want);
     let ask = Ask {
         targets: vec![target.clone()],

@@ -5,6 +5,7 @@ mod alternate;
 mod ask;
 mod channel;
 mod console;
+mod crowd;
 mod door;
 mod factor;
 pub mod flow;
@@ -34,6 +35,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use self::crowd::Crowd;
 use self::door::Door;
 use crate::access::{Grant, Principal, Target};
 use crate::approvals::{Approvals, Reruled, notices};
@@ -72,6 +74,7 @@ pub struct Bastion {
     /// Sessions on a target, from their opening to their end.
     open: Live,
     door: Arc<Door>,
+    crowd: Arc<Crowd>,
 }
 
 /// How many channels have a task that must not be cut short: it may still have to end a recording.
@@ -327,7 +330,7 @@ pub async fn start(parts: Parts) -> std::io::Result<Running> {
     };
     let (kept_store, kept_approvals, kept_recordings) = (store.clone(), approvals.clone(), recordings.clone());
     let phase = console.phase.clone();
-    let door = Arc::<Door>::default();
+    let (door, crowd) = (Arc::<Door>::default(), Arc::<Crowd>::default());
     let bastion = Arc::new(Bastion {
         directory,
         store,
@@ -345,6 +348,7 @@ pub async fn start(parts: Parts) -> std::io::Result<Running> {
         live: live.clone(),
         open: open.clone(),
         door: door.clone(),
+        crowd: crowd.clone(),
     });
     let (mut addresses, mut tasks) = (Vec::new(), Vec::new());
     let mut listeners = Vec::new();
@@ -362,7 +366,12 @@ pub async fn start(parts: Parts) -> std::io::Result<Running> {
         tasks.push(tokio::spawn(listener::accept(bastion.clone(), listener, closed.clone())));
     }
     if let Some((listener, console)) = for_monitors {
-        tasks.push(tokio::spawn(crate::metrics::serve(listener, console, Box::new(move || door.crowd()), stopped.clone())));
+        tasks.push(tokio::spawn(crate::metrics::serve(
+            listener,
+            console,
+            Box::new(move || (door.crowd(), crowd.connections())),
+            stopped.clone(),
+        )));
     }
     tasks.push(tokio::spawn(notices::run(bastion.approvals.clone(), bastion.console.desk.clone(), stopped.clone())));
     tasks.push(tokio::spawn(dispose(bastion.clone(), stopped.clone())));

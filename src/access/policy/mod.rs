@@ -18,6 +18,7 @@ use cedar_policy::{Authorizer, Decision, Response};
 
 use self::annotations::Annotations;
 use super::action::{Action, ConsoleAction, Want};
+use super::endpoint::Endpoint;
 use super::family::TargetPattern;
 use super::ruling::{Denial, Hold, RecordLevel, Ruling, Terms};
 use super::scope::{Asked, Reach, asked_for};
@@ -71,7 +72,12 @@ pub struct PolicySet {
     warnings: Vec<PolicyProblem>,
     /// What policies compare commands with.
     commands: BTreeSet<String>,
+    /// Where forwards may lead or listen that policies tell from others.
+    places: BTreeSet<Endpoint>,
 }
+
+/// An action, with the command or the place that policies may tell from others.
+pub type Case<'a> = (Action, Option<&'a str>, Option<&'a Endpoint>);
 
 impl PolicySet {
     /// Reads, validates and lints a policy text; every problem at once.
@@ -110,20 +116,22 @@ impl PolicySet {
 
     /// Rules on a want and widens it to what is worth one approval.
     pub fn ask(&self, there: &There<'_>, want: &Want, reach: Reach) -> Asked {
-        self.ask_by(want, reach, |action, command| self.rule(&there.question(action, command)))
+        self.ask_by(want, reach, |case| self.rule(&there.about(case)))
     }
 
     /// The same as if they had given their second factor.
     pub fn ask_with_second_factor(&self, there: &There<'_>, want: &Want, reach: Reach) -> Asked {
-        self.ask_by(want, reach, |action, command| self.rule(&Question { mfa: true, ..there.question(action, command) }))
+        self.ask_by(want, reach, |case| self.rule(&Question { mfa: true, ..there.about(case) }))
     }
 
-    fn ask_by(&self, want: &Want, reach: Reach, rule: impl Fn(Action, Option<&str>) -> Ruling) -> Asked {
+    fn ask_by(&self, want: &Want, reach: Reach, rule: impl Fn(Case<'_>) -> Ruling) -> Asked {
         let rule_want = || {
-            let rulings = want.actions().iter().map(|action| rule(*action, want.command()));
+            // What goes with it is ruled beside it.
+            let starts = want.without_agent();
+            let rulings = starts.actions().into_iter().map(|action| rule((action, starts.command(), starts.endpoint())));
             rulings.reduce(Ruling::meet).unwrap_or(Ruling::Deny(Denial::NoPermit))
         };
-        asked_for(want, reach, rule_want, |action| rule(action, None))
+        asked_for(want, reach, &rule_want, &|action| rule((action, None, None)))
     }
 
     /// Whether this is denied for want of a second factor alone.
@@ -135,6 +143,20 @@ impl PolicySet {
     /// The commands that some policy tells from others: whoever may run nothing else may still run these.
     pub fn commands(&self) -> impl Iterator<Item = &str> {
         self.commands.iter().map(String::as_str)
+    }
+
+    /// Everything that may be ruled on its own: whoever may do nothing else may still do one of these.
+    pub fn cases(&self) -> impl Iterator<Item = Case<'_>> {
+        let actions = Action::ALL.into_iter().map(|action| (action, None, None));
+        let commands = self.commands().map(|command| (Action::Exec, Some(command), None));
+        let to = self.places().map(|place| (Action::ForwardLocal, None, Some(place)));
+        let on = self.places().map(|place| (Action::ForwardRemote, None, Some(place)));
+        actions.chain(commands).chain(to).chain(on)
+    }
+
+    /// The places that some policy tells from others.
+    pub fn places(&self) -> impl Iterator<Item = &Endpoint> {
+        self.places.iter()
     }
 
     /// Whether a console action on this target is permitted; any error is a no.

@@ -18,6 +18,9 @@ const MAX_TEXT: usize = 1024 * 1024;
 /// What the context of console actions does not have.
 const OF_SESSIONS: [&str; 6] = ["login", "command", "source", "first_time", "mfa", "inner_auth"];
 
+/// What the context of forwards alone has.
+const OF_FORWARDS: [&str; 3] = ["to", "address", "port"];
+
 pub(super) fn parse(source: &str, vocabulary: &Vocabulary) -> Result<PolicySet, Vec<PolicyProblem>> {
     if source.len() > MAX_TEXT {
         let what = format!("the policies are longer than {MAX_TEXT} bytes");
@@ -86,11 +89,15 @@ impl Reading<'_> {
     fn lint(&mut self, policy: &Policy, annotations: &Annotations, place: &Range<usize>) {
         match policy.to_json() {
             Ok(json) => {
-                if let Some(operator) = command::misuse(&json) {
+                for (attribute, why) in command::WHOLE {
+                    let Some(operator) = command::misuse(&json, attribute) else { continue };
                     let at = text::find(self.source, place, &["like"]).filter(|_| operator == "like");
-                    let at = at.or_else(|| text::find(self.source, place, &["command"])).unwrap_or(place.start);
-                    let fix = "compare the whole command: context.command == \"…\" or [\"…\", \"…\"].contains(context.command)";
-                    self.problem(at, format!("{operator:?} on context.command: shell text cannot be judged by its parts"), fix);
+                    let at = at.or_else(|| text::find(self.source, place, &[attribute])).unwrap_or(place.start);
+                    let fix = match attribute {
+                        "command" => "compare the whole command: context.command == \"…\" or [\"…\", \"…\"].contains(context.command)",
+                        _ => "compare the whole host: context.to == \"…\" or [\"…\", \"…\"].contains(context.to)",
+                    };
+                    self.problem(at, format!("{operator:?} on context.{attribute}: {why}"), fix);
                 }
                 for network::HostBits { given, meant } in network::host_bits(&json) {
                     let at = text::find(self.source, place, &[&format!("{given:?}")]).unwrap_or(place.start);
@@ -143,9 +150,11 @@ impl Reading<'_> {
                 let mentions: Vec<Mention> = self.policies.values().flat_map(|read| self.mentions(read)).collect();
                 let named = mentions.iter().filter(|mention| mention.of == Mentioned::Target).map(|mention| mention.id.clone()).collect();
                 let json = self.policies.values().filter_map(|read| read.policy.to_json().ok());
-                let commands = json.flat_map(|json| command::compared(&json)).collect();
+                let json: Vec<_> = json.collect();
+                let commands = json.iter().flat_map(command::compared).collect();
+                let places = json.iter().flat_map(command::places).collect();
                 let by_id = self.policies.into_iter().map(|(id, read)| (id, read.annotations)).collect();
-                Ok(PolicySet { base, holds, by_id, mentions, named, warnings, commands })
+                Ok(PolicySet { base, holds, by_id, mentions, named, warnings, commands, places })
             }
             (Err(what), _) | (_, Err(what)) => {
                 Err(vec![PolicyProblem { offset: 0, what, fix: "give every policy an @id of its own".into() }])
@@ -162,6 +171,10 @@ impl Reading<'_> {
             let offset = self.start(error.policy_id()) + offset_of(error);
             let what = one_line(&error.to_string());
             let fix = match error.help() {
+                // Where a session's action lacks it, the console's does too: of both, this is the nearer.
+                _ if OF_FORWARDS.iter().any(|name| what.contains(&format!("`{name}` in context for"))) => {
+                    "only forwards have it: write action in [Action::\"forward-local\", Action::\"forward-remote\"]".to_owned()
+                }
                 _ if OF_SESSIONS.iter().any(|name| what.contains(&format!("`{name}` in context for"))) => {
                     "only what opens a session has it: write action in Action::\"session\"".to_owned()
                 }

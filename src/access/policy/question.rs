@@ -8,7 +8,9 @@ use std::sync::LazyLock;
 use cedar_policy::{Context, Entities, Entity, EntityId, EntityTypeName, EntityUid, Request, RestrictedExpression, Schema};
 use chrono::{Datelike, Timelike};
 
+use super::Case;
 use crate::access::action::{Action, ConsoleAction};
+use crate::access::endpoint::Endpoint;
 use crate::access::family::TargetPattern;
 use crate::access::principal::Principal;
 use crate::access::target::Target;
@@ -24,6 +26,8 @@ pub struct Question<'a> {
     pub login: &'a Login,
     pub action: Action,
     pub command: Option<&'a str>,
+    /// Of a forward: where it leads or listens.
+    pub to: Option<&'a Endpoint>,
     pub source: IpAddr,
     pub now: Timestamp,
     /// Nobody has opened this target as this person before.
@@ -45,6 +49,10 @@ pub struct There<'a> {
 }
 
 impl<'a> There<'a> {
+    pub fn about(&self, (action, command, to): Case<'a>) -> Question<'a> {
+        Question { to, ..self.question(action, command) }
+    }
+
     pub fn question(&self, action: Action, command: Option<&'a str>) -> Question<'a> {
         Question {
             person: self.who.person(),
@@ -53,6 +61,7 @@ impl<'a> There<'a> {
             login: self.login,
             action,
             command,
+            to: None,
             source: self.who.source(),
             now: self.now,
             first_time: self.first_time,
@@ -95,6 +104,11 @@ impl Question<'_> {
         context.extend([boolean("first_time", self.first_time), boolean("mfa", self.mfa), boolean("inner_auth", self.inner_auth)]);
         if let (Action::Exec, Some(command)) = (self.action, self.command) {
             context.push(("command".into(), RestrictedExpression::new_string(command.to_owned())));
+        }
+        if let Some(to) = self.to.filter(|_| self.action.is_forward()) {
+            context.extend(to.host().map(|host| ("to".to_owned(), RestrictedExpression::new_string(host.to_owned()))));
+            context.extend(to.address().map(|address| ("address".to_owned(), RestrictedExpression::new_ip(address.to_string()))));
+            context.extend(to.port().map(|port| ("port".to_owned(), RestrictedExpression::new_long(port.into()))));
         }
         ask(self.person, self.groups, self.action.as_str(), Seen::of(self.target), context)
     }

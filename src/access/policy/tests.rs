@@ -72,6 +72,7 @@ impl Scene {
             login: &self.login,
             action,
             command: None,
+            to: None,
             source: self.source,
             now: self.now,
             first_time: false,
@@ -104,6 +105,51 @@ const DESIGN: &str = r#"
     @id("pci-never") @message("nobody enters the card hall")
     forbid (principal, action, resource in Label::"pci");
 "#;
+
+#[test]
+fn a_forward_is_ruled_by_where_it_leads() {
+    let policy = parse(
+        r#"
+        @id("psql") permit (principal, action == Action::"forward-local", resource)
+        when { context has to && context has port && context.to == "localhost" && [5432, 5433].contains(context.port) };
+        @id("net") permit (principal, action == Action::"forward-local", resource)
+        when { context has address && context.address.isInRange(ip("10.1.0.0/16")) };
+        @id("listen") permit (principal, action == Action::"forward-remote", resource) when { context has to && context.to == "localhost" };
+    "#,
+    );
+    let scene = Scene::of(&[], &[]);
+    let permits = |action, to: &str| {
+        let to = to.parse().unwrap();
+        matches!(policy.rule(&Question { to: Some(&to), ..scene.question(action) }), Ruling::Permit(_))
+    };
+    for (to, expected) in [
+        ("localhost:5432", true),
+        ("127.0.0.1:5433", true),
+        ("localhost:22", false),
+        ("localhost:*", false),
+        ("db:5432", false),
+        ("10.1.2.3:9", true),
+        ("10.2.0.0:9", false),
+        ("*:5432", false),
+    ] {
+        assert_eq!(permits(Action::ForwardLocal, to), expected, "{to}");
+    }
+    assert!(permits(Action::ForwardRemote, "localhost:9000") && !permits(Action::ForwardRemote, "*:9000"));
+    assert_eq!(scene.rule(&policy, Action::ForwardLocal), Ruling::Deny(Denial::NoPermit));
+    assert_eq!(scene.rule(&policy, Action::AgentForward), Ruling::Deny(Denial::NoPermit));
+    let places: Vec<String> = policy.places().map(ToString::to_string).collect();
+    assert!(places.contains(&"localhost:5433".to_owned()) && places.contains(&"*:5432".to_owned()), "{places:?}");
+}
+
+#[test]
+fn a_host_is_compared_whole() {
+    let text = r#"@id("p") permit (principal, action == Action::"forward-local", resource) when { context has to && context.to like "*.example" };"#;
+    let all = problems(text);
+    let [problem] = all.as_slice() else { panic!("{all:?}") };
+    assert!(problem.what.starts_with("\"like\" on context.to"), "{problem:?}");
+    let all = problems(r#"@id("p") permit (principal, action == Action::"shell", resource) when { context has to && context.to == "x" };"#);
+    assert!(all.iter().any(|problem| problem.fix.contains("forward") || problem.what.contains("never apply")), "{all:?}");
+}
 
 #[test]
 fn the_base_is_asked_first_and_its_no_is_final() {

@@ -125,7 +125,8 @@ fn any_scope() -> impl Strategy<Value = Scope> {
         Just(Class::Shell),
         Just(Class::ExecAny),
         Just(Class::SftpRead),
-        (0u8..3).prop_map(|n| Class::Exec(crate::id::Digest([n; 32])))
+        (0u8..3).prop_map(|n| Class::Exec(crate::id::Digest([n; 32]))),
+        crate::access::endpoint::tests::any_endpoint().prop_map(Class::ForwardLocal)
     ];
     proptest::collection::btree_set(class, 1..4).prop_map(Scope)
 }

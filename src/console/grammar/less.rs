@@ -74,7 +74,9 @@ impl FromStr for Part {
                         return Ok(part);
                     }
                     (Err(_), _) => {
-                        return Err(format!("{word:?} is no scope: write shell, exec:*, sftp, sftp-read, sftp-write or 'exec:COMMAND'"));
+                        return Err(format!(
+                            "{word:?} is no scope: write shell, exec:*, sftp, sftp-read, sftp-write, forward-local:HOST:PORT, forward-remote:HOST:PORT, agent-forward or 'exec:COMMAND'"
+                        ));
                     }
                 },
             }

@@ -7,6 +7,7 @@ use clap::{Args, Subcommand};
 use serde::{Deserialize, Serialize};
 
 use super::typed::Destination;
+use crate::access::Endpoint;
 use crate::id::Person;
 use crate::time::Timestamp;
 
@@ -42,12 +43,16 @@ pub struct ExplainArgs {
     /// Where, as which account; TARGET alone is its default login
     #[arg(value_name = "LOGIN@TARGET")]
     pub place: Destination,
-    /// shell, exec, sftp, sftp-read, sftp-write, or what is done on the console: approve, kill …
+    /// shell, exec, sftp, sftp-read, sftp-write, forward-local, forward-remote, agent-forward, or what is done on the console: approve, kill …
     pub action: String,
     /// The command of an exec, where policy compares it
     #[arg(long, allow_hyphen_values = true)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub command: Option<String>,
+    /// Where a forward leads or listens: HOST:PORT
+    #[arg(long, value_name = "HOST:PORT")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<Endpoint>,
     /// When, RFC 3339; else now
     #[arg(long, value_name = "2026-01-01T03:00Z", value_parser = minute)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
