@@ -12,7 +12,7 @@ use russh::keys::ssh_key::{HashAlg, PublicKey};
 
 use crate::access::decision::{BadDecision, GrantedTerms, Level, SignedDecision, Verdict};
 use crate::access::kinds::one_of_each;
-use crate::access::request::RequestDocument;
+use crate::access::request::{RequestDocument, doc_duration};
 use crate::access::target::Target;
 use crate::access::workflow::{self, Decided, Progress, TrackState, Workflow};
 use crate::access::{ConsoleAction, Principal};
@@ -66,8 +66,9 @@ impl Authority {
             }
         }
         let names = workflows.iter().map(|workflow| &workflow.name);
-        let opens_first =
-            document.break_glass && targets.is_some_and(|targets| breaks_glass(directory, &document.person, names, targets, now));
+        let opens_first = document.break_glass
+            && document.extends.is_none()
+            && targets.is_some_and(|targets| breaks_glass(directory, &document.person, names, targets, now));
         Self { workflows, requester: document.person.clone(), asked, deciders, opens_first }
     }
 
@@ -108,7 +109,11 @@ impl Authority {
     /// Weighs the decisions that stand today.
     pub fn weigh(&self, rows: &[DecisionRow]) -> Progress {
         match workflow::weigh(&self.refs(), &self.requester, &self.asked, &self.standing(rows)) {
-            Progress::Waiting { .. } if self.opens_first => Progress::Approved { terms: self.asked.clone(), by: Vec::new() },
+            // No longer than is offered to whoever asks.
+            Progress::Waiting { .. } if self.opens_first => {
+                let offered = self.workflows.iter().map(|workflow| doc_duration(workflow.default_grant)).min().unwrap_or_default();
+                Progress::Approved { terms: GrantedTerms { for_us: self.asked.for_us.min(offered), ..self.asked.clone() }, by: Vec::new() }
+            }
             progress => progress,
         }
     }

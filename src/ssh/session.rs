@@ -16,7 +16,7 @@ use super::upstream::{self, ConnectError, PtyGranted};
 use super::{Bastion, room};
 use crate::access::{Grant, Principal, Target};
 use crate::approvals;
-use crate::authority::Needs;
+use crate::authority::{Needs, Ruled};
 use crate::console::{Phase, with_causes};
 use crate::id::{Login, RequestId, SessionId};
 use crate::recording::{Header, RecordError, Recorder, Space, Tape};
@@ -111,6 +111,7 @@ async fn session(
     let mut asking = Asking::new(bastion, principal, target, login, want);
     let Held { basis, terms, by_text, context, policy } = hold::until_approved(&mut asking, opening, client).await?;
     let Asking { principal, target, login, want, changes, .. } = asking;
+    let first_time = !context.opened.contains(&target.id);
     let standing = Standing { changes, context };
 
     let now = Timestamp::now();
@@ -158,7 +159,8 @@ async fn session(
         client.say(&admitted(&grant)).await;
     }
     let lease = Lease::of(&grant, bastion, standing);
-    let relayed = established(bastion, &grant, &evidence, &recorder.tape(), lease, opening, client).await;
+    let ruled = Ruled { policy, first_time, evidence: &evidence };
+    let relayed = established(bastion, &grant, ruled, &recorder.tape(), lease, opening, client).await;
     finish(bastion, &grant, recorder, relayed, client).await;
     Ok(())
 }
@@ -167,14 +169,14 @@ async fn session(
 async fn established(
     bastion: &Bastion,
     grant: &Grant,
-    evidence: &[u8],
+    ruled: Ruled<'_>,
     tape: &Tape,
     mut lease: Lease,
     opening: &Opening,
     client: &ClientChannel,
 ) -> Relayed {
     let connected = tokio::select! {
-        connected = connect(bastion, grant, evidence, tape, opening, client) => connected,
+        connected = connect(bastion, grant, ruled, tape, opening, client) => connected,
         // Nobody is there any more: what they wanted does not start.
         _ = client.inbox.gone() => return Relayed::of(Outcome::ClientLeft),
         outcome = lease.over() => return relay::over(outcome, &lease),
@@ -193,7 +195,7 @@ async fn established(
 async fn connect(
     bastion: &Bastion,
     grant: &Grant,
-    evidence: &[u8],
+    ruled: Ruled<'_>,
     tape: &Tape,
     opening: &Opening,
     client: &ClientChannel,
@@ -213,9 +215,11 @@ async fn connect(
         None => stream.local_addr().map_or(IpAddr::from([0, 0, 0, 0]), |address| address.ip()),
     };
     let needs = Needs { pty: opening.pty.is_some() };
-    let certificate = bastion.authority.issue(grant, evidence, source, needs, Timestamp::now()).await.map_err(|error| {
-        tracing::error!(session = %grant.session, error = with_causes(&error), "no certificate");
-        let why = format!("no certificate: {error}");
+    let certificate = bastion.authority.issue(grant, ruled, source, needs, Timestamp::now()).await.map_err(|error| {
+        let why = with_causes(&error);
+        tracing::error!(session = %grant.session, error = why, "no certificate");
+        bastion.report_unsigned(grant, &why);
+        let why = format!("no certificate: {why}");
         Box::new(Relayed::stopped(Outcome::TargetRefused { why: why.clone() }, why, Status::Refused))
     })?;
     let upstream = upstream::connect(stream, certificate).await.map_err(refused)?;
