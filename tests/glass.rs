@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::harness::{Bastion, Client, Plan, SOON, login, until};
 
-const RETENTION: &str = "[schedules.short]\nkeep_at_least = \"1d\"\ndelete_after = \"2d\"\n
+const RETENTION: &str = "default = \"short\"\n[schedules.short]\nkeep_at_least = \"1d\"\ndelete_after = \"2d\"\n
 [schedules.long]\nkeep_at_least = \"1y\"\ndelete_after = \"2y\"\n";
 
 const MAY: &str = "
