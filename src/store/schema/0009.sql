@@ -1,9 +1,3 @@
--- Sessions that were opened by break-glass, each until somebody else has looked at it and after.
-create table reviews (
-    session text primary key,
-    opened integer not null,
-    reviewed integer,
-    by text,
-    note text
-) strict;
-create index reviews_open on reviews (opened) where reviewed is null;
+-- The running approval that a request would extend: while it waits, what runs on that one is not cut.
+alter table requests add column extends text;
+create index requests_extending on requests (extends) where state = 'pending' and extends is not null;
