@@ -8,8 +8,11 @@ mod family;
 mod glass;
 mod open;
 mod overrun;
+mod race;
 mod rerule;
 mod submit;
+mod suspend;
+mod turns;
 mod view;
 mod wait;
 
