@@ -12,10 +12,10 @@ use russh::keys::ssh_key::{HashAlg, PublicKey};
 
 use crate::access::decision::{BadDecision, GrantedTerms, Level, SignedDecision, Verdict};
 use crate::access::kinds::one_of_each;
-use crate::access::request::RequestDocument;
+use crate::access::request::{RequestDocument, doc_duration};
 use crate::access::target::Target;
-use crate::access::workflow::{self, Decided, Progress, TrackState, Workflow};
-use crate::access::{ConsoleAction, Principal};
+use crate::access::workflow::{self, Approver, Away, Decided, Escalated, Progress, Times, TrackState, Turn, Workflow};
+use crate::access::{ConsoleAction, People, Principal};
 use crate::config::Directory;
 use crate::id::{Digest, Group, Person, WorkflowName};
 use crate::store::decisions::DecisionRow;
@@ -29,6 +29,8 @@ pub struct Authority {
     requester: Person,
     asked: GrantedTerms,
     deciders: BTreeMap<Person, Decider>,
+    /// It says that it opens first, and today that would be let.
+    opens_first: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -57,13 +59,19 @@ impl Authority {
         let workflows = workflows_of(directory, document).filter(|_| targets.is_some()).unwrap_or_default();
         let mut deciders = BTreeMap::new();
         for entry in directory.people.iter() {
-            let eligible = entry.name != document.person && workflows.iter().any(|w| w.is_eligible(&entry.name, &entry.groups));
+            let eligible = entry.name != document.person
+                && !directory.people.is_suspended(&entry.name)
+                && workflows.iter().any(|w| w.is_eligible(&entry.name, &entry.groups));
             let may = |target: &&Target| directory.policy.may(&entry.name, &entry.groups, ConsoleAction::Approve, target, now);
             if eligible && targets.unwrap_or_default().iter().all(may) {
                 deciders.insert(entry.name.clone(), Decider { groups: entry.groups.clone(), keys: entry.keys.clone() });
             }
         }
-        Self { workflows, requester: document.person.clone(), asked, deciders }
+        let names = workflows.iter().map(|workflow| &workflow.name);
+        let opens_first = document.break_glass
+            && document.extends.is_none()
+            && targets.is_some_and(|targets| breaks_glass(directory, &document.person, names, targets, now));
+        Self { workflows, requester: document.person.clone(), asked, deciders, opens_first }
     }
 
     pub fn may_decide(&self, person: &Person) -> bool {
@@ -96,13 +104,62 @@ impl Authority {
         self.workflows.iter().map(|workflow| workflow.use_within).min().unwrap_or_default()
     }
 
+    /// Whether this person is asked in a later stage of some workflow, or once one asks wider.
+    pub fn comes_later(&self, person: &Person, rows: &[DecisionRow]) -> bool {
+        let groups = self.groups(person);
+        let tracks = self.tracks(rows);
+        self.workflows.iter().zip(&tracks).any(|(workflow, track)| {
+            !track.is_filled() && workflow.stages.iter().skip(track.stage).any(|stage| stage.is_eligible(person, &groups))
+        })
+    }
+
+    /// What the workflows ask and tell, each once.
+    pub fn prompts(&self) -> Vec<String> {
+        let mut prompts: Vec<String> = self.workflows.iter().filter_map(|workflow| workflow.prompt.clone()).collect();
+        prompts.dedup();
+        prompts
+    }
+
+    /// Since when somebody is asked: since the reason was known, from which the time to decide counts.
+    pub fn asked_since(&self, document: &RequestDocument) -> Timestamp {
+        let within = self.workflows.iter().map(|workflow| workflow.decide_within).min().unwrap_or_default();
+        document.not_after().minus(within).max(document.made())
+    }
+
+    /// Whether any stage may ask wider.
+    pub fn escalates(&self) -> bool {
+        self.workflows.iter().flat_map(|workflow| &workflow.stages).any(|stage| stage.escalation.is_some())
+    }
+
+    /// Whose turn it is, by the decisions that stand today.
+    pub fn turns(&self, people: &People, rows: &[DecisionRow], away: &[Away], escalated: &[Escalated], times: Times) -> Vec<Turn> {
+        let approvers: Vec<Approver<'_>> = self
+            .deciders
+            .iter()
+            .map(|(person, decider)| Approver {
+                person,
+                groups: &decider.groups,
+                hours: people.hours(person),
+                away: away.iter().find(|away| away.person == *person),
+            })
+            .collect();
+        workflow::turns(&self.refs(), &self.requester, &self.standing(rows), &approvers, escalated, times)
+    }
+
     pub fn tracks(&self, rows: &[DecisionRow]) -> Vec<TrackState> {
         workflow::tracks(&self.refs(), &self.requester, &self.standing(rows))
     }
 
     /// Weighs the decisions that stand today.
     pub fn weigh(&self, rows: &[DecisionRow]) -> Progress {
-        workflow::weigh(&self.refs(), &self.requester, &self.asked, &self.standing(rows))
+        match workflow::weigh(&self.refs(), &self.requester, &self.asked, &self.standing(rows)) {
+            // No longer than is offered to whoever asks.
+            Progress::Waiting { .. } if self.opens_first => {
+                let offered = self.workflows.iter().map(|workflow| doc_duration(workflow.default_grant)).min().unwrap_or_default();
+                Progress::Approved { terms: GrantedTerms { for_us: self.asked.for_us.min(offered), ..self.asked.clone() }, by: Vec::new() }
+            }
+            progress => progress,
+        }
     }
 
     /// Weighs what can be proven: of each signed decision what its bytes say under its signature, and
@@ -164,6 +221,23 @@ pub fn workflows_of(directory: &Directory, document: &RequestDocument) -> Option
     names.sort();
     names.dedup();
     names.into_iter().map(|name| directory.workflows.get(name).cloned()).collect()
+}
+
+/// Whether this person may open first there, and be reviewed after: each of the workflows lets it, and policy
+/// permits them `break-glass` on each target.
+pub fn breaks_glass<'a>(
+    directory: &Directory,
+    person: &Person,
+    workflows: impl IntoIterator<Item = &'a WorkflowName>,
+    targets: &[&Target],
+    now: Timestamp,
+) -> bool {
+    let Some(entry) = directory.people.named(person) else { return false };
+    let mut workflows = workflows.into_iter().peekable();
+    let some = workflows.peek().is_some() && !targets.is_empty();
+    let lets = |name| directory.workflows.get(name).is_some_and(|workflow| workflow.break_glass.is_some());
+    let may = |target: &&Target| directory.policy.may(person, &entry.groups, ConsoleAction::BreakGlass, target, now);
+    some && workflows.all(lets) && one_of_each(&directory.policy, targets.iter().copied()).iter().all(may)
 }
 
 /// Whether the key that somebody came with, or its certificate, still names them.

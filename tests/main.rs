@@ -21,6 +21,7 @@ mod faults;
 mod fields;
 mod flow;
 mod fuzz;
+mod glass;
 mod harness;
 mod held;
 mod hostile;
@@ -48,6 +49,7 @@ mod touch;
 mod tour;
 mod vectors;
 mod wire;
+mod workflows;
 
 /// A file that no `mod` names is compiled by nobody, and passes.
 #[test]

@@ -68,10 +68,14 @@ pub enum ConsoleAction {
     Audit,
     /// Announcing that the bastion restarts; counts where it may be done on every target.
     Drain,
+    /// Letting a person in no more, and again; counts where it may be done on every target.
+    Suspend,
+    /// Opening first and being reviewed after; in no group of actions, so that nobody has it unsaid.
+    BreakGlass,
 }
 
 impl ConsoleAction {
-    pub const ALL: [ConsoleAction; 8] = [
+    pub const ALL: [ConsoleAction; 10] = [
         ConsoleAction::Approve,
         ConsoleAction::Replay,
         ConsoleAction::Watch,
@@ -80,6 +84,8 @@ impl ConsoleAction {
         ConsoleAction::Review,
         ConsoleAction::Audit,
         ConsoleAction::Drain,
+        ConsoleAction::Suspend,
+        ConsoleAction::BreakGlass,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -92,6 +98,8 @@ impl ConsoleAction {
             ConsoleAction::Review => "review",
             ConsoleAction::Audit => "audit",
             ConsoleAction::Drain => "drain",
+            ConsoleAction::Suspend => "suspend",
+            ConsoleAction::BreakGlass => "break-glass",
         }
     }
 }

@@ -287,6 +287,8 @@ mod tests {
             level: Level::Key,
             tracks: Vec::new(),
             asked: vec!["bob".parse().unwrap()],
+            turns: Vec::new(),
+            prompts: Vec::new(),
             granted: None,
             approvers: Vec::new(),
             decisions: Vec::new(),

@@ -252,6 +252,8 @@ mod tests {
             level: Level::Key,
             tracks: Vec::new(),
             asked: Vec::new(),
+            turns: Vec::new(),
+            prompts: Vec::new(),
             granted: None::<GrantedTerms>,
             approvers: Vec::new(),
             decisions: Vec::new(),

@@ -12,6 +12,7 @@ pub mod factors;
 mod families;
 mod fields;
 mod files;
+mod glass;
 pub mod key;
 mod keys;
 pub mod modes;
@@ -57,7 +58,7 @@ pub use self::problem::Problem;
 pub use self::targets::{host_keys_span, parse_address};
 
 /// Everything that `countersign.toml` and `policies/` say, checked against each other.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Directory {
     pub root: PathBuf,
     pub config: Config,
@@ -197,6 +198,11 @@ impl Directory {
         Inspection { errors, warnings, directory }
     }
 
+    /// The same with those whom the state suspends.
+    pub fn with_suspended(&self, suspended: std::collections::BTreeSet<Person>) -> Self {
+        Self { people: self.people.clone().with_suspended(suspended), ..self.clone() }
+    }
+
     /// Bytes of the recordings' disk that are kept for rescue: none where no workflow rescues.
     pub fn reserve(&self) -> u64 {
         let rescued = self.workflows.values().any(|workflow| workflow.rescue);
@@ -231,6 +237,7 @@ fn read(root: &Path, instead: Option<(&str, &str)>, found: &Findings) -> Option<
         notifiers::mentioned(approvals_file, File { source, found }, &workflows, &config.notifiers);
     }
     let schedules = retention::read(retention?, &targets.labels());
+    glass::mentioned(approvals_file, &workflows, &schedules);
     let vocabulary = Vocabulary {
         workflows: workflows.iter().map(|placed| placed.workflow.name.clone()).collect(),
         schedules: schedules.by_name.keys().cloned().collect(),

@@ -82,6 +82,9 @@ fn asked(document: &RequestDocument, now: Timestamp) -> Vec<(&'static str, Strin
             rows.push(("how long", format!("{more} more, to {}", when(extends.until(), now))));
         }
     }
+    if document.break_glass {
+        rows.push(("opened", "first, by break-glass: nobody had agreed; somebody else reviews it".into()));
+    }
     if let Some(start) = document.start_us {
         let start = Timestamp::from_micros(i64::try_from(start).unwrap_or(i64::MAX));
         rows.push(("not before", when(start, now)));
@@ -102,12 +105,17 @@ fn standing(card: &Card, now: Timestamp) -> Vec<(&'static str, String)> {
     let mut rows = Vec::new();
     for track in &card.tracks {
         let have = if track.have.is_empty() { "nobody yet".to_owned() } else { join(&track.have) };
-        let text =
-            format!("{} of {} for {}, level {}: {have}", track.quorum, track.approvers.join(", "), track.workflow, track.level.as_str());
+        let stage = if track.stages > 1 { format!("stage {} of {}, ", track.stage, track.stages) } else { String::new() };
+        let who = track.approvers.join(", ");
+        let text = format!("{stage}{} of {who} for {}, level {}: {have}", track.quorum, track.workflow, track.level.as_str());
         rows.push(("asks", text));
     }
     if card.state.is_open() && !card.asked.is_empty() {
         rows.push(("asked", join(&card.asked)));
+    }
+    if card.state.is_open() {
+        rows.extend(card.turns.iter().map(|words| ("now", words.clone())));
+        rows.extend(card.prompts.iter().map(|prompt| ("mind", prompt.clone())));
     }
     for said in card.decisions.iter().filter(|said| said.verdict == Verdict::Approve) {
         let how = match &said.key {
@@ -118,6 +126,7 @@ fn standing(card: &Card, now: Timestamp) -> Vec<(&'static str, String)> {
         rows.push(("said yes", format!("{} {}, {how}{note}", said.person, when(said.at, now))));
     }
     match &card.state {
+        State::Approved if card.approvers.is_empty() => {}
         State::Approved => {
             let terms = card.granted.as_ref().map(|terms| format!(", {}", granted(terms, now))).unwrap_or_default();
             rows.push(("approved", format!("by {}{terms}", join(&card.approvers))));

@@ -112,6 +112,9 @@ impl Act<'_> {
             Verb::Policy(PolicyArgs { what: PolicyWhat::Show { digest } }) => self.policy(digest).await,
             Verb::Policy(PolicyArgs { what: PolicyWhat::Test { .. } | PolicyWhat::Explain(_) }) => Err(self.at_home(verb)),
             Verb::Drain(args) => self.drain(args).await,
+            Verb::Away(args) => self.away(args).await,
+            Verb::Suspend(args) => self.suspend(args).await,
+            Verb::Unsuspend(args) => self.unsuspend(args).await,
             Verb::Auditors(AuditorsArgs { what: AuditorsWhat::List }) => self.auditors().await,
             Verb::Auditors(AuditorsArgs { what: AuditorsWhat::Prove | AuditorsWhat::Rewrap(_) | AuditorsWhat::Recover(_) }) => {
                 Err(self.at_home(verb))
@@ -135,6 +138,8 @@ impl Act<'_> {
             Verb::Decide { document_b64, signature } => self.decide(document_b64, signature).await,
             Verb::Setup(args) => self.setup(args.what).await,
             Verb::Whoami => Ok(Reply::Whoami(self.whoami())),
+            Verb::Review => self.review().await,
+            Verb::Reviewed(args) => self.reviewed(args).await,
             Verb::Status => self.status().await,
             Verb::Help => Ok(Reply::Help(grammar::help())),
         }
@@ -183,6 +188,12 @@ impl Act<'_> {
             waiter: Waiter::Nobody,
             again: if args.again { Again::Knowingly } else { Again::No },
         };
+        if args.break_glass {
+            let opened = self.console.approvals.break_glass(self.who, ask, self.now).await;
+            let id = opened.map_err(|error| self.not_submitted(&error, &args.targets))?;
+            let card = Card::of(&self.seen(id).await?);
+            return Ok(Reply::Asked(Box::new(Asked { card, joined: false, free: ahead.free, parts: ahead.parts, waited: false })));
+        }
         let submitted = self.console.approvals.submit(self.who, ask, self.now).await;
         let (id, joined) = submitted.map_err(|error| self.not_submitted(&error, &args.targets))?;
         let card = Card::of(&self.seen(id).await?);
@@ -219,7 +230,9 @@ impl Act<'_> {
         });
         let open = views.iter().filter(|view| view.state.is_open()).count();
         views.truncate(open + OVER);
-        Ok(Reply::Requests(views.iter().map(Listed::of).collect()))
+        let mut listed = views.iter().map(Listed::of).collect();
+        self.with_unreviewed(&mut listed, args.mine).await?;
+        Ok(Reply::Requests(listed))
     }
 
     async fn approve(&self, request: RequestId, code: Option<&str>, less: &Less) -> Result<Reply, Refusal> {
@@ -448,6 +461,12 @@ impl Act<'_> {
                 refusal.next = vec![Next::Verb("requests --mine --pending".into())];
                 refusal
             }
+            SubmitError::BreakGlass => {
+                let named = targets.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+                let mut refusal = self.refusal(RefusalKind::Refused, "break-glass", "is not open to you there; ask:");
+                refusal.next = vec![Next::Verb(format!("request {named} --reason '…'"))];
+                refusal
+            }
             SubmitError::TooMany(_) => self.refusal(RefusalKind::Refused, "the request", &format!("has to wait: {error}")),
             _ => self.refusal(RefusalKind::Usage, "the request", &format!("was not made: {}", with_causes(error))),
         }
@@ -465,6 +484,12 @@ impl Act<'_> {
             ApprovalError::Unknown(id) => self.unknown(*id),
             ApprovalError::Already(id, state) => refuse(&format!("is already {state}"), &[format!("show {id}")]),
             ApprovalError::Own => refuse("is yours: nobody decides on their own request", &[format!("withdraw {what}")]),
+            ApprovalError::NotYet { now, .. } => {
+                refuse(&format!("is for {now} to agree to first; you are asked after them"), &[format!("show {what}")])
+            }
+            ApprovalError::NotNeeded { now, .. } => {
+                refuse(&format!("has all that it needs from you and yours; it is for {now} now"), &[format!("show {what}")])
+            }
             ApprovalError::Level { needs, has, .. } => refuse(&format!("needs {needs}; this one is of level {has}"), &["whoami".into()]),
             ApprovalError::NotEligible(id) => refuse("is for others to decide", &[format!("show {id}")]),
             ApprovalError::Code(id) => refuse(

@@ -5,6 +5,7 @@
 
 mod auditors;
 mod less;
+mod people;
 mod policy;
 mod targets;
 mod typed;
@@ -20,6 +21,7 @@ use crate::retention::hold::Pattern;
 
 pub use auditors::{AuditorsArgs, AuditorsWhat, KeysWhat, RecoverArgs, RewrapArgs};
 pub use less::{Less, Part};
+pub use people::{AwayArgs, SuspendArgs, UnsuspendArgs, Until};
 pub use policy::{ExplainArgs, PolicyArgs, PolicyWhat};
 pub use targets::{From, ImportArgs, PinArgs, TargetsArgs, TargetsWhat};
 pub use typed::{Destination, Moment, SessionWord, Since, Span, Start, Word};
@@ -103,6 +105,10 @@ pub enum Verb {
         #[arg(long, required = true)]
         reason: String,
     },
+    /// What was opened by break-glass and waits for somebody to look at it
+    Review,
+    /// Say that you have looked at a session that was opened by break-glass
+    Reviewed(ReviewedArgs),
     /// Check recordings: a session, a file on this machine, or all
     Verify(VerifyArgs),
     /// Take a recording out, decrypted, as a file of yours
@@ -121,6 +127,12 @@ pub enum Verb {
     Policy(PolicyArgs),
     /// Tell everybody when this bastion restarts; it stops by itself then
     Drain(DrainArgs),
+    /// I am away, or there again: whom requests ask
+    Away(AwayArgs),
+    /// Let a person in no more, at once: ends and voids what is theirs
+    Suspend(SuspendArgs),
+    /// Let a suspended person in again
+    Unsuspend(UnsuspendArgs),
     /// Give the reason that a request waits for
     Reason {
         request: RequestId,
@@ -227,6 +239,10 @@ pub struct RequestArgs {
     #[arg(long)]
     #[serde(default)]
     pub wait: bool,
+    /// Open at once, where policy lets you: everybody is told, and somebody else reviews it after
+    #[arg(long)]
+    #[serde(default)]
+    pub break_glass: bool,
     /// Ask although the same was denied a moment ago
     #[arg(long)]
     #[serde(default)]
@@ -235,6 +251,16 @@ pub struct RequestArgs {
     #[arg(long)]
     #[serde(default)]
     pub dry_run: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReviewedArgs {
+    /// A session, the beginning of one, or the request that it ran on
+    pub session: SessionWord,
+    /// What you found; may take the rest of the line
+    #[arg(long, required = true)]
+    pub note: String,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Args, Serialize, Deserialize)]
@@ -669,12 +695,29 @@ impl Verb {
                 }
                 fits("reason", reason, MAX_REASON)
             }
+            Verb::Reviewed(args) => {
+                if args.note.trim().is_empty() {
+                    return Err("the note is empty: write --note and what you found".into());
+                }
+                fits("note", &args.note, MAX_REASON)
+            }
             Verb::Hold(args) => {
                 fits("case", args.case.as_deref().unwrap_or(""), 100)?;
                 fits("reason", &args.reason, MAX_REASON)
             }
             Verb::Release(args) => fits("reason", &args.reason, MAX_REASON),
             Verb::Drain(args) => fits("reason", &args.reason, 200),
+            Verb::Away(args) => {
+                if args.back == args.until.is_some() || (args.back && args.instead.is_some()) {
+                    return Err("write --until MON, or --back".into());
+                }
+                Ok(())
+            }
+            Verb::Suspend(args) => {
+                fits("person's name", &args.person, 64)?;
+                fits("reason", &args.reason, MAX_REASON)
+            }
+            Verb::Unsuspend(args) => fits("reason", &args.reason, MAX_REASON),
             Verb::Proven { canary_b64 } => fits("canary", canary_b64, 256),
             Verb::Keys(what) => what.check(),
             Verb::Approve(args) => {
@@ -709,6 +752,7 @@ impl Verb {
             | Verb::Canary
             | Verb::Setup(_)
             | Verb::Whoami
+            | Verb::Review
             | Verb::Status
             | Verb::Help => Ok(()),
         }
@@ -742,6 +786,8 @@ impl Verb {
             Verb::Submit { .. } => "submit",
             Verb::Setup(_) => "setup",
             Verb::Whoami => "whoami",
+            Verb::Review => "review",
+            Verb::Reviewed(_) => "reviewed",
             Verb::Status => "status",
             Verb::Help => "help",
             Verb::Fetch { .. } => "fetch",
@@ -754,6 +800,9 @@ impl Verb {
             Verb::Retention(_) => "retention",
             Verb::Policy(_) => "policy",
             Verb::Drain(_) => "drain",
+            Verb::Away(_) => "away",
+            Verb::Suspend(_) => "suspend",
+            Verb::Unsuspend(_) => "unsuspend",
             Verb::Auditors(_) => "auditors",
             Verb::Alike { .. } => "alike",
             Verb::Canary => "canary",

@@ -258,6 +258,8 @@ mod tests {
             approvers: vec![],
             waiters: 1,
             left: None,
+            break_glass: false,
+            unreviewed: false,
             looking: vec![],
         }
     }
@@ -275,6 +277,8 @@ mod tests {
             level: Level::Key,
             tracks: vec![],
             asked: vec!["bob".parse().unwrap()],
+            turns: vec![],
+            prompts: vec![],
             granted: None,
             approvers: vec![],
             waiters: 1,

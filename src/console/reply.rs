@@ -41,6 +41,8 @@ pub enum Reply {
     Targets(Vec<TargetLine>),
     Sessions(Vec<SessionLine>),
     Killed(Box<KilledLine>),
+    Review(Vec<ReviewLine>),
+    Reviewed(ReviewedLine),
     /// Somebody begins to watch; what they see follows.
     Watch(Box<WatchLine>),
     Seen(Vec<SeenLine>),
@@ -67,6 +69,9 @@ pub enum Reply {
         unverified: u64,
     },
     Drain(Drain),
+    Away(AwayLine),
+    Suspended(Box<SuspendedLine>),
+    Unsuspended(Person),
     /// Lines of an exported log, in order; the last answer has none.
     AuditLines(Vec<String>),
     /// A file for a laptop.
@@ -106,6 +111,12 @@ pub struct Listed {
     pub waiters: u32,
     #[serde(with = "maybe_moment")]
     pub left: Option<Timestamp>,
+    /// It was opened first; nobody had agreed.
+    #[serde(default)]
+    pub break_glass: bool,
+    /// And some session on it waits for a review.
+    #[serde(default)]
+    pub unreviewed: bool,
     /// Who has its card open.
     #[serde(default)]
     pub looking: Vec<Person>,
@@ -127,6 +138,12 @@ pub struct Card {
     pub level: Level,
     pub tracks: Vec<Track>,
     pub asked: Vec<Person>,
+    /// Who is not asked now and why, and who is asked as well.
+    #[serde(default)]
+    pub turns: Vec<String>,
+    /// What its workflows tell whoever decides.
+    #[serde(default)]
+    pub prompts: Vec<String>,
     pub granted: Option<GrantedTerms>,
     pub approvers: Vec<Person>,
     /// In the order they came.
@@ -174,6 +191,11 @@ impl DecisionLine {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Track {
     pub workflow: WorkflowName,
+    /// The stage that is asked, from 1; of so many.
+    #[serde(default)]
+    pub stage: u64,
+    #[serde(default)]
+    pub stages: u64,
     pub approvers: Vec<String>,
     pub have: Vec<Person>,
     pub quorum: u32,
@@ -321,6 +343,36 @@ pub struct SessionLine {
     /// A crash left it to the auditors: nobody else can open what was recorded, nor seal it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub waits_for_auditor: bool,
+    /// It was opened by break-glass, and nobody else has looked at it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unreviewed: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reviewed_by: Option<Person>,
+}
+
+/// A session that waits for a review.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ReviewLine {
+    pub session: SessionId,
+    pub request: Option<RequestId>,
+    pub person: Person,
+    pub target: TargetId,
+    pub login: Login,
+    pub kind: String,
+    #[serde(with = "moment")]
+    pub started: Timestamp,
+    #[serde(with = "maybe_moment")]
+    pub ended: Option<Timestamp>,
+    /// Why it was opened.
+    pub reason: String,
+}
+
+/// A session that somebody has reviewed just now.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ReviewedLine {
+    pub session: SessionId,
+    pub person: Person,
+    pub target: TargetId,
 }
 
 /// What goes through a running session.
@@ -470,6 +522,28 @@ pub struct AuditorLine {
     /// When they last showed that this key decrypts.
     #[serde(with = "maybe_moment")]
     pub proven: Option<Timestamp>,
+}
+
+/// Somebody who is away; `until` is `null` once they are back.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AwayLine {
+    pub person: Person,
+    #[serde(with = "maybe_moment")]
+    pub until: Option<Timestamp>,
+    pub instead: Option<Person>,
+}
+
+/// Somebody who was suspended, and what that ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SuspendedLine {
+    pub person: Person,
+    pub by: Person,
+    pub reason: String,
+    #[serde(with = "moment")]
+    pub at: Timestamp,
+    pub sessions: Vec<SessionId>,
+    pub requests: u64,
+    pub grants: u64,
 }
 
 /// What everybody is told: when the bastion restarts, or that it does not.
@@ -631,6 +705,9 @@ pub struct Status {
     /// Those that a crash left to the auditors.
     #[serde(default)]
     pub waiting_for_auditor: u64,
+    /// Sessions that were opened by break-glass and wait for a review.
+    #[serde(default)]
+    pub unreviewed: u64,
     /// Recordings that are marked to go.
     pub marked: u64,
     /// Recordings that should have gone.
@@ -645,6 +722,20 @@ pub struct Status {
     pub unproved: std::collections::BTreeSet<Person>,
     #[serde(default)]
     pub notifiers: Vec<NotifierLine>,
+    #[serde(default)]
+    pub away: Vec<AwayLine>,
+    #[serde(default)]
+    pub suspended: Vec<BarredLine>,
+}
+
+/// Somebody who is let in no more.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct BarredLine {
+    pub person: Person,
+    pub by: Person,
+    pub reason: String,
+    #[serde(with = "moment")]
+    pub at: Timestamp,
 }
 
 /// How a notifier does, since the bastion started.
@@ -665,7 +756,7 @@ pub struct NotifierLine {
 /// Something that an operator has to do something about.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Trouble {
-    /// `clock`, `disk`, `seal`, `recover`, `disposal`, `checkpoint`, `auditors`, `notifier`
+    /// `clock`, `disk`, `seal`, `recover`, `disposal`, `checkpoint`, `auditors`, `notifier`, `review`
     pub what: String,
     pub why: String,
     pub fix: String,
@@ -738,6 +829,8 @@ impl Card {
                 .iter()
                 .map(|track| Track {
                     workflow: track.workflow.clone(),
+                    stage: track.stage as u64 + 1,
+                    stages: track.stages as u64,
                     approvers: track.approvers.clone(),
                     have: track.have.clone(),
                     quorum: track.quorum,
@@ -745,6 +838,8 @@ impl Card {
                 })
                 .collect(),
             asked: view.asked.clone(),
+            turns: view.turns.iter().filter_map(|turn| crate::approvals::turn_words(turn, view.seen)).collect(),
+            prompts: view.prompts.clone(),
             granted: view.granted.clone(),
             approvers: view.approvers.clone(),
             decisions: view.decisions.iter().map(DecisionLine::of).collect(),
@@ -803,6 +898,8 @@ impl Listed {
             approvers: view.approvers.clone(),
             waiters: view.waiters,
             left: view.left_at,
+            break_glass: document.break_glass,
+            unreviewed: false,
             looking: view.looking.clone(),
         }
     }

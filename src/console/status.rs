@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::execute::Act;
-use super::reply::{NotifierLine, Refusal, RefusalKind, Reply, Status, Trouble};
+use super::reply::{AwayLine, BarredLine, NotifierLine, Refusal, RefusalKind, Reply, Status, Trouble};
 use super::{Console, with_causes};
 use crate::access::ConsoleAction;
 use crate::authority::pen::{Pen, PenState};
@@ -17,6 +17,7 @@ use crate::retention::hold::Hold;
 use crate::store::StoreError;
 use crate::store::disposal::Cursor;
 use crate::store::health::{Counts, LATELY};
+use crate::store::suspensions::Suspension;
 use crate::time::Timestamp;
 
 /// Fewer days than these until the disk is full are a trouble.
@@ -84,11 +85,14 @@ impl Console {
             sealing: spools.all.saturating_sub(counts.live_sessions),
             unsealed: spools.stuck,
             waiting_for_auditor: spools.waiting,
+            unreviewed: counts.unreviewed,
             marked: counts.marked,
             overdue: self.overdue(now.minus(directory.schedules.grace).minus(LATE)).await?,
             log_rows: counts.rows,
             checkpoint: counts.signed_at,
             unsigned_since: counts.unsigned_since,
+            away: self.store.absences(now).await?.into_iter().map(AwayLine::of).collect(),
+            suspended: self.store.suspensions().await?.into_iter().map(barred).collect(),
             unproved: if young { BTreeSet::new() } else { unproved.map(|(name, _)| name.clone()).collect() },
             notifiers: self.desk.standing().into_iter().map(notifier_line).collect(),
         };
@@ -151,6 +155,10 @@ fn troubles(status: &Status, now: Timestamp) -> Vec<Trouble> {
         let why = format!("{} did not show for 90 days that they can decrypt", names.join(", "));
         add("auditors", why, "they run: countersign auditors prove");
     }
+    if status.unreviewed > 0 {
+        let why = format!("{} sessions that were opened by break-glass wait for a review", status.unreviewed);
+        add("review", why, "who may review runs: countersign review");
+    }
     for line in status.notifiers.iter().filter(|line| line.failed >= FAILING) {
         let (dropped, lost) = (line.dropped, line.lost);
         let why = line.why.as_deref().unwrap_or("it does not say why");
@@ -158,6 +166,11 @@ fn troubles(status: &Status, now: Timestamp) -> Vec<Trouble> {
         add("notifier", why, &format!("look at it, then: countersign notify test {} -c DIR", line.notifier));
     }
     troubles
+}
+
+fn barred(suspension: Suspension) -> BarredLine {
+    let Suspension { person, by, reason, at } = suspension;
+    BarredLine { person, by, reason, at }
 }
 
 fn notifier_line(standing: Standing) -> NotifierLine {
@@ -180,6 +193,7 @@ mod tests {
             pending_requests: 0,
             open_grants: 0,
             marked: 0,
+            unreviewed: 0,
             bytes_lately,
             first_session: first,
             rows: 0,

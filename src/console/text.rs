@@ -8,8 +8,8 @@ use std::time::Duration;
 use super::card::{join, span, tone};
 use super::render::{Listing, Look, Tone, counted, prefixed, visible, when};
 use super::reply::{
-    Asked, AuditLine, AuditorLine, Card, Decided, Held, KeysReply, Listed, LiveLine, Next, NotifierLine, OpenGrant, PlanLine, Refusal,
-    RefusalKind, Reply, RetentionState, SessionLine, State, Status, TargetLine, Whoami,
+    Asked, AuditLine, AuditorLine, AwayLine, BarredLine, Card, Decided, Held, KeysReply, Listed, LiveLine, Next, NotifierLine, OpenGrant,
+    PlanLine, Refusal, RefusalKind, Reply, RetentionState, ReviewLine, SessionLine, State, Status, SuspendedLine, TargetLine, Whoami,
 };
 use crate::access::decision::{GrantedTerms, Verdict};
 use crate::recording::amount;
@@ -65,6 +65,10 @@ pub fn reply(reply: &Reply, reader: &Reader<'_>) -> String {
             line.target,
             reader.voice.command("grants")
         )),
+        Reply::Review(lines) => review_lines(lines, reader),
+        Reply::Reviewed(line) => {
+            said(&format!("reviewed {}: {} on {}; its recording goes on schedule now", line.session, line.person, line.target))
+        }
         Reply::Watch(watched) => super::Viewer::opening(watched),
         Reply::Seen(seen) => seen.iter().map(|one| format!("{}\n", super::render::json(one))).collect(),
         Reply::Decision(issued) => String::from_utf8_lossy(&issued.bytes).into_owned(),
@@ -104,6 +108,9 @@ pub fn reply(reply: &Reply, reader: &Reader<'_>) -> String {
             Some(at) => format!("everybody is told: bastion restarts {}; {} sessions run now", crate::time::at(at, reader.now), drain.live),
             None => "everybody is told: bastion goes on".to_owned(),
         }),
+        Reply::Away(line) => said(&away_line(line, reader.now)),
+        Reply::Suspended(line) => said(&suspended_line(line, reader)),
+        Reply::Unsuspended(person) => said(&format!("{person} is let in again; what was ended stays so")),
         Reply::AuditLines(lines) => lines.iter().map(|line| format!("{line}\n")).collect(),
         Reply::Whoami(me) => whoami(me),
         Reply::Status(status) => status_lines(status, reader),
@@ -193,6 +200,8 @@ pub(super) fn standing(one: &Listed, now: Timestamp) -> String {
             None if !one.looking.is_empty() => format!("ends {}, {} looking", when(one.expires, now), are(&one.looking)),
             None => format!("ends {}", when(one.expires, now)),
         },
+        State::Approved if one.unreviewed => "break-glass, unreviewed".to_owned(),
+        State::Approved if one.break_glass => "break-glass".to_owned(),
         State::Approved => format!("by {}", join(&one.approvers)),
         State::Denied { by, note } if note.is_empty() => format!("by {by}"),
         State::Denied { by, note } => format!("by {by}: {note}"),
@@ -216,6 +225,12 @@ fn outcome(asked: &Asked, reader: &Reader<'_>) -> String {
                 card.read().map(|document| format!(" · expires {}", when(document.not_after(), reader.now))).unwrap_or_default();
             let how = if asked.joined { "was asked already" } else { "is asked" };
             format!("{id} {how} · code {} · asked {}{decide_by}", card.code, join(&card.asked))
+        }
+        State::Approved if card.approvers.is_empty() => {
+            let terms = card.granted.as_ref().map(|terms| format!(" for {}", span(terms, reader.now))).unwrap_or_default();
+            format!(
+                "{id} is open by break-glass{terms}: connect. Everybody who may decide is told; it is recorded in full and reviewed after"
+            )
         }
         State::Approved => {
             let terms = card.granted.as_ref().map(|terms| format!(" for {}", span(terms, reader.now))).unwrap_or_default();
@@ -339,10 +354,40 @@ fn session_lines(sessions: &[SessionLine], reader: &Reader<'_>) -> String {
     table.render(reader.look)
 }
 
+fn review_lines(lines: &[ReviewLine], reader: &Reader<'_>) -> String {
+    if lines.is_empty() {
+        return nothing(reader, "nothing waits for a review; what was recorded", "sessions");
+    }
+    let mut table =
+        Listing::new(&["SESSION", "WHO", "WHERE", "KIND", "BEGAN", "LASTED", "REQUEST", "WHY"]).without(&["KIND", "REQUEST", "LASTED"]);
+    for one in lines {
+        let lasted = one.ended.map_or_else(|| "live".to_owned(), |ended| about(ended.since(one.started)));
+        let cells = [
+            one.session.to_string(),
+            one.person.to_string(),
+            format!("{}@{}", one.login, one.target),
+            one.kind.clone(),
+            when(one.started, reader.now),
+            lasted,
+            one.request.map(|id| id.to_string()).unwrap_or_default(),
+            format!("\"{}\"", one.reason),
+        ];
+        table.row(Tone::Waiting, cells);
+    }
+    let how =
+        said(&format!("look at one: {}. Then: {}", reader.voice.command("replay SES"), reader.voice.command("reviewed SES --note '…'")));
+    format!("{}{how}", table.render(reader.look))
+}
+
 /// How it ended, and what its recording waits for.
 fn end_of(one: &SessionLine) -> String {
     let outcome = one.outcome.clone().unwrap_or_default();
-    if one.waits_for_auditor { format!("{outcome}, waiting for an auditor") } else { outcome }
+    let outcome = if one.waits_for_auditor { format!("{outcome}, waiting for an auditor") } else { outcome };
+    match &one.reviewed_by {
+        _ if one.unreviewed => format!("{outcome}, break-glass, unreviewed"),
+        Some(by) => format!("{outcome}, break-glass, reviewed by {by}"),
+        None => outcome,
+    }
 }
 
 /// What runs: who from where, since when, how busy, on which approval, until when.
@@ -390,7 +435,8 @@ fn id_length(sessions: &[SessionLine], look: Look) -> usize {
 }
 
 fn granted_by(one: &SessionLine) -> String {
-    one.request.map_or_else(|| "none needed".to_owned(), |id| id.to_string())
+    let glass = if one.unreviewed && one.ended.is_none() { " (break-glass)" } else { "" };
+    one.request.map_or_else(|| "none needed".to_owned(), |id| format!("{id}{glass}"))
 }
 
 /// After this long without a proof a key may be lost without anybody knowing.
@@ -505,6 +551,7 @@ fn status_lines(status: &Status, reader: &Reader<'_>) -> String {
         ("sessions", format!("{} live, {} being sealed, {} not sealed", status.live_sessions, status.sealing, status.unsealed)),
         ("requests", format!("{} pending, {} grants open", status.pending_requests, status.open_grants)),
         ("disk", format!("{} MB free, floor {} MB{days}", status.free_bytes >> 20, status.floor_bytes >> 20)),
+        ("reviews", format!("{} sessions wait for one", status.unreviewed)),
         ("retention", format!("{} marked, {} overdue", status.marked, status.overdue)),
         ("log", format!("{} rows, last checkpoint {signed}", status.log_rows)),
         ("clock", status.clock.clone().unwrap_or_else(|| "believed".into())),
@@ -512,11 +559,39 @@ fn status_lines(status: &Status, reader: &Reader<'_>) -> String {
         ("version", status.version.clone()),
     ];
     out.push_str(&lines.map(|(name, text)| format!("{name:<10}{}\n", visible(&text))).concat());
+    for line in &status.away {
+        out.push_str(&format!("{:<10}{}\n", "away", away_words(line, reader.now)));
+    }
+    for BarredLine { person, by, reason, at } in &status.suspended {
+        let why = if reason.is_empty() { String::new() } else { format!(": {}", visible(reason)) };
+        out.push_str(&format!("{:<10}{person} by {by}, {}{why}\n", "suspended", when(*at, reader.now)));
+    }
     for line in &status.notifiers {
         let NotifierLine { notifier, delivered, waiting, dropped, lost, .. } = line;
         out.push_str(&format!("{:<10}{notifier}: {delivered} delivered, {waiting} wait, {dropped} dropped, {lost} lost\n", "notices"));
     }
     out
+}
+
+/// `bob until Mon, carol instead`
+fn away_words(line: &AwayLine, now: Timestamp) -> String {
+    let until = line.until.map(|until| format!(" until {}", crate::access::workflow::day(until, now))).unwrap_or_default();
+    let instead = line.instead.as_ref().map(|instead| format!(", {instead} instead")).unwrap_or_default();
+    format!("{}{until}{instead}", line.person)
+}
+
+fn away_line(line: &AwayLine, now: Timestamp) -> String {
+    match line.until {
+        None => format!("{} is back", line.person),
+        Some(until) => format!("noted: away {} ({})", away_words(line, now), crate::time::at(until, now)),
+    }
+}
+
+fn suspended_line(line: &SuspendedLine, reader: &Reader<'_>) -> String {
+    let SuspendedLine { person, sessions, requests, grants, .. } = line;
+    let ended = format!("{} sessions end now; requests void {requests}, approvals ended {grants}", sessions.len());
+    let back = reader.voice.command(&format!("unsuspend {person} --reason '…'"));
+    format!("{person} is suspended: {ended}. Write suspended = true into people.toml; the way back: {back}")
 }
 
 /// Whether certificates are signed, and how well the process that does is locked in.

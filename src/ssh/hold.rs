@@ -4,6 +4,7 @@
 //! is lost or looked into, except what `users.md` 1 allows: at a prompt typed-ahead is dropped and 0x03
 //! withdraws; an exec with a terminal withdraws on a packet of exactly 0x03.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::sync::OwnedSemaphorePermit;
@@ -16,12 +17,12 @@ use super::flow::Item;
 use super::opening::Opening;
 use super::session::Stop;
 use super::{Bastion, granted, queue, room};
-use crate::access::request::MAX_REASON;
-use crate::access::ruling::{Ruling, Terms};
+use crate::access::request::{MAX_REASON, Needs};
+use crate::access::ruling::{Hold, Ruling, Terms};
 use crate::access::{OpeningContext, Principal, Target, Want};
 use crate::approvals::{self, Again, Ask, Basis, Joined, RequestState, RequestView, SubmitError, Waiter};
 use crate::console::Phase;
-use crate::id::{Digest, Login, Person, RequestId};
+use crate::id::{Digest, Login, Person, RequestId, WorkflowName};
 use crate::time::{Timestamp, at};
 
 /// How often somebody at a prompt sees the clock, and how often anybody else gets a line.
@@ -118,6 +119,7 @@ async fn wait(
         waiter,
         again: Again::No,
     };
+    let glass = bastion.approvals.may_break_glass(principal, &ask, Timestamp::now());
     // Before it is asked: a place that is freed meanwhile is not missed.
     let hints = bastion.approvals.hints();
     // Others of this person came first; what is asked already is joined all the same.
@@ -138,7 +140,7 @@ async fn wait(
     // The next one's turn.
     turns.place = None;
     let waiting = bastion.approvals.wait(id, waiter, Timestamp::now()).await.map_err(state_lost)?;
-    let mut hold = Hold { bastion, principal, target, login, asking, opening, client, id, joined, shown: Shown::default() };
+    let mut hold = Wait { bastion, principal, target, login, asking, opening, client, id, joined, glass, shown: Shown::default() };
     let end = hold.wait().await;
     match end {
         HoldEnd::Approved => {
@@ -146,6 +148,10 @@ async fn wait(
             if opening.is_a_person() {
                 granted::tell(bastion, id, client).await;
             }
+            still_stands(asking, id).await
+        }
+        HoldEnd::Passed => {
+            waiting.leave(Timestamp::now()).await.map_err(state_lost)?;
             still_stands(asking, id).await
         }
         HoldEnd::PolicyChanged { reason } => {
@@ -185,6 +191,8 @@ async fn still_stands(asking: &mut Asking<'_>, id: RequestId) -> Result<Waited, 
 
 enum HoldEnd {
     Approved,
+    /// Another approval of theirs covers it meanwhile: one made ahead, or break-glass.
+    Passed,
     /// The request is void because of a reload; the reason that it had.
     PolicyChanged {
         reason: Option<String>,
@@ -199,6 +207,9 @@ enum HoldEnd {
 struct Shown {
     needs_reason: bool,
     pending: bool,
+    /// What was said last of whose turn it is, by workflow; and how far that was.
+    turns: Vec<String>,
+    stages: BTreeMap<WorkflowName, usize>,
     clock: bool,
     announced: bool,
     /// Who was said to be looking.
@@ -210,7 +221,7 @@ struct Shown {
     eof: bool,
 }
 
-struct Hold<'a> {
+struct Wait<'a> {
     bastion: &'a Bastion,
     principal: &'a Principal,
     target: &'a Target,
@@ -220,10 +231,12 @@ struct Hold<'a> {
     client: &'a ClientChannel,
     id: RequestId,
     joined: Joined,
+    /// Whether policy lets them open first.
+    glass: bool,
     shown: Shown,
 }
 
-impl Hold<'_> {
+impl Wait<'_> {
     async fn wait(&mut self) -> HoldEnd {
         let person = self.opening.is_a_person();
         let exec_with_terminal = self.opening.pty.is_some() && !person;
@@ -249,6 +262,7 @@ impl Hold<'_> {
         let mut phase = self.bastion.phase.clone();
         // An announcement from before is news to who comes now.
         phase.mark_changed();
+        let mut woken = false;
         loop {
             let view = match self.bastion.approvals.view(self.id).await {
                 Ok(Some(view)) => view,
@@ -257,6 +271,9 @@ impl Hold<'_> {
             };
             if let Some(end) = self.look(&view, person).await {
                 return end;
+            }
+            if std::mem::take(&mut woken) && self.may_pass(&view).await {
+                return HoldEnd::Passed;
             }
             if view.looking.iter().any(|person| !self.shown.looking.contains(person)) {
                 self.waiting(started.elapsed(), &view, person).await;
@@ -267,7 +284,10 @@ impl Hold<'_> {
                 tokio::select! {
                     hint = hints.recv() => match hint {
                         Ok(id) if id != self.id => {}
-                        Ok(_) | Err(RecvError::Lagged(_)) => break,
+                        Ok(_) | Err(RecvError::Lagged(_)) => {
+                            woken = true;
+                            break;
+                        }
                         Err(RecvError::Closed) => return HoldEnd::Going,
                     },
                     _ = self.client.inbox.gone() => return HoldEnd::Stop(Stop { text: None, status: Status::Undecided }),
@@ -293,6 +313,15 @@ impl Hold<'_> {
         }
     }
 
+    /// Whether they hold an approval by now that covers what waits here.
+    async fn may_pass(&self, view: &RequestView) -> bool {
+        let hold = |needs: &Needs| Hold { workflow: needs.workflow.clone(), policy: needs.policy.clone(), message: needs.message.clone() };
+        let holds: Vec<Hold> = view.document.needs.iter().map(hold).collect();
+        let (target, want) = (self.target, &self.asking.want);
+        let usable = self.bastion.approvals.usable(self.principal, target, self.login, want, &holds, Timestamp::now()).await;
+        view.state.is_open() && usable.is_ok_and(|usable| usable.is_some())
+    }
+
     /// Acts on the row: ends the hold, or shows what is new.
     async fn look(&mut self, view: &RequestView, person: bool) -> Option<HoldEnd> {
         let again = format!("Again: ssh {}={}@{}", self.login, self.target.id, self.bastion.directory().config.host);
@@ -313,19 +342,48 @@ impl Hold<'_> {
                 self.shown.needs_reason = true;
                 if person {
                     self.say_what_is_needed(view).await;
+                    for prompt in &view.prompts {
+                        self.client.say(&crate::console::visible(prompt)).await;
+                    }
                     self.client.raw("countersign: reason: ".into()).await;
                 } else {
                     let host = &self.bastion.directory().config.host;
-                    self.client.say(&format!("{} waits for your reason: ssh {host} reason {} 'INC-42 …'", self.id, self.id)).await;
+                    let prompt: String = view.prompts.iter().map(|prompt| format!(" ({})", crate::console::visible(prompt))).collect();
+                    let how = format!("ssh {host} reason {} 'INC-42 …'", self.id);
+                    self.client.say(&format!("{} waits for your reason{prompt}: {how}", self.id)).await;
                 }
             }
             RequestState::Pending if !self.shown.pending => {
                 self.shown.pending = true;
                 self.say_pending(view, person).await;
+                self.shown.stages = stages(view);
+                self.say_turns(view).await;
             }
-            RequestState::NeedsReason | RequestState::Pending => {}
+            RequestState::Pending => self.say_turns(view).await,
+            RequestState::NeedsReason => {}
         }
         None
+    }
+
+    /// Says what has changed of whom it asks (`users.md` 16), each once.
+    async fn say_turns(&mut self, view: &RequestView) {
+        let mut lines = Vec::new();
+        let stages = stages(view);
+        for (workflow, stage) in &stages {
+            if self.shown.stages.get(workflow).is_some_and(|shown| shown < stage) {
+                lines.extend(next_stage(view, workflow));
+            }
+        }
+        self.shown.stages = stages;
+        let words: Vec<String> = view.turns.iter().filter_map(|turn| approvals::turn_words(turn, Timestamp::now())).collect();
+        lines.extend(words.iter().filter(|words| !self.shown.turns.contains(words)).cloned());
+        self.shown.turns = words;
+        if !lines.is_empty() && std::mem::take(&mut self.shown.clock) {
+            self.client.raw("\r\n".into()).await;
+        }
+        for line in lines {
+            self.client.say(&line).await;
+        }
     }
 
     /// What is announced is said, here on any channel: nothing runs on it yet.
@@ -353,7 +411,7 @@ impl Hold<'_> {
     async fn say_pending(&self, view: &RequestView, person: bool) {
         let now = Timestamp::now();
         let asked: Vec<String> = view.asked.iter().map(ToString::to_string).collect();
-        let asked = if asked.is_empty() { "nobody can decide this now".to_owned() } else { format!("asked {}", asked.join(", ")) };
+        let asked = if asked.is_empty() { "nobody is asked yet".to_owned() } else { format!("asked {}", asked.join(", ")) };
         let reason = crate::console::visible(&view.document.reason);
         let reason = if reason.is_empty() { String::new() } else { format!(" · reason {reason}") };
         let expires = format!("expires {}", at(view.document.not_after(), now));
@@ -372,6 +430,10 @@ impl Hold<'_> {
                     self.id, view.code, self.id
                 ))
                 .await;
+        }
+        if self.glass {
+            let how = format!("countersign request --break-glass {}@{} --reason '…'", self.login, self.target.id);
+            self.client.say(&format!("emergency: {how}   opens now; everybody is told, somebody else reviews it")).await;
         }
     }
 
@@ -498,6 +560,20 @@ pub fn going() -> Stop {
 
 fn stopped(text: impl Into<String>, status: Status) -> HoldEnd {
     HoldEnd::Stop(Stop::new(text, status))
+}
+
+/// How far each workflow is that waits.
+fn stages(view: &RequestView) -> BTreeMap<WorkflowName, usize> {
+    view.turns.iter().map(|turn| (turn.workflow.clone(), turn.stage)).collect()
+}
+
+/// `stage 2 of 2: 1 of heads · asked gina`
+fn next_stage(view: &RequestView, workflow: &WorkflowName) -> Option<String> {
+    let track = view.tracks.iter().find(|track| track.workflow == *workflow)?;
+    let turn = view.turns.iter().find(|turn| turn.workflow == *workflow)?;
+    let asked: Vec<&str> = turn.asked.iter().map(Person::as_str).collect();
+    let asked = if asked.is_empty() { String::new() } else { format!(" · asked {}", asked.join(", ")) };
+    Some(format!("stage {} of {}: {} of {}{asked}", track.stage + 1, track.stages, track.quorum, track.approvers.join(", ")))
 }
 
 /// `1 of sre-leads (prod-needs-a-lead)`, one for each workflow.

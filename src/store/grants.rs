@@ -316,6 +316,10 @@ impl Tx {
 
     async fn open_session(&mut self, new: NewSession, now: Timestamp) -> Result<Grant, StoreError> {
         let NewSession { mut opened, kind, open, certificate, ends_at_most: _ } = new;
+        // Whoever ruled may not have heard yet.
+        if self.is_suspended(opened.principal.person()).await? {
+            return Err(StoreError::Suspended(opened.principal.person().clone()));
+        }
         opened.serial = self.fresh_serial().await?;
         sqlx::query(
             "insert into sessions (id, request, person, target, login, kind, source, serial, record, retention, started, ends_at)
@@ -335,6 +339,11 @@ impl Tx {
         .bind(opened.ends_at.map(Timestamp::micros))
         .execute(&mut self.connection)
         .await?;
+        let mut open = open;
+        if opened.break_glass {
+            self.demand_review(opened.session, now).await?;
+            open = with(open, "break_glass", true.into());
+        }
         self.append(with(open, "ends_at_us", opened.ends_at.map(Timestamp::micros).into()), now).await?;
         self.append(with(certificate, "serial", opened.serial.to_string().into()), now).await?;
         Ok(Grant::opened(opened))

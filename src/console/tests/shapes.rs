@@ -33,6 +33,7 @@ fn samples() -> Vec<Reply> {
         by: bob(),
         placed: NOW,
     };
+    let away = || AwayLine { person: bob(), until: Some(NOW), instead: Some(alice()) };
     let granted = || GrantedTerms {
         for_us: 1,
         once: true,
@@ -51,12 +52,16 @@ fn samples() -> Vec<Reply> {
         level: Level::Key,
         tracks: vec![Track {
             workflow: "lead".parse().unwrap(),
+            stage: 1,
+            stages: 2,
             approvers: vec!["leads".into()],
             have: vec![bob()],
             quorum: 1,
             level: Level::Key,
         }],
         asked: vec![bob()],
+        turns: vec!["t".into()],
+        prompts: vec!["p".into()],
         granted: Some(granted()),
         approvers: vec![bob()],
         decisions: vec![DecisionLine {
@@ -92,6 +97,8 @@ fn samples() -> Vec<Reply> {
         approvers: vec![bob()],
         waiters: 1,
         left: Some(NOW),
+        break_glass: true,
+        unreviewed: true,
         looking: vec![bob()],
     };
     let open = OpenGrant {
@@ -133,6 +140,8 @@ fn samples() -> Vec<Reply> {
         outcome: Some("exited 0".into()),
         live: Some(LiveLine { bytes_in: 1, bytes_out: 1, idle_s: 1, watchers: vec![bob()] }),
         sealed: Some(recording()),
+        unreviewed: true,
+        reviewed_by: Some(bob()),
         waits_for_auditor: true,
     };
     let seen = vec![
@@ -178,6 +187,18 @@ fn samples() -> Vec<Reply> {
         Reply::Grants(vec![open]),
         Reply::Targets(vec![target]),
         Reply::Sessions(vec![line]),
+        Reply::Review(vec![ReviewLine {
+            session,
+            request: Some(id),
+            person: alice(),
+            target: web(),
+            login: deploy(),
+            kind: "shell".into(),
+            started: NOW,
+            ended: Some(NOW),
+            reason: "r".into(),
+        }]),
+        Reply::Reviewed(ReviewedLine { session, person: alice(), target: web() }),
         Reply::Killed(Box::new(KilledLine { session, person: alice(), target: web(), login: deploy() })),
         Reply::Watch(Box::new(WatchLine {
             session,
@@ -254,6 +275,17 @@ fn samples() -> Vec<Reply> {
             now: NOW,
         }),
         Reply::Help("h".into()),
+        Reply::Away(away()),
+        Reply::Suspended(Box::new(SuspendedLine {
+            person: alice(),
+            by: bob(),
+            reason: "r".into(),
+            at: NOW,
+            sessions: vec![session],
+            requests: 1,
+            grants: 1,
+        })),
+        Reply::Unsuspended(alice()),
         Reply::Drain(Drain { at: Some(NOW), reason: "r".into(), live: 1 }),
         Reply::Status(Box::new(Status {
             ok: false,
@@ -270,6 +302,7 @@ fn samples() -> Vec<Reply> {
             days_left: Some(1),
             sealing: 1,
             unsealed: 1,
+            unreviewed: 1,
             marked: 1,
             overdue: 1,
             log_rows: 1,
@@ -286,6 +319,8 @@ fn samples() -> Vec<Reply> {
                 why: Some("w".into()),
             }],
             waiting_for_auditor: 1,
+            away: vec![away()],
+            suspended: vec![BarredLine { person: alice(), by: bob(), reason: "r".into(), at: NOW }],
         })),
         Reply::Setup("s".into()),
         Reply::Keys(Box::new(KeysReply::Closed(Closed {
@@ -347,10 +382,15 @@ fn place(reply: &Reply) -> usize {
         Reply::Would(_) => 34,
         Reply::Alike(_) => 35,
         Reply::Proof(_) => 36,
+        Reply::Away(_) => 37,
+        Reply::Suspended(_) => 38,
+        Reply::Unsuspended(_) => 39,
+        Reply::Review(_) => 40,
+        Reply::Reviewed(_) => 41,
     }
 }
 
-const PLACES: usize = 37;
+const PLACES: usize = 42;
 
 /// `path` and the keys below it, for each object of a value.
 fn shape(value: &Value, path: &str, shapes: &mut BTreeMap<String, BTreeSet<String>>) {

@@ -80,6 +80,20 @@ pub enum Change {
         auditor: Person,
         key: String,
     },
+    Reviewed {
+        session: SessionId,
+        by: Person,
+        note: String,
+    },
+    /// Somebody was suspended; that stands until it is lifted.
+    Suspended {
+        person: Person,
+        by: Person,
+        reason: String,
+    },
+    Unsuspended {
+        person: Person,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -93,6 +107,9 @@ pub struct Opened {
     pub source: String,
     #[serde(rename = "ends_at_us")]
     pub ends_at: Option<Timestamp>,
+    /// Rows of before there was such a thing do not say.
+    #[serde(default)]
+    pub break_glass: bool,
 }
 
 /// The facts of `session.adopt`: what the recording's manifest says.
@@ -126,7 +143,7 @@ pub enum BadChange {
 }
 
 /// Rows that change nothing that is stored.
-const REPORTS: [&str; 30] = [
+const REPORTS: [&str; 34] = [
     "audit.export",
     "backup.make",
     "bastion.drain",
@@ -139,14 +156,19 @@ const REPORTS: [&str; 30] = [
     // A lock is over within hours, and a code of before within a minute and a half.
     "factor.lock",
     "log.recovered",
+    // Whom requests ask; those that wait are void after a restore.
+    "person.away",
+    "person.back",
     // The text of the policies is in the backup, or lost: only its digest is logged.
     "policy.load",
     "policy.refuse",
     "policy.reload",
     "refusal",
+    "request.escalate",
     "request.join",
     // The reason is part of bytes that are lost; the request is open, so it is voided.
     "request.reason",
+    "request.stage",
     "retention.run",
     "session.envelope",
     "session.export",
@@ -172,7 +194,8 @@ impl Change {
             return Ok(Change::Nothing);
         }
         Ok(match row.name.as_str() {
-            "request.submit" => {
+            // Its grant is void after a restore, as all are.
+            "request.submit" | "request.break-glass" => {
                 let Submit { request, by, digest } = facts(row)?;
                 Change::Asked { request, person: by, digest }
             }
@@ -220,9 +243,21 @@ impl Change {
                 let Freed { hold, by, reason } = facts(row)?;
                 Change::HoldReleased { hold, by, reason }
             }
+            "session.review" => {
+                let Look { session, by, note } = facts(row)?;
+                Change::Reviewed { session, by, note }
+            }
             "auditor.prove" => {
                 let Prove { person, key } = facts(row)?;
                 Change::Proven { auditor: person, key }
+            }
+            "person.suspend" => {
+                let Suspend { person, by, reason } = facts(row)?;
+                Change::Suspended { person, by, reason }
+            }
+            "person.unsuspend" => {
+                let Unsuspend { person } = facts(row)?;
+                Change::Unsuspended { person }
             }
             _ => return Err(BadChange::Unknown { row: row.seq, name: row.name.chars().take(80).collect() }),
         })
@@ -314,9 +349,28 @@ struct Freed {
 }
 
 #[derive(Deserialize)]
+struct Look {
+    session: SessionId,
+    by: Person,
+    note: String,
+}
+
+#[derive(Deserialize)]
 struct Prove {
     person: Person,
     key: String,
+}
+
+#[derive(Deserialize)]
+struct Suspend {
+    person: Person,
+    by: Person,
+    reason: String,
+}
+
+#[derive(Deserialize)]
+struct Unsuspend {
+    person: Person,
 }
 
 /// Facts may grow new fields; those that are asked for have to be there.
@@ -390,6 +444,8 @@ mod tests {
         let issued = says("certificate.issue", json!({ "session": SESSION, "serial": "9223372036854775807", "person": "alice" }));
         assert_eq!(issued, Change::Certified { session, serial: i64::MAX.unsigned_abs() });
         assert_eq!(says("session.dispose", json!({ "session": SESSION, "certificate": {} })), Change::Disposed { session });
+        let suspended = says("person.suspend", json!({ "person": "alice", "by": "bob", "reason": "lost", "key": "k" }));
+        assert_eq!(suspended, Change::Suspended { person: "alice".parse().unwrap(), by: "bob".parse().unwrap(), reason: "lost".into() });
         let open = json!({
             "session": SESSION, "request": request, "person": "alice", "target": "web-1", "login": "deploy", "kind": "shell",
             "source": "192.0.2.1", "ends_at_us": 7, "policies": [],
@@ -431,7 +487,7 @@ mod tests {
         let mut texts = Vec::new();
         read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut texts);
         // Whatever looks like a name of ours, however it comes to its row; files and settings are none.
-        const SUBJECTS: [&str; 20] = [
+        const SUBJECTS: [&str; 21] = [
             "audit",
             "auditor",
             "backup",
@@ -443,6 +499,7 @@ mod tests {
             "grant",
             "hold",
             "log",
+            "person",
             "policy",
             "probe",
             "request",
