@@ -21,6 +21,7 @@ mod faults;
 mod fields;
 mod flow;
 mod fuzz;
+mod glass;
 mod harness;
 mod held;
 mod hostile;

@@ -339,6 +339,11 @@ impl Tx {
         .bind(opened.ends_at.map(Timestamp::micros))
         .execute(&mut self.connection)
         .await?;
+        let mut open = open;
+        if opened.break_glass {
+            self.demand_review(opened.session, now).await?;
+            open = with(open, "break_glass", true.into());
+        }
         self.append(with(open, "ends_at_us", opened.ends_at.map(Timestamp::micros).into()), now).await?;
         self.append(with(certificate, "serial", opened.serial.to_string().into()), now).await?;
         Ok(Grant::opened(opened))
