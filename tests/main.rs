@@ -18,6 +18,7 @@ mod exact;
 mod extend;
 mod factor;
 mod faults;
+mod fields;
 mod flow;
 mod fuzz;
 mod harness;
@@ -25,23 +26,28 @@ mod held;
 mod hostile;
 mod hosts;
 mod inbox;
+mod least;
 mod live;
 mod login;
 mod matrix;
 mod names;
 mod notices;
 mod pen;
+mod proof;
 mod regress;
 mod reload;
 mod rescue;
 mod restore;
 mod sealed;
 mod service;
+mod storms;
 mod story;
 mod target;
 mod targets;
+mod touch;
 mod tour;
 mod vectors;
+mod wire;
 
 /// A file that no `mod` names is compiled by nobody, and passes.
 #[test]

@@ -168,7 +168,7 @@ impl Approvals {
         if decision.verdict == Verdict::Approve {
             let (needs, has) = (authority.level(), decision.level);
             if has < needs {
-                return Err(ApprovalError::Level { request: id, needs: needs.as_str(), has: has.as_str() });
+                return Err(ApprovalError::Level { request: id, needs: needs.words(), has: has.as_str() });
             }
             let terms = decision.terms.get_or_insert_with(|| authority.asked().clone());
             is_within(terms, &document, now)?;
@@ -256,7 +256,7 @@ async fn settle(tx: &mut Tx, case: Case, now: Timestamp) -> Result<(), ApprovalE
                 None => tx.give_grant(&grant(&document, &authority, terms, by, now)).await?,
                 Some(extends) => {
                     let more = std::time::Duration::from_micros(terms.for_us);
-                    if !tx.extend_grant(extends, id, more, now).await? {
+                    if !tx.extend_grant(extends, id, (more, document.overrun()), now).await? {
                         return Err(ApprovalError::Already(extends.request, "over, and cannot be extended"));
                     }
                 }

@@ -38,7 +38,7 @@ pub use crate::store::requests::{RequestFilter, RequestState};
 pub use crate::store::waiters::Waiter;
 pub use extend::ExtendError;
 pub use kill::KillError;
-pub use rerule::{Reruled, session_fallen};
+pub use rerule::{Reruled, session_fallen, session_longest};
 pub use view::{GrantView, RequestView};
 pub use wait::Waiting;
 
@@ -209,7 +209,7 @@ pub enum ApprovalError {
     Own,
     #[error("you are not asked to decide {0}")]
     NotEligible(RequestId),
-    #[error("{request} needs a decision of level {needs}, this one is {has}")]
+    #[error("{request} needs {needs}; this one is of level {has}")]
     Level { request: RequestId, needs: &'static str, has: &'static str },
     #[error("the code does not match what {0} shows")]
     Code(RequestId),

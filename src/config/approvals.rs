@@ -8,9 +8,10 @@ use std::time::Duration;
 use toml::Spanned;
 
 use super::fields::{Fields, File};
-use super::stages;
+use super::{presets, stages};
 use crate::access::decision::Level;
 use crate::access::people::People;
+use crate::access::preset::Presets;
 use crate::access::workflow::{SourceRule, Stage, Workflow};
 use crate::id::{NotifierName, WorkflowName};
 use crate::time::short;
@@ -38,7 +39,7 @@ const fn minutes(n: u64) -> Duration {
     Duration::from_secs(60 * n)
 }
 
-pub(super) fn read(file: File<'_>, people: &People) -> Vec<Placed> {
+pub(super) fn read(file: File<'_>, people: &People) -> (Vec<Placed>, Presets) {
     file.parse(|file, mut fields| {
         let mut workflows = Vec::new();
         let usual = notified(&mut fields);
@@ -53,8 +54,9 @@ pub(super) fn read(file: File<'_>, people: &People) -> Vec<Placed> {
                 Err(why) => file.error(name.span().start, why, "write [workflows.sre-lead]"),
             }
         }
+        let presets = presets::read(file, &mut fields);
         fields.finish();
-        workflows
+        (workflows, presets)
     })
 }
 
@@ -79,6 +81,7 @@ fn workflow(
     let default_grant = time("offered", minutes(30).min(longest_grant), 30 * DAY);
     let use_within = time("use_within", minutes(15), 30 * DAY);
     let linger = time("linger", minutes(5), DAY);
+    let overrun = fields.duration_within("overrun", Duration::ZERO..=minutes(60)).unwrap_or(minutes(5));
     if default_grant > longest_grant {
         let what = format!("offered {} is longer than longest {}", short(default_grant), short(longest_grant));
         file.error(fields.place("offered"), what, "offer at most the longest grant");
@@ -108,6 +111,7 @@ fn workflow(
         default_grant,
         use_within,
         linger,
+        overrun,
         reason_required,
         prompt,
         rescue,

@@ -20,6 +20,8 @@ pub struct Opening {
     pub env: Vec<(String, String)>,
     /// From `COUNTERSIGN_REASON` or `LC_COUNTERSIGN_REASON`; never forwarded.
     pub reason: Option<String>,
+    /// From `COUNTERSIGN_PRESET` or `LC_COUNTERSIGN_PRESET`; never forwarded.
+    pub preset: Option<String>,
     /// `NO_COLOR` is set: for the console, never forwarded.
     pub no_colour: bool,
     pub start: Start,
@@ -29,13 +31,14 @@ impl Opening {
     /// Waits for the request that starts something; `None` if the client left or never asks.
     pub async fn read(inbox: &Arc<Inbox>) -> Option<Self> {
         let read = async {
-            let (mut pty, mut env, mut reason, mut no_colour) = (None, Vec::new(), None, false);
+            let (mut pty, mut env, mut reason, mut preset, mut no_colour) = (None, Vec::new(), None, None, false);
             while let Some(item) = inbox.next().await {
                 match item {
                     Item::Pty(asked) => pty = Some(asked),
                     Item::Env { name, value } => match gate::env(&name) {
                         gate::Env::Pass if env.len() < gate::MAX_ENV => env.push((name, value)),
                         gate::Env::Reason => reason = Some(value),
+                        gate::Env::Preset => preset = Some(value).filter(|name| !name.is_empty()),
                         gate::Env::Console => no_colour = !value.is_empty(),
                         gate::Env::Pass | gate::Env::Refuse => {}
                     },
@@ -44,7 +47,7 @@ impl Opening {
                             pty.size = size;
                         }
                     }
-                    Item::Start(start) => return Some(Self { pty, env, reason, no_colour, start }),
+                    Item::Start(start) => return Some(Self { pty, env, reason, preset, no_colour, start }),
                     // Data before a start has nowhere to go (RFC 4254 6.5).
                     _ => {}
                 }

@@ -108,7 +108,7 @@ async fn session(
     if matches!(&*bastion.phase.borrow(), Phase::Draining { .. }) {
         return Err(hold::going());
     }
-    let mut asking = Asking::new(bastion, principal, target, login, want);
+    let mut asking = Asking { preset: opening.preset.clone(), ..Asking::new(bastion, principal, target, login, want) };
     let Held { basis, terms, by_text, context, policy } = hold::until_approved(&mut asking, opening, client).await?;
     let Asking { principal, target, login, want, changes, .. } = asking;
     let first_time = !context.opened.contains(&target.id);
@@ -178,7 +178,7 @@ async fn established(
     let connected = tokio::select! {
         connected = connect(bastion, grant, ruled, tape, opening, client) => connected,
         // Nobody is there any more: what they wanted does not start.
-        _ = client.inbox.gone() => return Relayed::of(Outcome::ClientLeft),
+        _ = client.inbox.gone() => return relay::left(client),
         outcome = lease.over() => return relay::over(outcome, &lease),
     };
     match connected {
