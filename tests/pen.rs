@@ -96,8 +96,12 @@ print(json.dumps(dict(request_b64=q,decisions=d)))";
 
 /// Puts evidence into an ask.
 fn with_evidence(ask: &Value, request: &Value) -> Value {
+    with_extensions(ask, request, &[])
+}
+
+fn with_extensions(ask: &Value, request: &Value, extensions: &[&Value]) -> Value {
     let mut ask = ask.clone();
-    let evidence = json!({ "v": 1, "request": request, "extensions": [], "policy": ask["session"]["policy"] });
+    let evidence = json!({ "v": 1, "request": request, "extensions": extensions, "policy": ask["session"]["policy"] });
     ask["session"]["evidence_b64"] = b64(&canonical::encode(&evidence)).into();
     ask
 }
@@ -255,6 +259,42 @@ fn a_relay_that_was_taken_over_cannot_mint() {
     pen.refuses("a grant that was used up", &anew(&good), "was used");
     pen.refuses("a serial that was used", &id, "serial");
     pen.is_asked(&anew(&id)).unwrap();
+    pen.ends();
+}
+
+#[test]
+fn more_time_is_signed_for_where_approvers_signed_for_it() {
+    let mut bastion = Bastion::start();
+    let request = bastion.open_grant(&["--for", "5m"]);
+    let used = bastion.run("alice", &[&Way::Named.to("web-1")[..], &["true".into()]].concat());
+    assert_eq!(used.status, 0, "{used:?}");
+    let asked = bastion.json("alice", &["extend", &request, "--for", "10m"]);
+    let extension = asked["asked"]["card"]["request"].as_str().unwrap().to_owned();
+    bastion.approve(&extension, &[]);
+    let (first, more) = (evidence(&bastion, &request), evidence(&bastion, &extension));
+    // The node opens on it, too.
+    assert_eq!(bastion.run("alice", &[&Way::Named.to("web-1")[..], &["true".into()]].concat()).status, 0);
+    bastion.dies();
+
+    let directory = Directory::load(&bastion.root()).unwrap();
+    let mut pen = Pen::start(&bastion);
+    let until = |minutes: u64| json!(Timestamp::now().plus(std::time::Duration::from_secs(60 * minutes)));
+    let ask = honest(&bastion, &directory, "web-1");
+    let late = |ask: &Value, minutes| with(&anew(ask), |ask| ask["ends_us"] = until(minutes));
+    // What the node was given is in the record already; nothing is given twice.
+    pen.is_asked(&late(&with_extensions(&ask, &first, &[&more]), 14)).unwrap();
+    pen.refuses("twice", &late(&with_extensions(&ask, &first, &[&more, &more]), 16), "is the end");
+    pen.refuses("the extension alone", &late(&with_evidence(&ask, &more), 2), "more time alone");
+    pen.ends();
+
+    // A pen that has not seen it yet believes what is signed.
+    std::fs::remove_file(bastion.state().join("pen.record")).unwrap();
+    let mut pen = Pen::start(&bastion);
+    pen.refuses("without it", &late(&with_evidence(&ask, &first), 14), "is the end");
+    let mut forged = more.clone();
+    forged["decisions"] = json!([]);
+    pen.refuses("an extension that nobody signed", &late(&with_extensions(&ask, &first, &[&forged]), 14), "is the end");
+    pen.is_asked(&late(&with_extensions(&ask, &first, &[&more]), 14)).unwrap();
     pen.ends();
 }
 

@@ -14,6 +14,7 @@ use crate::config::schema::{self, FileKind};
 use crate::config::{Directory, Problem, cases};
 use crate::console::render::VERSION;
 use crate::id::Person;
+use crate::pen;
 use crate::store::Store;
 use crate::store::proofs::Proof;
 use crate::store::suspensions::Suspension;
@@ -53,6 +54,7 @@ fn report(dir: &Path, as_json: bool, out: &mut impl Write) -> std::io::Result<u8
         errors.extend(failed);
         cases = count;
         errors.extend(state(directory));
+        errors.extend(signed(directory));
     }
     let directory = inspection.directory.filter(|_| errors.is_empty());
     let status = if directory.is_some() { IN_ORDER } else { OUT_OF_ORDER };
@@ -211,6 +213,13 @@ fn state(directory: &Directory) -> Option<Problem> {
     let path = directory.config.state.join("countersign.db");
     let refused = Store::inspect(&path).err()?;
     Some(Problem::whole(&path, crate::console::with_causes(&refused), "countersign serve refuses it as it is"))
+}
+
+/// A record of signatures that the pen would not take.
+fn signed(directory: &Directory) -> Option<Problem> {
+    let refused = pen::inspect(&directory.config.state).err()?;
+    let path = directory.config.state.join("pen.record");
+    Some(Problem::whole(&path, crate::console::with_causes(&refused), "nothing is signed as it is: countersign serve refuses to start"))
 }
 
 fn some(n: usize, of: &str) -> String {

@@ -16,3 +16,4 @@ mod rule;
 
 pub use keeper::{Launch, StartError, start};
 pub use process::{Failure, Purpose, run};
+pub use record::{RecordError, inspect};

@@ -154,14 +154,9 @@ impl Record {
         let mut bytes = Vec::new();
         let all = self.file.seek(SeekFrom::Start(0)).and_then(|_| self.file.read_to_end(&mut bytes));
         all.map_err(|source| self.io(source))?;
-        // A line that did not end was never answered with a signature.
-        let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-        for (n, line) in bytes.get(..whole).unwrap_or_default().split_inclusive(|byte| *byte == b'\n').enumerate() {
-            let line = line.strip_suffix(b"\n").unwrap_or(line);
-            let entry = canonical::decode::<Entry>(line);
-            let entry = entry.and_then(|entry| if entry.v == VERSION { Ok(entry) } else { Err(NotCanonical::Form) });
-            self.keep(entry.map_err(|source| RecordError::Line { path: self.path.clone(), line: n + 1, source })?);
-        }
+        let whole = whole(&bytes).len();
+        let entries: Vec<Entry> = entries(&self.path, &bytes).collect::<Result<_, _>>()?;
+        entries.into_iter().for_each(|entry| self.keep(entry));
         self.length = whole as u64;
         if whole < bytes.len() {
             self.file.set_len(self.length).and_then(|()| self.file.sync_data()).map_err(|source| self.io(source))?;
@@ -203,6 +198,30 @@ impl Record {
 
     fn io(&self, source: io::Error) -> RecordError {
         RecordError::Io { path: self.path.clone(), source }
+    }
+}
+
+/// The lines that have ended. One that did not was never answered with a signature.
+fn whole(bytes: &[u8]) -> &[u8] {
+    let end = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+    bytes.get(..end).unwrap_or_default()
+}
+
+fn entries<'b>(path: &'b Path, bytes: &'b [u8]) -> impl Iterator<Item = Result<Entry, RecordError>> + 'b {
+    whole(bytes).split_inclusive(|byte| *byte == b'\n').enumerate().map(|(n, line)| {
+        let entry = canonical::decode::<Entry>(line.strip_suffix(b"\n").unwrap_or(line));
+        let entry = entry.and_then(|entry| if entry.v == VERSION { Ok(entry) } else { Err(NotCanonical::Form) });
+        entry.map_err(|source| RecordError::Line { path: path.to_owned(), line: n + 1, source })
+    })
+}
+
+/// Looks whether a pen would take the record of a state directory, for who asks before a start.
+pub fn inspect(state: &Path) -> Result<(), RecordError> {
+    let path = state.join("pen.record");
+    match fs::read(&path) {
+        Ok(bytes) => entries(&path, &bytes).try_for_each(|entry| entry.map(drop)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(source) => Err(RecordError::Io { path, source }),
     }
 }
 
@@ -289,7 +308,9 @@ mod tests {
         signs(&mut record, 9, NOW.plus(Duration::from_secs(120)), None);
         drop(record);
         assert!(Record::open(dir.path(), NOW).unwrap().knows_serial(9));
+        assert!(inspect(dir.path()).is_ok() && inspect(&dir.path().join("none")).is_ok());
         fs::write(&path, [&b"{}\n"[..], &good].concat()).unwrap();
+        assert!(matches!(inspect(dir.path()), Err(RecordError::Line { line: 1, .. })));
         assert!(matches!(Record::open(dir.path(), NOW), Err(RecordError::Line { line: 1, .. })));
     }
 }

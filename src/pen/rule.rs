@@ -187,6 +187,11 @@ fn want(ask: &SessionAsk) -> Option<Want> {
     Some(if ask.agent { Want::WithAgent(Box::new(starts)) } else { starts })
 }
 
+/// Whether a request went through every workflow that is wanted.
+fn is_through(document: &RequestDocument, holds: &[Hold]) -> bool {
+    holds.iter().all(|hold| document.needs.iter().any(|needs| needs.workflow == hold.workflow))
+}
+
 fn workflows(holds: &[Hold]) -> String {
     let names: Vec<&str> = holds.iter().map(|hold| hold.workflow.as_str()).collect();
     names.join(", ")
@@ -233,7 +238,7 @@ impl Scene<'_> {
         if !document.scope.covers(&self.want) {
             return Err(NotSigned::Scope(id));
         }
-        if !holds.iter().all(|hold| document.needs.iter().any(|needs| needs.workflow == hold.workflow)) {
+        if !is_through(&document, holds) {
             return Err(NotSigned::Workflow(id));
         }
         let workflows = workflows_of(self.directory, &document).ok_or(NotSigned::Workflow(id))?;
@@ -267,7 +272,7 @@ impl Scene<'_> {
         if used.ends <= self.now {
             return Err(NotSigned::Unusable(id, "is over"));
         }
-        let exact = terms.scope.is_exact_for(&self.want);
+        let exact = terms.scope.is_exact_for(&self.want) || !self.any_command(&document);
         // Forgotten sooner, it would be used for the first time once more.
         Ok(Basis {
             request: Some(id),
@@ -277,6 +282,16 @@ impl Scene<'_> {
             fits_until: used.ends.max(use_by),
             used: Some(used),
         })
+    }
+
+    /// Whether a command that is not bound into the certificate may be any: without it the certificate is good
+    /// for each, so policy has to let each pass, at most by workflows that this request went through.
+    fn any_command(&self, document: &RequestDocument) -> bool {
+        match (self.want.without_agent(), self.rule_on(Action::Exec, None)) {
+            (Want::Exec(_), Ruling::Deny(_)) => false,
+            (Want::Exec(_), Ruling::RequireApproval { holds, .. }) => is_through(document, &holds),
+            (_, _) => true,
+        }
     }
 
     /// Whether exactly this person and key, from there or from anywhere, asked this bastion for this very host
