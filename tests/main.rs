@@ -7,7 +7,9 @@
 
 mod approvals;
 mod architecture;
+mod around;
 mod auditors;
+mod batch;
 mod ca;
 mod clients;
 mod crash;
@@ -28,6 +30,7 @@ mod login;
 mod matrix;
 mod names;
 mod notices;
+mod rebuilt;
 mod reload;
 mod rescue;
 mod restore;
