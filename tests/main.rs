@@ -7,7 +7,9 @@
 
 mod approvals;
 mod architecture;
+mod around;
 mod auditors;
+mod batch;
 mod ca;
 mod channels;
 mod clients;
@@ -35,6 +37,7 @@ mod names;
 mod notices;
 mod pen;
 mod proof;
+mod rebuilt;
 mod regress;
 mod reload;
 mod rescue;

@@ -98,6 +98,16 @@ impl Sshd {
         std::fs::write(file, principals).unwrap();
     }
 
+    /// Runs `command` in place of whatever is asked for from now on (`ForceCommand`).
+    pub fn forces(&self, command: &str) {
+        let file = self.dir.join("sshd_config");
+        let config = std::fs::read_to_string(&file).unwrap();
+        std::fs::write(&file, format!("{config}ForceCommand {command}\n")).unwrap();
+        let before = self.log().matches("Server listening").count();
+        rustix::process::kill_process(rustix::process::Pid::from_child(&self.child), rustix::process::Signal::HUP).unwrap();
+        until("sshd reads its configuration again", SOON, || self.log().matches("Server listening").count() > before);
+    }
+
     pub fn host_key(&self) -> String {
         public(&self.dir.join("host_key"))
     }
