@@ -1,7 +1,7 @@
 //! The queue of one channel: pushed to without waiting, bounded, and the source of back-pressure.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
@@ -34,6 +34,8 @@ pub struct Pressure {
     reader: Mutex<Option<Waker>>,
     reads: AtomicU64,
     ahead: AtomicUsize,
+    /// Something came for a queue that is not full.
+    live: AtomicBool,
 }
 
 impl Pressure {
@@ -58,6 +60,11 @@ impl Pressure {
 
     pub(super) fn is_ahead(&self, bytes: usize) {
         self.ahead.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Whether anything has come for a queue that is not full, since this was asked last.
+    pub(super) fn was_live(&self) -> bool {
+        self.live.swap(false, Ordering::Relaxed)
     }
 
     fn tighten(&self) {
@@ -167,6 +174,8 @@ impl Inbox {
             if !queue.tight && queue.cost > self.high {
                 queue.tight = true;
                 self.pressure.tighten();
+            } else if !queue.tight {
+                self.pressure.live.store(true, Ordering::Relaxed);
             }
             drop(queue);
             self.arrived.notify_one();

@@ -245,6 +245,10 @@ impl<S> Throttled<S> {
             return;
         }
         let now = Instant::now();
+        // A neighbour's keystrokes are small too: while somebody types, pauses are the shortest.
+        if self.pressure.was_live() {
+            self.trickling_since = None;
+        }
         let since = *self.trickling_since.get_or_insert(now);
         let pause = match now.duration_since(since).as_millis() {
             0..1000 => Duration::from_millis(1),
