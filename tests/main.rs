@@ -18,6 +18,7 @@ mod extend;
 mod factor;
 mod faults;
 mod flow;
+mod forward;
 mod fuzz;
 mod harness;
 mod held;

@@ -9,7 +9,7 @@ mod sshd;
 mod terminal;
 
 pub use bastion::{Bastion, REASON, Way, pause};
-pub use client::{Client, Seen, until};
+pub use client::{Client, Seen, until, until_some};
 pub use daemon::Daemon;
 pub use installation::Plan;
 pub use raw::Raw;
