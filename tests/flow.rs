@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
-use crate::harness::{Bastion, Client, Dice, LONG, Way, login};
+use crate::harness::{Bastion, Client, Dice, LONG, Master, Way, login};
 
 const PAYLOAD: usize = 200_000_000;
 /// What a bastion may hold at its peak, all of it: code, state, one channel's queues and windows.
@@ -133,13 +133,14 @@ fn short_commands_lose_nothing() {
                 let mut dice = Dice::new(0x5eed + worker);
                 // Three workers hold a connection open, two connect each time; one of each jumps.
                 let way = if worker % 2 == 0 { Way::Named } else { Way::Jump };
-                let master = (worker < 3).then(|| Master::open(bastion, way, worker));
+                let master = (worker < 3).then(|| Master::open(bastion, "alice", way, "web-1", &worker.to_string()));
                 for turn in 0..80 {
                     let (bytes, status) = (dice.below(if turn % 4 == 0 { 300_000 } else { 3000 }), dice.below(256));
-                    let mut words = master.as_ref().map(Master::options).unwrap_or_default();
-                    words.extend(way.to("web-1"));
-                    words.push(format!("head -c {bytes} /dev/zero | tr '\\0' x; echo tail; exit {status}"));
-                    let seen = Client::start(bastion.ssh("alice", &words)).ends();
+                    let command = format!("head -c {bytes} /dev/zero | tr '\\0' x; echo tail; exit {status}");
+                    let mut words = way.to("web-1");
+                    words.push(command.clone());
+                    let ssh = master.as_ref().map_or_else(|| bastion.ssh("alice", &words), |master| master.ssh_with(&[], &command));
+                    let seen = Client::start(ssh).ends();
                     let expected = (status as i32, bytes as usize + 5, true);
                     assert_eq!(
                         (seen.status, seen.out.len(), seen.out.ends_with(b"tail\n")),
@@ -153,27 +154,6 @@ fn short_commands_lose_nothing() {
     });
     let opened = bastion.audit().into_iter().filter(|(name, _)| name == "session.open").count();
     assert_eq!(opened, 400);
-}
-
-/// A connection that many commands share.
-struct Master {
-    path: String,
-    _connection: Client,
-}
-
-impl Master {
-    fn open(bastion: &Bastion, way: Way, worker: u64) -> Self {
-        let path = bastion.dir().join(format!("cm-{worker}")).display().to_string();
-        let mut words = vec!["-M".into(), "-N".into(), "-S".into(), path.clone()];
-        words.extend(way.to("web-1"));
-        let connection = Client::start(bastion.ssh("alice", &words));
-        crate::harness::until("the shared connection is there", crate::harness::SOON, || PathBuf::from(&path).exists());
-        Self { path, _connection: connection }
-    }
-
-    fn options(&self) -> Vec<String> {
-        vec!["-S".into(), self.path.clone()]
-    }
 }
 
 /// Window changes, signals by key, and a stream that ends in the middle of a terminal's life.

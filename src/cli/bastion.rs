@@ -173,28 +173,29 @@ impl<R: AsyncBufRead + Unpin, W: AsyncWrite + Unpin> Bastion<R, W> {
         heard
     }
 
-    /// Like [`Self::hear`], without a deadline: for what a person watches or waits for.
+    /// Like [`Self::hear`], without a deadline: for what a person watches or waits for. What still comes
+    /// for an earlier call, which this one has interrupted, is passed over.
     pub async fn hear_at_last(&mut self) -> Result<Heard, WireError> {
         let failed = |name: &str, source| WireError::Line { bastion: name.to_owned(), source };
-        let line = match self.lines.next().await {
-            Ok(Some(line)) => line,
-            Ok(None) => return Err(WireError::Gone(self.name.clone())),
-            Err(source) => return Err(failed(&self.name, source)),
-        };
-        let Ok(Line { id, said }) = serde_json::from_slice::<Line>(&line) else {
-            return Err(WireError::NotOurs { bastion: self.name.clone(), said: brief(&String::from_utf8_lossy(&line), 80) });
-        };
-        if id.is_some_and(|id| id != self.calls) {
-            return Err(WireError::Answer(self.name.clone()));
-        }
-        match said {
-            Said::Event(reply) => Ok(Heard::Event(reply)),
-            Said::Result(reply) => Ok(Heard::Result(reply)),
-            Said::Error(refusal) => Err(WireError::Refused(Box::new(refusal))),
-            Said::Bytes(length) => match self.lines.bytes(length).await {
-                Ok(bytes) => Ok(Heard::Bytes(bytes)),
-                Err(source) => Err(failed(&self.name, source)),
-            },
+        loop {
+            let line = match self.lines.next().await {
+                Ok(Some(line)) => line,
+                Ok(None) => return Err(WireError::Gone(self.name.clone())),
+                Err(source) => return Err(failed(&self.name, source)),
+            };
+            let Ok(Line { id, said }) = serde_json::from_slice::<Line>(&line) else {
+                return Err(WireError::NotOurs { bastion: self.name.clone(), said: brief(&String::from_utf8_lossy(&line), 80) });
+            };
+            match (id, said) {
+                (Some(id), Said::Event(_)) if id < self.calls => {}
+                (Some(id), _) if id != self.calls => return Err(WireError::Answer(self.name.clone())),
+                (_, Said::Event(reply)) => return Ok(Heard::Event(reply)),
+                (_, Said::Result(reply)) => return Ok(Heard::Result(reply)),
+                (_, Said::Error(refusal)) => return Err(WireError::Refused(Box::new(refusal))),
+                (_, Said::Bytes(length)) => {
+                    return self.lines.bytes(length).await.map(Heard::Bytes).map_err(|source| failed(&self.name, source));
+                }
+            }
         }
     }
 

@@ -11,7 +11,7 @@ use super::bastion::{Bastion, Heard, Settings, ThroughSsh, WireError};
 use super::fetch::Own;
 use super::many::{self, Many};
 use super::trust::Known;
-use super::{audit, export, pager, recover, replay, rewrap, say, trust, verify, watch};
+use super::{audit, export, inbox, pager, recover, replay, rewrap, say, trust, verify, watch};
 use crate::access::decision::Verdict;
 use crate::console::Look;
 use crate::console::grammar::{AuditArgs, AuditWhat, AuditorsArgs, AuditorsWhat, Less, Verb};
@@ -93,6 +93,9 @@ impl Companion {
                 self.decide(bastion, Many { requests, like, verdict: Verdict::Deny, less }).await
             }
             Verb::Replay(args) => replay::run(bastion, args, known, &self.own(), self.look, self.json).await,
+            Verb::Requests(args) if args.watch && !self.json && self.look.width.is_some() => {
+                inbox::run(bastion, &args, &self.hands(), self.reader()).await
+            }
             Verb::Watch { session } => watch::run(bastion, &session, self.look, self.json).await,
             Verb::Submit { request, .. } => {
                 let signature =
@@ -121,18 +124,22 @@ impl Companion {
     }
 
     async fn decide<R: AsyncBufRead + Unpin, W: AsyncWrite + Unpin>(&self, bastion: &mut Bastion<R, W>, order: Many) -> anyhow::Result<u8> {
-        let hands = Hands {
-            key: self.key.clone(),
-            agent: std::env::var_os("SSH_AUTH_SOCK").filter(|socket| !socket.is_empty()).map(PathBuf::from),
-            default: std::env::home_dir().unwrap_or_default().join(".ssh/id_ed25519"),
-            yes: self.yes,
-            look: self.look,
-        };
+        let hands = self.hands();
         let reply = match order.one() {
             Some(order) => approve::decide(bastion, &order, &hands).await?,
             None => many::decide(bastion, &order, &hands).await?,
         };
         self.show(&reply)
+    }
+
+    fn hands(&self) -> Hands {
+        Hands {
+            key: self.key.clone(),
+            agent: std::env::var_os("SSH_AUTH_SOCK").filter(|socket| !socket.is_empty()).map(PathBuf::from),
+            default: std::env::home_dir().unwrap_or_default().join(".ssh/id_ed25519"),
+            yes: self.yes,
+            look: self.look,
+        }
     }
 
     /// Whether somebody is there to be asked before many targets are sent.
@@ -150,12 +157,7 @@ impl Companion {
         loop {
             match heard {
                 Heard::Result(reply) => return self.show(&reply),
-                Heard::Event(reply) if watches => {
-                    if self.look.width.is_some() && !self.json && say("\x1b[H\x1b[2J").is_err() {
-                        return Ok(0);
-                    }
-                    self.draw(&reply);
-                }
+                Heard::Event(reply) if watches => self.draw(&reply),
                 Heard::Event(reply) if waits && !self.json => eprint!("{}", text::reply(&reply, &self.reader())),
                 Heard::Event(_) | Heard::Bytes(_) => {}
             }

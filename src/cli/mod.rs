@@ -16,6 +16,7 @@ mod complete;
 mod explain;
 mod export;
 mod fetch;
+mod inbox;
 pub mod init;
 mod many;
 mod notify;

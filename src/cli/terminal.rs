@@ -3,7 +3,11 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, IsTerminal, Write};
 
-use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcgetwinsize, tcsetattr};
+use tokio::task::JoinHandle;
 use zeroize::Zeroizing;
 
 use crate::console::Look;
@@ -33,6 +37,65 @@ pub fn size() -> Option<(u32, u32)> {
 /// What is typed, byte by byte.
 pub fn keys() -> io::Result<tokio::fs::File> {
     tty().map(tokio::fs::File::from_std)
+}
+
+/// How long a read of [`Typed`] waits for a key, in tenths of a second.
+const TURN: u8 = 2;
+
+/// The terminal in raw mode as [`raw`] makes it, where a read ends by itself after a moment.
+pub fn raw_in_turns() -> io::Result<Modes> {
+    Modes::changed(&tty()?, |modes| {
+        modes.make_raw();
+        modes.special_codes[SpecialCodeIndex::VMIN] = 0;
+        modes.special_codes[SpecialCodeIndex::VTIME] = TURN;
+    })
+}
+
+/// What is typed, as it comes, while [`raw_in_turns`] holds. Once [`Self::rest`] has returned nothing is
+/// taken any more, and somebody else may ask on the terminal.
+#[derive(Debug)]
+pub struct Typed {
+    tty: Arc<File>,
+    turn: Option<JoinHandle<io::Result<Vec<u8>>>>,
+}
+
+impl Typed {
+    pub fn open() -> io::Result<Self> {
+        Ok(Self { tty: Arc::new(tty()?), turn: None })
+    }
+
+    /// Returns what came at once; an error where the terminal has gone. Dropping it loses nothing.
+    pub async fn next(&mut self) -> io::Result<Vec<u8>> {
+        loop {
+            let tty = self.tty.clone();
+            let turn = self.turn.get_or_insert_with(|| tokio::task::spawn_blocking(move || read_a_turn(&tty)));
+            let typed = turn.await;
+            self.turn = None;
+            match typed {
+                Ok(Ok(typed)) if typed.is_empty() => {}
+                Ok(typed) => return typed,
+                Err(error) => return Err(io::Error::other(error)),
+            }
+        }
+    }
+
+    /// Waits until nothing reads; what was typed meanwhile is forgotten.
+    pub async fn rest(&mut self) {
+        if let Some(turn) = self.turn.take() {
+            let _ = turn.await;
+        }
+    }
+}
+
+fn read_a_turn(mut tty: &File) -> io::Result<Vec<u8>> {
+    use io::Read as _;
+    let (began, mut bytes) = (Instant::now(), [0; 256]);
+    let read = tty.read(&mut bytes)?;
+    // Nothing, and at once: a terminal that hung up.
+    if read == 0 && began.elapsed() < Duration::from_millis(u64::from(TURN) * 50) {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    Ok(bytes.get(..read).unwrap_or_default().to_vec())
 }
 
 /// Asks, and returns the line that is typed.

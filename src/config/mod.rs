@@ -145,6 +145,8 @@ pub struct Limits {
     pub shared_sources: Vec<Network>,
     /// 64 per shared source
     pub shared_unauthenticated: usize,
+    /// 128
+    pub connections_per_person: usize,
     /// 64
     pub channels_per_connection: usize,
     /// 10

@@ -244,6 +244,7 @@ const DESCRIPTIONS: &[(FileKind, &str, &str)] = &[
     (FileKind::Countersign, "/recordings/reserve_mb", "What workflows with rescue = true may use below that"),
     (FileKind::Countersign, "/recordings/recovery", "Who opens what a crash leaves: node, or the auditors alone"),
     (FileKind::Countersign, "/limits", "Caps at the door"),
+    (FileKind::Countersign, "/limits/connections_per_person", "Connections that one person may have logged in with at once"),
     (FileKind::Countersign, "/notifiers", "Chats and programs that take notices to people"),
     (FileKind::Countersign, "/notifiers/*/webhook_file", "A file with the address that notices are posted to, mode 0600"),
     (FileKind::Countersign, "/notifiers/*/webhook_env", "Or the environment's variable that holds it"),

@@ -13,6 +13,7 @@ mod drain;
 mod execute;
 mod extend;
 pub mod grammar;
+pub mod inbox;
 mod live;
 mod log;
 mod many;

@@ -167,14 +167,14 @@ fn requests(listed: &[Listed], reader: &Reader<'_>) -> String {
 }
 
 /// `15m once from 22:00Z to 06:00Z`
-fn spelled(duration: &str, once: bool, starts: Option<Timestamp>, until: Option<Timestamp>, now: Timestamp) -> String {
+pub(super) fn spelled(duration: &str, once: bool, starts: Option<Timestamp>, until: Option<Timestamp>, now: Timestamp) -> String {
     let once = if once { " once" } else { "" };
     let from = starts.filter(|starts| *starts > now).map(|starts| format!(" from {}", starts.clock())).unwrap_or_default();
     let until = until.map(|until| format!(" to {}", until.clock())).unwrap_or_default();
     format!("{duration}{once}{from}{until}")
 }
 
-fn place<T: std::fmt::Display>(login: &str, targets: &[T]) -> String {
+pub(super) fn place<T: std::fmt::Display>(login: &str, targets: &[T]) -> String {
     match targets {
         [only] => format!("{login}@{only}"),
         [first, rest @ ..] => format!("{login}@{first} +{}", rest.len()),
@@ -183,7 +183,7 @@ fn place<T: std::fmt::Display>(login: &str, targets: &[T]) -> String {
 }
 
 /// The one time that matters in a listing.
-fn standing(one: &Listed, now: Timestamp) -> String {
+pub(super) fn standing(one: &Listed, now: Timestamp) -> String {
     match &one.state {
         State::NeedsReason | State::Pending => match one.left {
             Some(left) => format!("client left {} ago", counted(now.since(left))),

@@ -57,6 +57,7 @@ struct Gauges {
     unproved: Gauge,
     notices: Family<Labels, Gauge>,
     trouble: Family<Labels, Gauge>,
+    connections: Gauge,
     unauthenticated: Gauge,
     waiting_at_door: Gauge,
 }
@@ -101,7 +102,8 @@ impl Families {
         }
         counted.through = Some(through);
         counted.gauges.set(&status, now);
-        let (inside, waiting) = (self.crowd)();
+        let ((inside, waiting), connections) = (self.crowd)();
+        counted.gauges.connections.set(i64::try_from(connections).unwrap_or(i64::MAX));
         counted.gauges.unauthenticated.set(i64::try_from(inside).unwrap_or(i64::MAX));
         counted.gauges.waiting_at_door.set(i64::try_from(waiting).unwrap_or(i64::MAX));
         let mut text = String::new();
@@ -126,6 +128,7 @@ impl Gauges {
         gauge("overdue_recordings", "Recordings that should have gone", &self.overdue);
         gauge("log_rows", "Rows of the audit log", &self.log_rows);
         gauge("unproved_auditors", "Auditors who did not show for 90 days that they can decrypt", &self.unproved);
+        gauge("connections", "Connections that have logged in", &self.connections);
         gauge("unauthenticated_connections", "Connections that have not logged in", &self.unauthenticated);
         gauge("waiting_connections", "Connections that wait for a place among them", &self.waiting_at_door);
         registry.register("checkpoint_age_seconds", "Since the oldest row without a checkpoint", self.checkpoint_age.clone());

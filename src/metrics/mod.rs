@@ -33,8 +33,8 @@ const CONNECTION: Duration = Duration::from_secs(20);
 
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// How many connections have not logged in, and how many wait for a place among them.
-pub type Crowd = Box<dyn Fn() -> (usize, usize) + Send + Sync>;
+/// How many connections have not logged in, how many wait for a place among them, and how many have.
+pub type Crowd = Box<dyn Fn() -> ((usize, usize), usize) + Send + Sync>;
 
 /// Answers until the node stops.
 pub async fn serve(listener: TcpListener, console: Console, crowd: Crowd, mut stop: watch::Receiver<bool>) {

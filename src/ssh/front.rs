@@ -9,15 +9,16 @@ use std::sync::Arc;
 use bytes::BytesMut;
 use russh::keys::ssh_key::Certificate;
 use russh::server::{Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, Response, Session, VerifiedPublicKey};
-use russh::{Channel, ChannelId, ChannelOpenFailure, Sig};
+use russh::{Channel, ChannelId, ChannelOpenFailure, Disconnect, Sig};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::channel::{ClientChannel, Slots, Towards};
 use super::connection::Connection;
+use super::crowd::Seat;
 use super::door::Stage;
 use super::factor::{self, Asked};
-use super::flow::{Allowance, End, Inbox, Item, Pressure, Pty, Size, Start};
+use super::flow::{Allowance, End, Inbox, Item, Pressure, Pty, Size, Start, Windows};
 use super::forward::{self, remote};
 use super::{Bastion, gate, jump, login, session};
 use crate::access::{Endpoint, Principal, SecondFactor, Target, VerifiedKey};
@@ -46,9 +47,12 @@ pub struct Front {
     asked: Option<Asked>,
     /// User name and principal; bound together at the verified signature, never before.
     login: Option<(String, Principal)>,
+    /// One of the person's connections; the inner one of a jump is on one already.
+    seat: Option<Seat>,
     channels: HashMap<ChannelId, Arc<Inbox>>,
     /// Where the target was asked to listen; each ends with its queue.
     listeners: HashMap<(String, u32), Arc<Inbox>>,
+    windows: Windows,
     slots: Slots,
     opens: Allowance,
     connection: Connection,
@@ -65,8 +69,9 @@ impl Front {
         let slots = Slots::new(bastion.directory().config.limits.held_per_connection);
         let opens = Allowance::new(OPENS.0, OPENS.1, Instant::now());
         let connection = Connection::new(pressure.clone());
-        let (channels, listeners) = (HashMap::new(), HashMap::new());
-        Self { bastion, role, source, pressure, stage, asked: None, login: None, channels, listeners, slots, opens, connection }
+        let (channels, listeners, windows) = (HashMap::new(), HashMap::new(), Windows::default());
+        let (asked, login, seat) = (None, None, None);
+        Self { bastion, role, source, pressure, stage, asked, login, seat, channels, listeners, windows, slots, opens, connection }
     }
 
     /// A factor was refused: how a connection ended depends on it.
@@ -100,6 +105,7 @@ impl Front {
         }
         let inbox = Inbox::facing_client(self.pressure.clone());
         self.channels.insert(id, inbox.clone());
+        self.windows.open(id.number(), inbox.clone());
         Some(inbox)
     }
 
@@ -137,7 +143,7 @@ impl Front {
         Ok(())
     }
 
-    /// What has ended weighs no longer: neither in the count nor in the window.
+    /// What has ended weighs no longer.
     fn forget_ended(&mut self) {
         self.channels.retain(|_, inbox| inbox.ended().is_none());
         self.listeners.retain(|_, inbox| inbox.ended().is_none());
@@ -210,6 +216,12 @@ impl Front {
     }
 }
 
+/// What a person reads who has connections enough.
+fn crowded(most: usize) -> String {
+    let what = if most == 1 { "a connection here, the only one".to_owned() } else { format!("{most} connections here, as many as") };
+    format!("countersign: you have {what} a person may have; close one you do not need (ssh -O exit HOST), and try again")
+}
+
 /// As much of what a stranger wrote as a log needs; it is printed escaped.
 fn brief(text: &str) -> String {
     text.chars().take(64).collect()
@@ -277,8 +289,21 @@ impl Handler for Front {
         }
     }
 
-    async fn auth_succeeded(&mut self, _: &mut Session) -> Result<(), russh::Error> {
+    async fn auth_succeeded(&mut self, session: &mut Session) -> Result<(), russh::Error> {
         self.stage.send_replace(Stage::LoggedIn);
+        if let (Role::Outer, Some((_, principal))) = (&self.role, &self.login) {
+            let most = self.bastion.directory().config.limits.connections_per_person;
+            match self.bastion.crowd.enter(principal.person(), most) {
+                Ok(seat) => self.seat = Some(seat),
+                Err(full) => {
+                    if full.is_news {
+                        self.bastion.report_refusal(principal.clone(), "one connection more".into(), "too many connections of one person");
+                    }
+                    // What a client prints of its own accord, whatever it came for.
+                    return session.disconnect(Disconnect::TooManyConnections, &crowded(most), "");
+                }
+            }
+        }
         Ok(())
     }
 
@@ -466,6 +491,7 @@ impl Handler for Front {
     }
 
     async fn data(&mut self, id: ChannelId, data: &[u8], _: &mut Session) -> Result<(), russh::Error> {
+        self.windows.sent(id.number(), data.len(), self.pressure.reading());
         if let Some(inbox) = self.inbox(id) {
             inbox.push_data(data);
         }
@@ -473,6 +499,7 @@ impl Handler for Front {
     }
 
     async fn extended_data(&mut self, id: ChannelId, kind: u32, data: &[u8], _: &mut Session) -> Result<(), russh::Error> {
+        self.windows.sent(id.number(), data.len(), self.pressure.reading());
         // No client sends any; a target would not understand it. Counted, so that it is bounded.
         if kind == 1 {
             self.push(id, Item::Stderr(BytesMut::from(data)));
@@ -492,9 +519,8 @@ impl Handler for Front {
         Ok(())
     }
 
-    /// R2: the target is the whole connection's, so the fullest queue decides it.
-    fn adjust_window(&mut self, _: ChannelId, _: u32) -> u32 {
-        self.forget_ended();
-        self.channels.values().map(|inbox| inbox.window()).min().unwrap_or(super::flow::WINDOW)
+    /// R2: the target is the whole connection's, and so is the answer.
+    fn adjust_window(&mut self, id: ChannelId, _: u32) -> u32 {
+        self.windows.granted(id.number(), self.pressure.reading())
     }
 }

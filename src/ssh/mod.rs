@@ -6,6 +6,7 @@ mod ask;
 mod channel;
 mod connection;
 mod console;
+mod crowd;
 mod door;
 mod factor;
 pub mod flow;
@@ -36,6 +37,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use self::crowd::Crowd;
 use self::door::Door;
 use crate::access::{Grant, Principal, Target};
 use crate::approvals::{Approvals, Reruled, notices};
@@ -74,6 +76,7 @@ pub struct Bastion {
     /// Sessions on a target, from their opening to their end.
     open: Live,
     door: Arc<Door>,
+    crowd: Arc<Crowd>,
 }
 
 /// How many channels have a task that must not be cut short: it may still have to end a recording.
@@ -329,7 +332,7 @@ pub async fn start(parts: Parts) -> std::io::Result<Running> {
     };
     let (kept_store, kept_approvals, kept_recordings) = (store.clone(), approvals.clone(), recordings.clone());
     let phase = console.phase.clone();
-    let door = Arc::<Door>::default();
+    let (door, crowd) = (Arc::<Door>::default(), Arc::<Crowd>::default());
     let bastion = Arc::new(Bastion {
         directory,
         store,
@@ -347,6 +350,7 @@ pub async fn start(parts: Parts) -> std::io::Result<Running> {
         live: live.clone(),
         open: open.clone(),
         door: door.clone(),
+        crowd: crowd.clone(),
     });
     let (mut addresses, mut tasks) = (Vec::new(), Vec::new());
     let mut listeners = Vec::new();
@@ -364,7 +368,12 @@ pub async fn start(parts: Parts) -> std::io::Result<Running> {
         tasks.push(tokio::spawn(listener::accept(bastion.clone(), listener, closed.clone())));
     }
     if let Some((listener, console)) = for_monitors {
-        tasks.push(tokio::spawn(crate::metrics::serve(listener, console, Box::new(move || door.crowd()), stopped.clone())));
+        tasks.push(tokio::spawn(crate::metrics::serve(
+            listener,
+            console,
+            Box::new(move || (door.crowd(), crowd.connections())),
+            stopped.clone(),
+        )));
     }
     tasks.push(tokio::spawn(notices::run(bastion.approvals.clone(), bastion.console.desk.clone(), stopped.clone())));
     tasks.push(tokio::spawn(dispose(bastion.clone(), stopped.clone())));

@@ -192,8 +192,13 @@ impl Bastion {
 
     /// An operator enrols one more target in `targets.toml`, without labels; the bastion is not told.
     pub fn enrols(&self, id: &str) {
+        self.enrols_in(id, "");
+    }
+
+    /// The same, with labels (`"env=prod"`).
+    pub fn enrols_in(&self, id: &str, labels: &str) {
         self.target.also_is(id);
-        self.installation.adds(&Host { id, labels: "", port: self.target.port, host_key: self.target.host_key() });
+        self.installation.adds(&Host { id, labels, port: self.target.port, host_key: self.target.host_key() });
     }
 
     /// An operator changes a file below the directory, and the bastion reads it again.

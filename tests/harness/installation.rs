@@ -47,6 +47,7 @@ impl Host<'_> {
     fn entry(&self) -> String {
         let Self { id, labels, port, host_key } = self;
         let login = login();
+        let id = if id.contains('.') { format!("\"{id}\"") } else { (*id).to_owned() };
         format!(
             "[targets.{id}]\naddress = \"127.0.0.1:{port}\"\nlabels = [{labels}]\nlogins = [\"{login}\"]\nhost_keys = [\"{host_key}\"]\n\n"
         )

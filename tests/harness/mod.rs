@@ -4,6 +4,7 @@ mod bastion;
 mod client;
 mod daemon;
 mod installation;
+mod master;
 mod raw;
 mod sshd;
 mod terminal;
@@ -12,6 +13,7 @@ pub use bastion::{Bastion, REASON, Way, pause};
 pub use client::{Client, Seen, until, until_some};
 pub use daemon::Daemon;
 pub use installation::Plan;
+pub use master::Master;
 pub use raw::Raw;
 pub use sshd::{Sshd, free_port};
 pub use terminal::Terminal;
@@ -42,12 +44,20 @@ pub fn program(name: &str) -> PathBuf {
     found.unwrap_or_else(|| panic!("{name} is missing: tests/run installs what the tests need"))
 }
 
-/// The interpreter that has paramiko and asyncssh.
+/// The interpreter that has paramiko and asyncssh; ansible stands beside it.
 pub fn python() -> PathBuf {
     let default = || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target/test-venv/bin/python");
     let python = std::env::var_os("COUNTERSIGN_TEST_PYTHON").map_or_else(default, PathBuf::from);
     assert!(python.exists(), "{} is missing: tests/run makes the environment with paramiko and asyncssh", python.display());
     python
+}
+
+/// Where npm's ssh2 is.
+pub fn node_modules() -> PathBuf {
+    let default = || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target/test-node/node_modules");
+    let modules = std::env::var_os("COUNTERSIGN_TEST_NODE").map_or_else(default, PathBuf::from);
+    assert!(modules.join("ssh2").exists(), "{} has no ssh2: tests/run puts it there", modules.display());
+    modules
 }
 
 /// Makes a key without a passphrase at `path` and `path`.pub.

@@ -24,7 +24,24 @@ impl Sshd {
         Self::start_with(dir, target, user_ca, Some(host_ca))
     }
 
+    /// One that knows no bastion and lets a key in: what a client does there is "as direct".
+    pub fn open_to(dir: &Path, key: &str) -> Self {
+        std::fs::create_dir_all(dir).unwrap();
+        let keys = dir.join("authorized_keys");
+        std::fs::write(&keys, format!("{key}\n")).unwrap();
+        Self::start_as(dir, "direct", None, &format!("AuthorizedKeysFile {}\n", keys.display()))
+    }
+
     fn start_with(dir: &Path, target: &str, user_ca: &Path, host_ca: Option<&Path>) -> Self {
+        let trust = format!(
+            "TrustedUserCAKeys {}\nAuthorizedPrincipalsFile {}/principals/%u\nAuthorizedKeysFile none\n",
+            user_ca.display(),
+            dir.display()
+        );
+        Self::start_as(dir, target, host_ca, &trust)
+    }
+
+    fn start_as(dir: &Path, target: &str, host_ca: Option<&Path>, trust: &str) -> Self {
         let dir = dir.to_owned();
         std::fs::create_dir_all(dir.join("principals")).unwrap();
         keygen(&dir.join("host_key"));
@@ -36,7 +53,7 @@ impl Sshd {
         let port = free_port();
         // A shell reads its start files from here: the machine's own may wait for locks that a kill left behind.
         std::fs::create_dir_all(dir.join("home")).unwrap();
-        let mut config = config(&dir, port, user_ca);
+        let mut config = config(&dir, port, trust);
         if let Some(host_ca) = host_ca {
             let mut sign = Command::new(program("ssh-keygen"));
             sign.args(["-q", "-h", "-I", target, "-n", target, "-s"]).arg(host_ca).arg(dir.join("host_key.pub"));
@@ -60,6 +77,17 @@ impl Sshd {
             there
         });
         sshd
+    }
+
+    /// Adds lines to its configuration; returns when it listens with them.
+    pub fn adds(&self, lines: &str) {
+        let file = self.dir.join("sshd_config");
+        let config = std::fs::read_to_string(&file).unwrap();
+        std::fs::write(file, format!("{lines}{config}")).unwrap();
+        let listens = || self.log().matches("Server listening").count();
+        let before = listens();
+        Command::new(program("kill")).args(["-HUP", &self.child.id().to_string()]).status().unwrap();
+        until("sshd listens again", SOON, || listens() > before);
     }
 
     /// Lets `LOGIN@target` in as well: one machine plays several.
@@ -98,17 +126,13 @@ impl Drop for Sshd {
     }
 }
 
-fn config(dir: &Path, port: u16, user_ca: &Path) -> String {
+fn config(dir: &Path, port: u16, trust: &str) -> String {
     let at = dir.display();
-    let ca = user_ca.display();
     format!(
         "ListenAddress 127.0.0.1:{port}
 HostKey {at}/host_key
 PidFile none
-TrustedUserCAKeys {ca}
-AuthorizedPrincipalsFile {at}/principals/%u
-AuthorizedKeysFile none
-AuthenticationMethods publickey
+{trust}AuthenticationMethods publickey
 PasswordAuthentication no
 KbdInteractiveAuthentication no
 PermitRootLogin prohibit-password

@@ -1,7 +1,7 @@
 //! The queue of one channel: pushed to without waiting, bounded, and the source of back-pressure.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
@@ -9,7 +9,8 @@ use bytes::BytesMut;
 use tokio::sync::{Notify, watch};
 
 use super::item::{ITEM_COST, Item};
-use super::{CLIENT_HIGH, HARD_CAP, TARGET_HIGH, WINDOW};
+use super::windows::Reading;
+use super::{CLIENT_HIGH, HARD_CAP, TARGET_HIGH};
 
 /// Payloads below this are merged into the queue's tail, up to [`MERGED`].
 const SMALL: usize = 1024;
@@ -31,6 +32,8 @@ pub enum End {
 pub struct Pressure {
     tight: AtomicUsize,
     reader: Mutex<Option<Waker>>,
+    reads: AtomicU64,
+    ahead: AtomicUsize,
 }
 
 impl Pressure {
@@ -41,6 +44,20 @@ impl Pressure {
     /// Has the stream's reader woken when the last full queue has drained.
     pub(super) fn wake_when_eased(&self, reader: &Waker) {
         *lock(&self.reader) = Some(reader.clone());
+    }
+
+    /// Where the stream's reader is. russh reads and calls back in one task: what a callback sees is of the
+    /// packet it is called for.
+    pub fn reading(&self) -> Reading {
+        Reading { number: self.reads.load(Ordering::Relaxed), ahead: self.ahead.load(Ordering::Relaxed) }
+    }
+
+    pub(super) fn has_read(&self) {
+        self.reads.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_ahead(&self, bytes: usize) {
+        self.ahead.store(bytes, Ordering::Relaxed);
     }
 
     fn tighten(&self) {
@@ -77,6 +94,17 @@ struct Queue {
     items: VecDeque<Item>,
     cost: usize,
     tight: bool,
+    eof: bool,
+}
+
+/// How full a queue is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Room {
+    pub queued: usize,
+    /// So full that its peer has to wait.
+    pub stalled: bool,
+    /// Nothing more comes: its peer has said so.
+    pub over: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,6 +142,7 @@ impl Inbox {
         let mut queue = lock(&self.queue);
         let cost = item.cost();
         queue.cost += cost;
+        queue.eof |= matches!(item, Item::Eof);
         match (queue.items.back_mut(), item) {
             (Some(Item::Data(tail)), Item::Data(bytes)) | (Some(Item::Stderr(tail)), Item::Stderr(bytes))
                 if bytes.len() < SMALL && tail.len() < MERGED =>
@@ -227,11 +256,9 @@ impl Inbox {
         self.arrived.notify_one();
     }
 
-    /// The window that this queue has room for: what russh may grant the client next. Never 0 (russh
-    /// ignores it) nor 1 (it would never grant again); 2 keeps the callback alive.
-    pub fn window(&self) -> u32 {
-        let cost = lock(&self.queue).cost;
-        if cost > self.high { 2 } else { u32::try_from(WINDOW as usize - cost).unwrap_or(2) }
+    pub(super) fn room(&self) -> Room {
+        let queue = lock(&self.queue);
+        Room { queued: queue.cost, stalled: queue.cost > self.high, over: queue.eof }
     }
 }
 

@@ -278,6 +278,7 @@ impl<S: AsyncRead + Unpin> Throttled<S> {
         ready!(Pin::new(&mut self.stream).poll_read(context, &mut buffer))?;
         let count = buffer.filled().len();
         (self.used, self.filled, self.last) = (0, count, count);
+        self.pressure.has_read();
         self.pace(count);
         Poll::Ready(Ok(()))
     }
@@ -322,6 +323,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Throttled<S> {
         }
         buffer.put_slice(read);
         (self.ident, self.used) = (ident, end);
+        self.pressure.is_ahead(self.filled.saturating_sub(end));
         Poll::Ready(Ok(()))
     }
 }
