@@ -155,7 +155,20 @@ fn the_target_listens_and_is_told_to_stop() {
         client.hangs_up();
         until("nothing listens any more", SOON, || TcpStream::connect((Ipv4Addr::LOCALHOST, there)).is_err());
     }
-    for row in sealed(&bastion, "forward-remote", 2) {
+    // Cancelled, it ends, and the connection that it was asked on goes on.
+    let (there, control) = (free_port(), bastion.dir().join("control"));
+    let path = format!("ControlPath={}", control.display());
+    let listens = format!("127.0.0.1:{there}:127.0.0.1:{port}");
+    let client = forwarding(&bastion, Way::Jump, "dev-1", &["-M", "-o", &path, "-R", &listens]);
+    assert_eq!(talk(there, "three"), "threebye");
+    let cancels = ["-o", &path, "-O", "cancel", "-R", &listens].map(str::to_owned);
+    bastion.run("alice", &[&cancels[..], &Way::Jump.to("dev-1")[..]].concat()).well();
+    until("nothing listens any more", SOON, || TcpStream::connect((Ipv4Addr::LOCALHOST, there)).is_err());
+    let shares = ["-o", &path].map(str::to_owned);
+    let command = ["echo on".to_owned()];
+    assert_eq!(bastion.run("alice", &[&shares[..], &Way::Jump.to("dev-1")[..], &command[..]].concat()).well(), "on\n");
+    client.hangs_up();
+    for row in sealed(&bastion, "forward-remote", 3).into_iter().take(2) {
         let text = transcript(&bastion, &row);
         assert!(text.contains("connection 1") && text.contains("connection 2") && text.contains("closed: 6 bytes"), "{text}");
     }

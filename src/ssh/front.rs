@@ -415,7 +415,9 @@ impl Handler for Front {
 
     /// A channel that we opened: what comes on it goes where the task that asked for it looks.
     async fn channel_open_confirmation(&mut self, id: ChannelId, _: u32, _: u32, _: &mut Session) -> Result<(), russh::Error> {
-        self.channels.insert(id, self.connection.openings.meet(id));
+        let inbox = self.connection.openings.meet(id);
+        self.windows.open(id.number(), inbox.clone());
+        self.channels.insert(id, inbox);
         Ok(())
     }
 
