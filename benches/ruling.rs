@@ -62,6 +62,7 @@ fn figure(policies: usize, target: &Target) {
         login: &login,
         action: Action::Shell,
         command: None,
+        to: None,
         source: "192.0.2.7".parse().unwrap(),
         now: Timestamp::now(),
         first_time: false,

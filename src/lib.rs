@@ -14,6 +14,7 @@ pub mod authority;
 pub mod config;
 pub mod judge;
 pub mod notify;
+pub mod pen;
 pub mod recording;
 pub mod store;
 

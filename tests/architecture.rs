@@ -7,19 +7,21 @@ use std::path::{Path, PathBuf};
 const LAYERS: [(&str, &[&str]); 5] = [
     ("words", &["clock", "id", "time"]),
     ("pure", &["access", "audit", "transcript", "retention"]),
-    ("edges", &["authority", "config", "judge", "notify", "recording", "store"]),
+    ("edges", &["authority", "config", "judge", "notify", "pen", "recording", "store"]),
     ("flows", &["approvals", "backup", "console", "metrics", "retention::disposal", "ssh"]),
     ("assembly", &["cli", "demo", "fuzz", "lib", "main"]),
 ];
 
 /// Who may name a crate: everything below these paths of `src/`. The `russh::keys` types are plain data
 /// (keys, certificates, signatures), so their wall is wider than the protocol's.
-const WALLS: [(&str, &[&str]); 17] = [
+const WALLS: [(&str, &[&str]); 19] = [
     ("sqlx", &["store/"]),
     ("cedar_policy", &["access/policy"]),
     ("clap", &["cli/", "console/grammar"]),
     ("russh", &["ssh/"]),
-    ("russh::keys", &["ssh/", "access/", "authority/", "cli/", "config/", "judge"]),
+    ("russh::keys", &["ssh/", "access/", "authority/", "cli/", "config/", "judge", "pen/"]),
+    ("landlock", &["pen/lock"]),
+    ("seccompiler", &["pen/lock"]),
     ("totp_rs", &["access/factor"]),
     ("zeekstd", &["recording/"]),
     ("age", &["transcript/envelope", "recording/seal", "recording/unseal"]),
@@ -44,7 +46,7 @@ const MADE_IN: [(&str, &str); 5] = [
 ];
 
 /// Modules that guard something: each opens by saying what is always true.
-const GUARDS: [&str; 8] = ["access/", "audit/", "authority/", "notify/", "recording/", "ssh/", "store/", "transcript/"];
+const GUARDS: [&str; 9] = ["access/", "audit/", "authority/", "notify/", "pen/", "recording/", "ssh/", "store/", "transcript/"];
 
 /// A file of `src/`, without its unit tests and its comments.
 struct Source {

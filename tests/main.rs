@@ -31,6 +31,7 @@ mod login;
 mod matrix;
 mod names;
 mod notices;
+mod pen;
 mod regress;
 mod reload;
 mod rescue;

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 /// Says why bytes are not the canonical form of the document they are meant to be.
 #[derive(Debug, thiserror::Error)]
 pub enum NotCanonical {
-    #[error("is {0} bytes long, more than the {MAX_BYTES} allowed")]
+    #[error("is {0} bytes long, more than is allowed")]
     TooLong(usize),
     #[error("does not parse")]
     Parse(#[source] serde_json::Error),
@@ -29,7 +29,12 @@ pub fn encode<T: Serialize>(document: &T) -> Vec<u8> {
 
 /// Reads a document from exactly its canonical bytes.
 pub fn decode<T: Serialize + DeserializeOwned>(bytes: &[u8]) -> Result<T, NotCanonical> {
-    if bytes.len() > MAX_BYTES {
+    decode_within(bytes, MAX_BYTES)
+}
+
+/// The same for what is never signed as a whole, and may be longer.
+pub fn decode_within<T: Serialize + DeserializeOwned>(bytes: &[u8], most: usize) -> Result<T, NotCanonical> {
+    if bytes.len() > most {
         return Err(NotCanonical::TooLong(bytes.len()));
     }
     let value: serde_json::Value = serde_json::from_slice(bytes).map_err(NotCanonical::Parse)?;

@@ -42,8 +42,6 @@ pub struct Opened {
     pub approvers: Vec<Person>,
     /// The length of the window, for what people read.
     pub granted_for: Duration,
-    /// No certificate is valid before; `None` where nobody said so.
-    pub starts_at: Option<Timestamp>,
     /// Wall time at which the session ends, whatever it does; `None` where policy sets no end.
     pub ends_at: Option<Timestamp>,
     /// The certificate's serial, unique on this bastion.

@@ -8,14 +8,15 @@ use serde_json::{Value, json};
 
 use super::{ApprovalError, Approvals, Basis, OpenError, Opening};
 use crate::access::certificate::Issued;
-use crate::access::decision::GrantedTerms;
+use crate::access::decision::{GrantedTerms, Level};
 use crate::access::grant::Opened;
 use crate::access::request::{ANY_SOURCE, RequestDocument};
 use crate::access::ruling::Hold;
 use crate::access::target::Target;
 use crate::access::workflow::{Progress, SourceRule, source_rule};
-use crate::access::{Grant, Principal, SecondFactor, Want, canonical};
+use crate::access::{Grant, Principal, SecondFactor, Want};
 use crate::audit::Event;
+use crate::authority::evidence::{Asked, Evidence, Said, SignedSaid, VERSION};
 use crate::config::Directory;
 use crate::id::{Digest, Login, Person, RequestId, ScheduleName};
 use crate::judge::{Authority, is_still_known, workflows_of};
@@ -90,8 +91,8 @@ impl Approvals {
         match opening.basis {
             Basis::Permitted => {
                 let bound = opening.terms.longest_grant;
-                let evidence = evidence(&directory, None);
-                let mut new = new_session(&directory, opening, None, now)?;
+                let evidence = Evidence::of_policy(directory.digest).bytes();
+                let mut new = new_session(&directory, opening, (None, "none"), now)?;
                 new.opened.granted_for = bound.unwrap_or_default();
                 new.ends_at_most = bound.map(|bound| now.plus(bound));
                 let grant =
@@ -116,6 +117,7 @@ impl Approvals {
         }
         let wanted = Wanted { who: &opening.principal, target: &opening.target, login: &opening.login, want: &opening.want };
         let standing = self.standing(&mut snapshot, &grant, &wanted, directory, now).await?;
+        let extensions = extensions(&mut snapshot, &grant).await?;
         drop(snapshot);
         let standing = match standing {
             Ok(standing) => standing,
@@ -125,20 +127,19 @@ impl Approvals {
                 return Err(OpenError::Unusable(id, why));
             }
         };
-        let evidence = evidence(directory, Some(&standing));
+        let (evidence, proof) = (evidence(directory, &standing, extensions), standing.proof());
         let exact = standing.terms.scope.is_exact_for(&opening.want);
         // A window that has not begun is no longer than policy and workflows give today.
         let today = grant.workflows.iter().filter_map(|name| directory.workflows.get(name)).map(|workflow| workflow.longest_grant);
         let closes = standing.terms.ends().map(|ends| ends.since(now));
         let granted = today.chain(opening.terms.longest_grant).chain(closes).fold(window(&standing.terms), std::cmp::Ord::min);
         let want = opening.want.clone();
-        let mut new = new_session(directory, opening, Some(id), now)?;
+        let mut new = new_session(directory, opening, (Some(id), proof), now)?;
         new.opened.exact = exact;
         new.opened.rescue = grant.workflows.iter().any(|name| directory.workflows.get(name).is_some_and(|workflow| workflow.rescue));
         // A command that the approver chose in place of a shell comes without input: `bash -s` is a shell.
         let asked_exactly = standing.document.scope.is_exact_for(&want);
         new.opened.stdin = !exact || (standing.document.stdin && asked_exactly);
-        new.opened.starts_at = standing.terms.starts();
         new.opened.approvers = standing.by;
         new.opened.granted_for = granted;
         let opened = self
@@ -226,7 +227,12 @@ impl Wanted<'_> {
     }
 }
 
-fn new_session(directory: &Directory, opening: Opening, request: Option<RequestId>, now: Timestamp) -> Result<NewSession, OpenError> {
+fn new_session(
+    directory: &Directory,
+    opening: Opening,
+    (request, proof): (Option<RequestId>, &'static str),
+    now: Timestamp,
+) -> Result<NewSession, OpenError> {
     let schedules: Vec<ScheduleName> = opening.terms.retain.iter().cloned().collect();
     let labels: Vec<String> = opening.target.labels.iter().cloned().collect();
     let retention = directory.schedules.terms(&schedules, &labels, directory.digest).map_err(OpenError::Schedule)?;
@@ -246,7 +252,7 @@ fn new_session(directory: &Directory, opening: Opening, request: Option<RequestI
     }
     let certificate = json!({
         "session": session, "request": request, "person": principal.person(),
-        "principal": target.certificate_principal(&login),
+        "principal": target.certificate_principal(&login), "approval": proof,
     });
     let opened = Opened {
         session,
@@ -261,7 +267,6 @@ fn new_session(directory: &Directory, opening: Opening, request: Option<RequestI
         rescue: false,
         approvers: vec![],
         granted_for: std::time::Duration::ZERO,
-        starts_at: None,
         ends_at: None,
         serial: 0,
         record: terms.record,
@@ -284,22 +289,42 @@ fn login_certificate(who: &Principal) -> Option<Value> {
     Some(json!({ "ca": ca, "serial": serial, "key_id": key_id }))
 }
 
-/// What a signer that trusts nobody needs to agree: the request's bytes, every decision with its
-/// signature, the digest of the policy set that ruled now.
-fn evidence(directory: &Directory, standing: Option<&Standing>) -> Vec<u8> {
-    let b64 = |bytes: &[u8]| data_encoding::BASE64.encode(bytes);
-    let decisions = standing.map(|standing| standing.decisions.as_slice()).unwrap_or_default();
-    let decisions: Vec<Value> = decisions
-        .iter()
-        .map(|row| {
-            let signed = row.signed.as_ref();
-            json!({
-                "bytes_b64": signed.map(|signed| b64(&signed.bytes)),
-                "sig": signed.map(|signed| &signed.signature),
-                "person": row.person, "level": row.level, "time": row.at,
-            })
-        })
-        .collect();
-    let request = standing.map(|standing| b64(&standing.bytes));
-    canonical::encode(&json!({ "v": 1, "request_b64": request, "decisions": decisions, "policy": directory.digest }))
+/// What a signer that trusts nobody needs to agree: the request's bytes and every decision with its
+/// signature, the same of each extension, the digest of the policy set that ruled now.
+fn evidence(directory: &Directory, standing: &Standing, extensions: Vec<Asked>) -> Vec<u8> {
+    let request = Asked { bytes: standing.bytes.clone(), decisions: standing.decisions.iter().map(said).collect() };
+    Evidence { v: VERSION, request: Some(request), extensions, policy: directory.digest }.bytes()
+}
+
+fn said(row: &DecisionRow) -> Said {
+    Said {
+        person: row.person.clone(),
+        at: row.at,
+        level: row.level,
+        verdict: row.verdict,
+        terms: row.terms.clone(),
+        signed: row.signed.as_ref().map(|signed| SignedSaid { bytes: signed.bytes.clone(), sig: signed.signature.clone() }),
+    }
+}
+
+/// The approved requests for more time on a grant that runs.
+async fn extensions(snapshot: &mut Snapshot, grant: &GrantRow) -> Result<Vec<Asked>, crate::store::StoreError> {
+    let Some(since) = grant.first_used else { return Ok(Vec::new()) };
+    let mut extensions = Vec::new();
+    for row in snapshot.approved_since(&grant.person, since).await? {
+        let extends = RequestDocument::read(&row.bytes).ok().and_then(|document| document.extends);
+        if extends.is_some_and(|extends| extends.request == grant.request) {
+            let decisions = snapshot.decisions(row.id).await?.iter().map(said).collect();
+            extensions.push(Asked { bytes: row.bytes, decisions });
+        }
+    }
+    Ok(extensions)
+}
+
+impl Standing {
+    /// What the log says of how it was approved: what came on a connection is this node's word alone.
+    fn proof(&self) -> &'static str {
+        let unsigned = self.decisions.iter().any(|row| row.signed.is_none() && self.by.contains(&row.person));
+        if unsigned { Level::Connection.as_str() } else { "signed" }
+    }
 }

@@ -206,7 +206,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (_, ca) = keygen(dir.path(), "ca", "ed25519");
         let (_, user) = keygen(dir.path(), "user", "ed25519");
-        let other: Signature = super::super::issue::fresh_key().try_sign(b"something else").unwrap();
+        let other: Signature = super::super::mint::fresh_key().try_sign(b"something else").unwrap();
         let signature = [&11u32.to_be_bytes()[..], b"ssh-ed25519", &64u32.to_be_bytes(), other.as_bytes()].concat();
         let refused = async |answer: Vec<u8>| {
             let (socket, agent) = hostile(dir.path(), answer);

@@ -8,8 +8,8 @@ use russh::keys::ssh_key::certificate::{Builder, CertType};
 use russh::keys::ssh_key::{self, PrivateKey};
 
 use super::ca::{CaKey, SignError};
-use super::issue::seconds;
 use super::keys::Keys;
+use super::mint::seconds;
 use crate::access::Target;
 use crate::id::Digest;
 use crate::time::Timestamp;

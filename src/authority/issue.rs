@@ -1,30 +1,21 @@
-//! User certificates: OpenSSH PROTOCOL.certkeys.
+//! Certificates for sessions: a key that is made here, and what the pen signs for it.
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
-use ed25519_dalek::SigningKey;
-use russh::keys::ssh_key::certificate::{Builder, CertType};
-use russh::keys::ssh_key::private::Ed25519Keypair;
 use russh::keys::ssh_key::{self, PrivateKey};
 
-use super::ca::{CaKey, SignError};
-use super::keys::Keys;
+use super::mint::fresh_key;
+use super::pen::{Pen, PenError};
+use super::wire::{Ask, SessionAsk};
 use crate::access::Grant;
-use crate::access::request::RequestDocument;
 use crate::id::Digest;
 use crate::time::Timestamp;
 
-/// Before now, for targets whose clock is behind.
-const BACKDATED: Duration = Duration::from_secs(30);
-/// After now; shorter when the grant ends earlier.
-const LIFETIME: Duration = Duration::from_secs(120);
-
-/// Signs certificates with the user CA.
+/// Has certificates signed by the user CA.
 #[derive(Debug, Clone)]
 pub struct CertificateAuthority {
-    user_ca: CaKey,
+    pen: Pen,
 }
 
 /// A signed certificate with its private key, for one grant. Demanded by `ssh::upstream::connect`.
@@ -41,6 +32,16 @@ pub struct Needs {
     pub pty: bool,
 }
 
+/// What was ruled, and by what: the pen rules again.
+#[derive(Debug, Clone, Copy)]
+pub struct Ruled<'a> {
+    pub policy: Digest,
+    /// Nobody had opened this target as this person when it was ruled.
+    pub first_time: bool,
+    /// The bytes of the request and of every decision on it (`authority/evidence.rs`).
+    pub evidence: &'a [u8],
+}
+
 impl Certificate {
     pub fn grant(&self) -> &Grant {
         &self.grant
@@ -48,114 +49,60 @@ impl Certificate {
 }
 
 impl CertificateAuthority {
-    pub fn new(keys: &Keys) -> Self {
-        Self { user_ca: keys.user_ca.clone() }
+    pub fn new(pen: Pen) -> Self {
+        Self { pen }
     }
 
-    /// Signs a certificate for one session. `source` is the address that the target sees;
-    /// `evidence` the bytes of the request and of every decision on it, which must be about this grant.
+    /// Has a certificate signed for one session. `source` is the address that the target sees.
     pub async fn issue(
         &self,
         grant: &Grant,
-        evidence: &[u8],
+        ruled: Ruled<'_>,
         source: IpAddr,
         needs: Needs,
         now: Timestamp,
     ) -> Result<Certificate, IssueError> {
-        check_evidence(grant, evidence)?;
-        let key = fresh_key();
-        let ends = grant.ends_at.map_or(now.plus(LIFETIME), |ends| ends.min(now.plus(LIFETIME)));
-        if ends <= now {
+        if let Some(ends) = grant.ends_at.filter(|ends| *ends <= now) {
             return Err(IssueError::Ended(ends));
         }
-        let begins = grant.starts_at.map_or(now.minus(BACKDATED), |starts| starts.max(now.minus(BACKDATED)));
-        let exact = match (grant.exact, grant.want.command()) {
-            (false, _) => None,
-            (true, Some(command)) if !command.is_empty() => Some(command.to_owned()),
-            (true, _) => return Err(IssueError::Command),
+        if grant.exact && grant.want.command().is_none_or(str::is_empty) {
+            return Err(IssueError::Command);
+        }
+        let key = fresh_key();
+        let verified = grant.principal.key();
+        let certificate = verified.certificate().map(ssh_key::Certificate::to_openssh).transpose()?;
+        let ask = SessionAsk {
+            session: grant.session,
+            serial: grant.serial.to_string(),
+            subject: key.public_key().to_openssh()?,
+            person: grant.principal.person().clone(),
+            key: verified.key().to_openssh()?,
+            certificate,
+            source: grant.principal.source(),
+            second_factor: grant.principal.second_factor().is_some(),
+            first_time: ruled.first_time,
+            target: grant.target.id.clone(),
+            pin: grant.target.pin(),
+            login: grant.login.clone(),
+            want: grant.want.kind().to_owned(),
+            command: grant.want.command_bytes().map(<[u8]>::to_vec),
+            endpoint: grant.want.endpoint().cloned(),
+            agent: grant.want.has_agent(),
+            exact: grant.exact,
+            pty: needs.pty,
+            opened: grant.opened_at,
+            ends: grant.ends_at,
+            seen_from: source,
+            policy: ruled.policy,
+            evidence: ruled.evidence.to_vec(),
         };
-        let nonce: [u8; 16] = rand::random();
-        let recipe = || {
-            let mut builder = Builder::new(nonce, key.public_key(), seconds(begins), seconds(ends))?;
-            builder.cert_type(CertType::User)?;
-            builder.serial(grant.serial)?;
-            builder.key_id(key_id(grant))?;
-            builder.valid_principal(grant.target.certificate_principal(&grant.login))?;
-            builder.critical_option("source-address", host_block(source))?;
-            if let Some(command) = &exact {
-                builder.critical_option("force-command", command.as_str())?;
-            }
-            if needs.pty {
-                builder.extension("permit-pty", "")?;
-            }
-            if grant.want.endpoint().is_some() {
-                builder.extension("permit-port-forwarding", "")?;
-            }
-            if grant.want.has_agent() {
-                builder.extension("permit-agent-forwarding", "")?;
-            }
-            builder.comment("countersign")?;
-            Ok(builder)
-        };
-        let certificate = self.user_ca.sign(recipe).await?;
+        let line = self.pen.signed(Ask::Session(Box::new(ask))).await?;
+        let certificate = ssh_key::Certificate::from_openssh(&line)?;
+        if certificate.serial() != grant.serial || certificate.public_key() != key.public_key().key_data() {
+            return Err(IssueError::Other);
+        }
         Ok(Certificate { certificate, key: Arc::new(key), grant: grant.clone() })
     }
-}
-
-/// A key of one certificate: zeroised when dropped, never written anywhere.
-pub(super) fn fresh_key() -> PrivateKey {
-    PrivateKey::from(Ed25519Keypair::from(SigningKey::generate(&mut rand::rng())))
-}
-
-/// `countersign/<session>/<request>/<person>`: what the target's own log says of the login.
-fn key_id(grant: &Grant) -> String {
-    let request = grant.request.map_or("-".to_owned(), |request| request.to_string());
-    format!("countersign/{}/{request}/{}", grant.session, grant.principal.person())
-}
-
-pub(super) fn host_block(address: IpAddr) -> String {
-    match address.to_canonical() {
-        IpAddr::V4(v4) => format!("{v4}/32"),
-        IpAddr::V6(v6) => format!("{v6}/128"),
-    }
-}
-
-pub(super) fn seconds(at: Timestamp) -> u64 {
-    u64::try_from(at.micros() / 1_000_000).unwrap_or(0)
-}
-
-/// The evidence that is passed along: only what is compared here is named.
-#[derive(serde::Deserialize)]
-struct Evidence {
-    #[serde(default)]
-    request_b64: Option<String>,
-}
-
-/// Refuses evidence about anything but this grant: the first half of a signer that stands alone.
-fn check_evidence(grant: &Grant, evidence: &[u8]) -> Result<(), IssueError> {
-    let evidence: Evidence = serde_json::from_slice(evidence).map_err(|_| IssueError::Evidence("it cannot be read"))?;
-    let (id, bytes) = match (grant.request, evidence.request_b64) {
-        (None, None) => return Ok(()),
-        (Some(id), Some(text)) => {
-            (id, data_encoding::BASE64.decode(text.as_bytes()).map_err(|_| IssueError::Evidence("its request cannot be read"))?)
-        }
-        (None, Some(_)) | (Some(_), None) => {
-            return Err(IssueError::Evidence("it has a request where the grant has none, or none where it has one"));
-        }
-    };
-    let request = RequestDocument::read(&bytes).map_err(|_| IssueError::Evidence("its request cannot be read"))?;
-    let pin: Digest = grant.target.pin();
-    let names_target = request.targets.iter().any(|target| target.id == grant.target.id && target.pin == pin);
-    if request.request != id
-        || request.person != *grant.principal.person()
-        || request.key != grant.principal.fingerprint()
-        || request.login != grant.login
-        || !names_target
-        || !request.scope.covers(&grant.want)
-    {
-        return Err(IssueError::Evidence("it is about something else"));
-    }
-    Ok(())
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -164,8 +111,10 @@ pub enum IssueError {
     Ended(Timestamp),
     #[error("an exact command is text and not empty")]
     Command,
-    #[error("the evidence does not carry this certificate: {0}")]
-    Evidence(&'static str),
     #[error(transparent)]
-    Sign(#[from] SignError),
+    Pen(#[from] PenError),
+    #[error("what was signed is for another session")]
+    Other,
+    #[error("a key or a certificate cannot be written down")]
+    Form(#[from] ssh_key::Error),
 }

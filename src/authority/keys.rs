@@ -13,11 +13,10 @@ use super::ca::CaKey;
 use super::plan::{CaPlan, KeyPlan, is_public};
 use super::public::public;
 
-/// Everything that this bastion signs with.
+/// Everything that a node signs with by itself: not the user CA's key, which the pen alone reads.
 #[derive(Debug, Clone)]
 pub struct Keys {
     pub host: PrivateKey,
-    pub(super) user_ca: CaKey,
     pub(super) host_ca: CaKey,
     /// Manifests of recordings, expiry certificates.
     pub seal: PrivateKey,
@@ -61,7 +60,6 @@ impl Keys {
     pub fn read(plan: &KeyPlan) -> Result<Self, KeyError> {
         Ok(Self {
             host: private(plan.dir.join("host_ed25519"))?,
-            user_ca: ca(&plan.user_ca, &plan.user_ca.first)?,
             host_ca: ca(&plan.host_ca, &plan.host_ca.first)?,
             seal: private(plan.dir.join("seal_key"))?,
             log: private(plan.dir.join("log_key"))?,

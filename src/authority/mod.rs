@@ -1,27 +1,32 @@
 //! The keys of this bastion and what it signs with them.
 //!
-//! A user certificate is signed only for a `&Grant`, lives two minutes, fits one login on one target
+//! A user certificate is asked for only with a `&Grant`, lives two minutes, fits one login on one target
 //! from one address, and names session, request and person in its key id. Its private key is made here
-//! and never leaves memory. A host certificate is signed only for a target's own name. Beside these there
-//! is one more kind, signed for a `&Probe` alone: it runs `true`, for `countersign ca check`.
+//! and never leaves memory; the user CA's key never comes here: the pen has it, a process of its own (`pen`),
+//! which judges by itself before it signs. A host certificate is signed only for a target's own name. Beside
+//! these there is one more kind, for a `&Probe` alone: it runs `true`, for `countersign ca check`.
 
 mod agent;
 mod ca;
+pub mod evidence;
 mod host;
 mod issue;
 mod keys;
+pub mod mint;
+pub mod pen;
 mod plan;
 mod probe;
 mod public;
 mod seal;
+pub mod wire;
 
 pub use ca::SignError;
 pub use host::HostCertificates;
-pub use issue::{Certificate, CertificateAuthority, IssueError, Needs};
+pub use issue::{Certificate, CertificateAuthority, IssueError, Needs, Ruled};
 pub use keys::{KeyError, Keys, judge};
 pub use plan::{CaPlan, KeyPlan};
 pub use probe::{ProbeAuthority, ProbeCertificate};
-pub use public::{PublicKeys, bare};
+pub use public::{LaptopKeys, PublicKeys, bare};
 pub use seal::{BadSeal, SealKey, SealKeyError, SealVerifier};
 
 #[cfg(test)]

@@ -39,6 +39,26 @@ impl PublicKeys {
     }
 }
 
+/// What laptops have to know: the bastion's own key and who answers for what is behind it. Nothing of the
+/// user CA is read for it, since a node hands it out.
+#[derive(Debug, Clone)]
+pub struct LaptopKeys {
+    pub host: PublicKey,
+    pub host_cas: Vec<PublicKey>,
+}
+
+impl LaptopKeys {
+    pub fn read(plan: &KeyPlan) -> Result<Self, KeyError> {
+        Ok(Self { host: half(&plan.dir.join("host_ed25519"))?, host_cas: all(&plan.host_ca)? })
+    }
+}
+
+impl From<PublicKeys> for LaptopKeys {
+    fn from(keys: PublicKeys) -> Self {
+        Self { host: keys.host, host_cas: keys.host_cas }
+    }
+}
+
 /// A key as one line without its comment, for other people's files.
 pub fn bare(key: &PublicKey) -> String {
     let line = key.to_openssh().unwrap_or_default();

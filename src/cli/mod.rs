@@ -21,6 +21,7 @@ pub mod init;
 mod many;
 mod notify;
 mod pager;
+mod pen;
 mod policy;
 mod recover;
 mod replay;
@@ -118,6 +119,9 @@ enum Command {
         #[arg(long, value_name = "text|json", default_value = "text", env = "COUNTERSIGN_LOG_FORMAT")]
         log: LogFormat,
     },
+    /// Sign certificates for the bastion that starts it
+    #[command(hide = true)]
+    Pen(pen::PenArgs),
     /// Print completions for a shell
     Completions {
         #[arg(value_name = "bash|zsh|fish")]
@@ -140,7 +144,7 @@ enum Command {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum LogFormat {
+pub enum LogFormat {
     Text,
     /// One object a line
     Json,
@@ -162,6 +166,11 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(status) => return ExitCode::from(status),
     };
     let as_json = cli.json;
+    // One thread from its beginning: what locks the pen in counts for the thread that calls it.
+    let cli = match cli.command {
+        Command::Pen(args) => return ExitCode::from(pen::run(&args).unwrap_or_else(|error| complain(&error, as_json))),
+        command => Cli { command, ..cli },
+    };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return ExitCode::from(complain(&anyhow::Error::from(error).context("the runtime cannot be started"), as_json)),
@@ -201,6 +210,7 @@ fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, u8> {
         | Command::Clock { .. }
         | Command::Ca { .. }
         | Command::Serve { .. }
+        | Command::Pen(_)
         | Command::Completions { .. }
         | Command::Man { .. }
         | Command::Notify { .. }
@@ -240,8 +250,9 @@ async fn run(cli: Cli) -> anyhow::Result<u8> {
         Command::Ca { what } => ca::run(what, cli.json).await,
         Command::Serve { dir, log: format } => {
             log("countersign=info", format);
-            serve::run(dir).await
+            serve::run(dir, format).await
         }
+        Command::Pen(args) => pen::run(&args),
         Command::Completions { shell } => Ok(shell::completions(shell)),
         Command::Man { dir } => shell::man(&dir),
         Command::Notify { what } => notify::run(what).await.map(|()| 0),

@@ -7,11 +7,12 @@ use anyhow::{Context, bail};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use super::supervised;
+use super::{LogFormat, supervised};
 use crate::approvals::{Approvals, Reruled};
 use crate::audit::checkpoint::LogKey;
 use crate::authority::{Keys, SealKey};
 use crate::config::Directory;
+use crate::pen::{self, Launch, Purpose};
 use crate::recording::{Part, Recordings, Settings};
 use crate::retention::disposal::Disposal;
 use crate::ssh::{self, Parts, Running};
@@ -27,12 +28,13 @@ const BULK_CAP: u64 = 10 * 1024 * 1024;
 
 /// Serves until SIGTERM, which drains, SIGINT, which does not, or an announced restart; SIGHUP reads the
 /// directory again, also while it drains: a revocation does not wait for that.
-pub async fn run(dir: PathBuf) -> anyhow::Result<u8> {
+pub async fn run(dir: PathBuf, log: LogFormat) -> anyhow::Result<u8> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
     supervised::keep_memory_private();
-    let running = start_on(&dir, supervised::handed_over()?).await?;
+    let launch = Launch { json: log == LogFormat::Json, ..Launch::new(&dir, Purpose::Sessions) };
+    let running = start_on(&dir, launch, supervised::handed_over()?).await?;
     for address in &running.addresses {
         eprintln!("countersign: listening on {address}");
     }
@@ -101,11 +103,11 @@ async fn reload(dir: &Path, running: &Running) {
 
 /// Loads the directory, opens the state, seals what the last boot left behind, then listens.
 pub async fn start(dir: &Path) -> anyhow::Result<Running> {
-    start_on(dir, Vec::new()).await
+    start_on(dir, Launch { quiet: true, ..Launch::new(dir, Purpose::Sessions) }, Vec::new()).await
 }
 
 /// The same on sockets that somebody else has bound, if there are any.
-async fn start_on(dir: &Path, handed_over: Vec<std::net::TcpListener>) -> anyhow::Result<Running> {
+async fn start_on(dir: &Path, launch: Launch, handed_over: Vec<std::net::TcpListener>) -> anyhow::Result<Running> {
     let directory = match Directory::load(dir) {
         Ok(directory) => Arc::new(directory),
         Err(problems) => {
@@ -117,6 +119,7 @@ async fn start_on(dir: &Path, handed_over: Vec<std::net::TcpListener>) -> anyhow
     let keys = Keys::read(&config.keys)?;
     let now = Timestamp::now();
     std::fs::create_dir_all(&config.state).with_context(|| format!("{} cannot be made", config.state.display()))?;
+    let pen = pen::start(launch).await?;
     let store = Store::open(&config.state.join("countersign.db")).await?;
     store.keep_policy(directory.digest, None, &directory.texts, now).await?;
     Recordings::make_dir(&config.recordings.dir)?;
@@ -140,7 +143,7 @@ async fn start_on(dir: &Path, handed_over: Vec<std::net::TcpListener>) -> anyhow
     let directory = watch::Sender::new(directory);
     let approvals = Approvals::new(store.clone(), config.bastion.clone(), clock.clone(), directory.subscribe());
     approvals.forget_waiters(now).await?;
-    let running = ssh::start(Parts { directory, keys, store, approvals, recordings, log, clock, disposal, handed_over })
+    let running = ssh::start(Parts { directory, keys, pen, store, approvals, recordings, log, clock, disposal, handed_over })
         .await
         .context("cannot listen")?;
     let lines: String = running.addresses.iter().map(|address| format!("{address}\n")).collect();

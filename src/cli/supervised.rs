@@ -61,6 +61,17 @@ pub async fn watch(store: Store) {
     }
 }
 
+/// What this process was handed beside its three standard descriptors, as `/proc` names it.
+pub fn strays() -> Vec<String> {
+    let Ok(entries) = std::fs::read_dir("/proc/self/fd") else { return Vec::new() };
+    let own = |path: &std::path::Path| path.starts_with("/proc");
+    let number = |entry: &std::fs::DirEntry| entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()).unwrap_or(0);
+    let beyond = entries.flatten().filter(|entry| number(entry) > 2);
+    let links = beyond.filter_map(|entry| std::fs::read_link(entry.path()).ok());
+    // The listing itself is one of them.
+    links.filter(|link| !own(link)).map(|link| link.display().to_string()).collect()
+}
+
 /// No core file, and no other process of this account may look into this one: its memory holds keys.
 pub fn keep_memory_private() {
     use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};

@@ -47,6 +47,7 @@ use tokio::sync::watch;
 
 use crate::access::Principal;
 use crate::approvals::Approvals;
+use crate::authority::pen::Pen;
 use crate::config::Directory;
 use crate::id::RequestId;
 use crate::notify::Desk;
@@ -81,6 +82,8 @@ pub struct Console {
     waiting: decide::Waiting,
     /// How far the node is on its way out.
     pub phase: watch::Sender<Phase>,
+    /// Who signs for sessions; absent where nobody does.
+    pub pen: Option<Pen>,
     /// Canaries on their way to auditors and back.
     canaries: auditors::Canaries,
     /// Notices on their way to people.
@@ -114,9 +117,15 @@ impl Console {
             directory,
             waiting: decide::Waiting::default(),
             phase: watch::Sender::new(Phase::default()),
+            pen: None,
             canaries: auditors::Canaries::default(),
             desk: Desk::default(),
         }
+    }
+
+    /// The same of a node that opens sessions.
+    pub fn signing(self, pen: Pen) -> Self {
+        Self { pen: Some(pen), ..self }
     }
 
     /// Runs one command line of the stock client (`ssh bastion approve K7Q3FM`); no command is help and

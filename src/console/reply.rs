@@ -610,6 +610,12 @@ pub struct Status {
     pub version: String,
     /// Why the clock is not believed, if so.
     pub clock: Option<String>,
+    /// Why nothing can be signed, if so.
+    #[serde(default)]
+    pub pen: Option<String>,
+    /// Whether the kernel keeps the pen from files that are not its own (Landlock); absent while there is none.
+    #[serde(default)]
+    pub pen_landlock: Option<bool>,
     pub live_sessions: u64,
     pub pending_requests: u64,
     pub open_grants: u64,

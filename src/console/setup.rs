@@ -11,7 +11,7 @@ use super::grammar::SetupWhat;
 use super::is_own;
 use super::reply::{Refusal, Reply};
 use crate::access::Target;
-use crate::authority::{PublicKeys, bare};
+use crate::authority::{LaptopKeys, bare};
 use crate::config::client::NamePattern;
 use crate::config::{Config, Directory};
 
@@ -98,7 +98,7 @@ Host {line}
     }
 
     /// The bastion's key, and the CA that answers for what is behind it.
-    pub fn known_hosts(&self, keys: &PublicKeys) -> String {
+    pub fn known_hosts(&self, keys: &LaptopKeys) -> String {
         let (host, port) = self.config.dialled();
         let bastion = if port == 22 { host } else { format!("[{host}]:{port}") };
         let mut text = format!("# Countersign at {}: save as ~/.ssh/countersign_known_hosts\n", self.config.host);
@@ -135,7 +135,7 @@ impl Act<'_> {
             let laptop = Laptop::new(&directory, who.person().as_str(), |target| is_own(&directory, &who, target, now));
             match what {
                 SetupWhat::Config => Ok(laptop.config()),
-                SetupWhat::KnownHosts => PublicKeys::read(&directory.config.keys).map(|keys| laptop.known_hosts(&keys)),
+                SetupWhat::KnownHosts => LaptopKeys::read(&directory.config.keys).map(|keys| laptop.known_hosts(&keys)),
             }
         });
         made.await.map_err(|error| self.down(&error))?.map(Reply::Setup).map_err(|error| self.down(&error))

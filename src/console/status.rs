@@ -10,6 +10,7 @@ use super::execute::Act;
 use super::reply::{NotifierLine, Refusal, RefusalKind, Reply, Status, Trouble};
 use super::{Console, with_causes};
 use crate::access::ConsoleAction;
+use crate::authority::pen::{Pen, PenState};
 use crate::notify::{FAILING, Standing};
 use crate::recording::RecordError;
 use crate::retention::hold::Hold;
@@ -60,11 +61,20 @@ impl Console {
             !proven.iter().any(|proof| proof.auditor == **name && proof.key == key.to_string() && now.since(proof.at) <= UNPROVED)
         });
         let young = counts.first_session.is_none_or(|first| now.since(first) < UNPROVED);
+        let pen = self.pen.as_ref().map(Pen::state);
         let mut status = Status {
             ok: true,
             troubles: Vec::new(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             clock: self.disposal.clock_trouble(),
+            pen_landlock: match &pen {
+                Some(PenState::Up(ready)) => Some(ready.landlock),
+                Some(PenState::Down(_)) | None => None,
+            },
+            pen: match pen {
+                Some(PenState::Down(why)) => Some(why),
+                Some(PenState::Up(_)) | None => None,
+            },
             live_sessions: counts.live_sessions,
             pending_requests: counts.pending_requests,
             open_grants: counts.open_grants,
@@ -112,6 +122,9 @@ fn troubles(status: &Status, now: Timestamp) -> Vec<Trouble> {
     let mut add = |what: &str, why: String, fix: &str| troubles.push(Trouble { what: what.to_owned(), why, fix: fix.to_owned() });
     if let Some(why) = &status.clock {
         add("clock", why.clone(), "look at the clock, then on the bastion: countersign clock accept -c DIR");
+    }
+    if let Some(why) = &status.pen {
+        add("pen", format!("no certificate is signed, so no session opens: {why}"), "the bastion's log says why; it is tried again");
     }
     if status.free_bytes < status.floor_bytes {
         let why = format!("{} MB free, the floor is {} MB: no session opens", status.free_bytes >> 20, status.floor_bytes >> 20);

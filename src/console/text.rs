@@ -510,6 +510,7 @@ fn status_lines(status: &Status, reader: &Reader<'_>) -> String {
         ("retention", format!("{} marked, {} overdue", status.marked, status.overdue)),
         ("log", format!("{} rows, last checkpoint {signed}", status.log_rows)),
         ("clock", status.clock.clone().unwrap_or_else(|| "believed".into())),
+        ("pen", pen(status)),
         ("version", status.version.clone()),
     ];
     out.push_str(&lines.map(|(name, text)| format!("{name:<10}{}\n", visible(&text))).concat());
@@ -518,6 +519,16 @@ fn status_lines(status: &Status, reader: &Reader<'_>) -> String {
         out.push_str(&format!("{:<10}{notifier}: {delivered} delivered, {waiting} wait, {dropped} dropped, {lost} lost\n", "notices"));
     }
     out
+}
+
+/// Whether certificates are signed, and how well the process that does is locked in.
+fn pen(status: &Status) -> String {
+    match (&status.pen, status.pen_landlock) {
+        (Some(_), _) => "signs nothing".into(),
+        (None, Some(true)) => "signs, kept from other files and calls".into(),
+        (None, Some(false)) => "signs, kept from other calls; this kernel has no Landlock to keep it from other files".into(),
+        (None, None) => "none".into(),
+    }
 }
 
 fn whoami(me: &Whoami) -> String {

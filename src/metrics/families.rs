@@ -22,7 +22,7 @@ type Labels = Vec<(String, String)>;
 const READ: u32 = 4096;
 
 /// What `troubles` can be about.
-const TROUBLES: [&str; 8] = ["clock", "disk", "seal", "recover", "disposal", "checkpoint", "auditors", "notifier"];
+const TROUBLES: [&str; 9] = ["clock", "pen", "disk", "seal", "recover", "disposal", "checkpoint", "auditors", "notifier"];
 
 pub struct Families {
     pub console: Console,

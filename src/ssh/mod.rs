@@ -42,6 +42,7 @@ use self::door::Door;
 use crate::access::{Grant, Principal, Target};
 use crate::approvals::{Approvals, Reruled, notices};
 use crate::audit::Event;
+use crate::authority::pen::Pen;
 use crate::authority::{CertificateAuthority, HostCertificates, Keys};
 use crate::config::Directory;
 use crate::console::{Console, Phase};
@@ -128,6 +129,20 @@ impl Bastion {
         });
     }
 
+    /// Logs that no certificate was signed for a session that was opened, and why; a report event.
+    fn report_unsigned(&self, grant: &Grant, why: &str) {
+        let store = self.store.clone();
+        let facts = serde_json::json!({
+            "session": grant.session, "request": grant.request, "person": grant.principal.person(), "target": grant.target.id,
+            "login": grant.login, "serial": grant.serial.to_string(), "why": why.chars().take(512).collect::<String>(),
+        });
+        tokio::spawn(async move {
+            if let Err(error) = store.report(Event::new("certificate.refuse", facts), Timestamp::now()).await {
+                tracing::error!(%error, "a certificate that was refused could not be logged");
+            }
+        });
+    }
+
     /// Logs who did not come in: counts by source (**D order**).
     async fn report_at_door(&self, refusals: Vec<Event>) {
         for event in refusals {
@@ -196,6 +211,7 @@ pub struct Running {
     live: Live,
     open: Live,
     directory: watch::Sender<Arc<Directory>>,
+    pen: Pen,
     store: Store,
     approvals: Approvals,
     recordings: Recordings,
@@ -231,8 +247,12 @@ impl Running {
         self.store.keep_policy(directory.digest, Some(before), &directory.texts, now).await?;
         self.recordings.protect(directory.config.recordings.protection.clone())?;
         self.recordings.keep_for_rescue(directory.reserve());
+        let policy = directory.digest;
         // Live sessions look by themselves (`lease`).
         self.directory.send_replace(directory);
+        if let Err(error) = self.pen.rereads(policy).await {
+            tracing::error!(error = crate::console::with_causes(&error), "the pen has not read these policies: it signs nothing by them");
+        }
         Ok(self.approvals.rerule(now).await.unwrap_or_else(|error| {
             tracing::error!(error = crate::console::with_causes(&error), "what is pending is ruled again when it is decided or opened");
             Reruled::default()
@@ -304,6 +324,8 @@ impl Running {
 pub struct Parts {
     pub directory: watch::Sender<Arc<Directory>>,
     pub keys: Keys,
+    /// Who signs for sessions.
+    pub pen: Pen,
     pub store: Store,
     pub approvals: Approvals,
     pub recordings: Recordings,
@@ -316,12 +338,13 @@ pub struct Parts {
 
 /// Starts listening.
 pub async fn start(parts: Parts) -> std::io::Result<Running> {
-    let Parts { directory: reload, keys, store, approvals, recordings, log, clock, disposal, handed_over } = parts;
+    let Parts { directory: reload, keys, pen, store, approvals, recordings, log, clock, disposal, handed_over } = parts;
     let directory = reload.subscribe();
     let (stop, stopped) = watch::channel(false);
     let (shut, closed) = watch::channel(false);
     let (live, open) = (Live(watch::Sender::new(0)), Live(watch::Sender::new(0)));
     let console = Console::new(approvals.clone(), store.clone(), recordings.clone(), log.clone(), disposal.clone(), directory.clone());
+    let console = console.signing(pen.clone());
     let (listen, metrics) = {
         let config = &directory.borrow().config;
         (config.listen.clone(), config.metrics)
@@ -337,7 +360,7 @@ pub async fn start(parts: Parts) -> std::io::Result<Running> {
         directory,
         store,
         approvals,
-        authority: CertificateAuthority::new(&keys),
+        authority: CertificateAuthority::new(pen.clone()),
         host_certificates: HostCertificates::new(&keys),
         recordings,
         log,
@@ -387,6 +410,7 @@ pub async fn start(parts: Parts) -> std::io::Result<Running> {
         live,
         open,
         directory: reload,
+        pen,
         store: kept_store,
         approvals: kept_approvals,
         recordings: kept_recordings,

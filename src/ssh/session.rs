@@ -19,9 +19,9 @@ use super::upstream::{self, ConnectError, PtyGranted};
 use super::{Alive, Bastion, room};
 use crate::access::{Grant, Principal, Target};
 use crate::approvals;
-use crate::authority::Needs;
+use crate::authority::{Needs, Ruled};
 use crate::console::{Phase, with_causes};
-use crate::id::{Login, RequestId, SessionId};
+use crate::id::{Digest, Login, RequestId, SessionId};
 use crate::recording::{Header, RecordError, Recorder, Space, Tape};
 use crate::time::{Timestamp, short};
 use crate::transcript::{Event, Outcome};
@@ -115,11 +115,11 @@ async fn session(
     let want = agent::with(bastion, principal, (&target, &login), opening, want, client).await;
     let mut asking = Asking::new(bastion, principal, target, login, want);
     let held = hold::until_approved(&mut asking, opening, client).await?;
-    let Begun { grant, evidence, recorder, lease, open: _open } = begin(bastion, asking, held, opening, client).await?;
+    let Begun { grant, proof, recorder, lease, open: _open } = begin(bastion, asking, held, opening, client).await?;
     if opening.is_a_person() {
         client.say(&admitted(&grant)).await;
     }
-    let relayed = established(bastion, &grant, &evidence, &recorder.tape(), lease, opening, client).await;
+    let relayed = established(bastion, &grant, proof.ruled(), &recorder.tape(), lease, opening, client).await;
     let goodbye = async {
         relay::tell(client, &relayed).await;
         client.close().await;
@@ -136,10 +136,23 @@ pub(super) fn not_draining(bastion: &Bastion) -> Result<(), Stop> {
 /// What is ruled, approved and recorded; nothing has been dialled.
 pub(super) struct Begun {
     pub grant: Grant,
-    pub evidence: Vec<u8>,
+    pub proof: Proof,
     pub recorder: Recorder,
     pub lease: Lease,
     pub open: Alive,
+}
+
+/// What was ruled, kept for whoever rules again.
+pub(super) struct Proof {
+    policy: Digest,
+    first_time: bool,
+    evidence: Vec<u8>,
+}
+
+impl Proof {
+    pub fn ruled(&self) -> Ruled<'_> {
+        Ruled { policy: self.policy, first_time: self.first_time, evidence: &self.evidence }
+    }
 }
 
 /// Uses the approval and begins the recording.
@@ -152,6 +165,7 @@ pub(super) async fn begin(
 ) -> Result<Begun, Stop> {
     let Held { basis, terms, by_text, context, policy } = held;
     let Asking { principal, target, login, want, changes, .. } = asking;
+    let first_time = !context.opened.contains(&target.id);
     let standing = Standing { changes, context };
 
     let now = Timestamp::now();
@@ -196,21 +210,22 @@ pub(super) async fn begin(
         }
     };
     let lease = Lease::of(&grant, bastion, standing);
-    Ok(Begun { grant, evidence, recorder, lease, open })
+    let proof = Proof { policy, first_time, evidence };
+    Ok(Begun { grant, proof, recorder, lease, open })
 }
 
 /// From the dialled connection to the end of what runs on it.
 async fn established(
     bastion: &Bastion,
     grant: &Grant,
-    evidence: &[u8],
+    ruled: Ruled<'_>,
     tape: &Tape,
     mut lease: Lease,
     opening: &Opening,
     client: &ClientChannel,
 ) -> Relayed {
     let connected = tokio::select! {
-        connected = connect(bastion, grant, evidence, tape, opening, client) => connected,
+        connected = connect(bastion, grant, ruled, tape, opening, client) => connected,
         // Nobody is there any more: what they wanted does not start.
         _ = client.inbox.gone() => return Relayed::of(Outcome::ClientLeft),
         outcome = lease.over() => return relay::over(outcome, &lease),
@@ -234,7 +249,7 @@ async fn established(
 async fn connect(
     bastion: &Bastion,
     grant: &Grant,
-    evidence: &[u8],
+    ruled: Ruled<'_>,
     tape: &Tape,
     opening: &Opening,
     client: &ClientChannel,
@@ -251,9 +266,11 @@ async fn connect(
     let stream = upstream::dial(&grant.target, grant.address).await.map_err(refused)?;
     let source = source(bastion, &stream);
     let needs = Needs { pty: opening.pty.is_some() };
-    let certificate = bastion.authority.issue(grant, evidence, source, needs, Timestamp::now()).await.map_err(|error| {
-        tracing::error!(session = %grant.session, error = with_causes(&error), "no certificate");
-        let why = format!("no certificate: {error}");
+    let certificate = bastion.authority.issue(grant, ruled, source, needs, Timestamp::now()).await.map_err(|error| {
+        let why = with_causes(&error);
+        tracing::error!(session = %grant.session, error = why, "no certificate");
+        bastion.report_unsigned(grant, &why);
+        let why = format!("no certificate: {why}");
         Box::new(Relayed::stopped(Outcome::TargetRefused { why: why.clone() }, why, Status::Refused))
     })?;
     let upstream = upstream::connect(stream, certificate).await.map_err(refused)?;

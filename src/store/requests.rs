@@ -316,6 +316,17 @@ impl Snapshot {
         rows.iter().map(read).collect()
     }
 
+    /// This person's approved requests that were made since, in the order in which they were made; so many that more
+    /// would be no use of a grant.
+    pub(crate) async fn approved_since(&mut self, person: &Person, since: Timestamp) -> Result<Vec<RequestRow>, StoreError> {
+        let rows = select!("where person = $1 and state = 'approved' and made >= $2 and length(bytes) > 0 order by made, id limit 256")
+            .bind(person.as_str().to_owned())
+            .bind(since.micros())
+            .fetch_all(&mut *self.tx)
+            .await?;
+        rows.iter().map(read).collect()
+    }
+
     /// Whether anything is due, so that an idle sweep writes nothing.
     pub(crate) async fn is_anything_due(&mut self, now: Timestamp) -> Result<bool, StoreError> {
         let due = sqlx::query(

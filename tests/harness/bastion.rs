@@ -173,6 +173,20 @@ impl Bastion {
         self.serve.as_ref().expect("it serves").id()
     }
 
+    /// The process that signs for it, if one runs.
+    pub fn pen(&self) -> Option<u32> {
+        let serve = self.pid().to_string();
+        let processes = std::fs::read_dir("/proc").unwrap().flatten();
+        let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+        let mut ours = pids.filter(|pid| {
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            let parent = stat.rsplit(") ").next().and_then(|rest| rest.split(' ').nth(1)).map(str::to_owned);
+            let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            parent.as_deref() == Some(&serve) && line.split(|byte| *byte == 0).nth(1) == Some(b"pen")
+        });
+        ours.next()
+    }
+
     pub fn is_running(&mut self) -> bool {
         self.serve.as_mut().is_some_and(|serve| matches!(serve.try_wait(), Ok(None)))
     }

@@ -33,9 +33,9 @@ async fn an_opening_leaves_a_session_its_serial_and_their_audit_rows() {
     assert_eq!(certificate.facts["serial"], grant.serial.to_string());
     assert_eq!(certificate.facts["principal"], "deploy@web-1");
     let evidence: serde_json::Value = serde_json::from_slice(&evidence).unwrap();
-    let request = data_encoding::BASE64.decode(evidence["request_b64"].as_str().unwrap().as_bytes()).unwrap();
+    let request = data_encoding::BASE64.decode(evidence["request"]["request_b64"].as_str().unwrap().as_bytes()).unwrap();
     assert_eq!(request, scene.view(id).await.bytes);
-    assert!(evidence["decisions"][0]["sig"].as_str().unwrap().starts_with("-----BEGIN SSH SIGNATURE-----"));
+    assert!(evidence["request"]["decisions"][0]["signed"]["sig"].as_str().unwrap().starts_with("-----BEGIN SSH SIGNATURE-----"));
     assert!(scene.store().has_opened(&"alice".parse().unwrap(), &"web-1".parse().unwrap()).await.unwrap());
     assert!(!scene.store().has_opened(&"alice".parse().unwrap(), &"web-2".parse().unwrap()).await.unwrap());
 }
@@ -243,7 +243,7 @@ async fn what_policy_permits_opens_without_a_grant() {
     let (grant, evidence) = scene.approvals.open(opening.clone(), NOW).await.unwrap();
     assert_eq!((grant.request, grant.ends_at), (None, None));
     assert!(grant.approvers.is_empty() && grant.serial > 0);
-    assert!(String::from_utf8(evidence).unwrap().contains(r#""request_b64":null"#));
+    assert!(String::from_utf8(evidence).unwrap().contains(r#""request":null"#));
     opening.session = SessionId::new(at(1));
     opening.terms.longest_grant = Some(10 * MINUTE);
     let (grant, _) = scene.approvals.open(opening.clone(), NOW).await.unwrap();

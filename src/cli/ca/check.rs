@@ -22,6 +22,7 @@ use crate::config::Directory;
 use crate::console::render::VERSION;
 use crate::console::{visible, with_causes};
 use crate::id::Login;
+use crate::pen::{self, Launch, Purpose};
 use crate::ssh::probe::{Answer, knock};
 use crate::store::Store;
 use crate::store::clock::Clock;
@@ -71,7 +72,9 @@ enum Found {
 pub async fn run(args: &CheckArgs, json: bool) -> anyhow::Result<u8> {
     let directory = load(&args.dir)?;
     let places = places(&directory, args)?;
-    let authority = ProbeAuthority::new(&directory.config.keys, args.signer).with_context(|| signer(&directory.config.keys.user_ca))?;
+    let launch = Launch { quiet: true, ..Launch::new(&args.dir, Purpose::Probes(args.signer)) };
+    let pen = pen::start(launch).await.with_context(|| signer(&directory.config.keys.user_ca))?;
+    let authority = ProbeAuthority::new(pen);
     let path = directory.config.state.join("countersign.db");
     if !path.is_file() {
         bail!("{} is not there: start the bastion once, then try again", path.display());
@@ -167,7 +170,7 @@ impl Check {
                 continue;
             }
             let probe = self.logged(place, asks).await?;
-            let certificate = self.authority.issue(&probe, knocked.source, Timestamp::now()).await?;
+            let certificate = self.authority.issue(&probe, knocked.source).await?;
             if knocked.tries(&place.login, certificate).await? == Answer::Accepted {
                 return Ok(yes);
             }
@@ -204,7 +207,7 @@ impl Check {
         let clock = format!("on {}: date -u; timedatectl (here it is {})", target.id, Timestamp::now().utc().format("%H:%M:%SZ"));
         match found {
             Found::InOrder => {
-                let ca = self.authority.public_key().fingerprint(Default::default());
+                let ca = self.authority.ca();
                 self.finding(place, found, &format!("in order: the host is the pinned one, and lets {principal} in by {ca}"), None)
             }
             Found::Clock => {

@@ -26,7 +26,7 @@ pub fn run(dir: &Path) -> anyhow::Result<u8> {
 ",
         laptop.config(),
         keys.host.fingerprint(Default::default()),
-        laptop.known_hosts(&keys)
+        laptop.known_hosts(&keys.clone().into())
     );
     text.push_str(&targets(&keys, &dir.display().to_string()));
     Ok(say(&text).err().unwrap_or(0))

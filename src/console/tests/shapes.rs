@@ -244,6 +244,8 @@ fn samples() -> Vec<Reply> {
             troubles: vec![Trouble { what: "disk".into(), why: "w".into(), fix: "f".into() }],
             version: "0".into(),
             clock: Some("c".into()),
+            pen: Some("p".into()),
+            pen_landlock: Some(true),
             live_sessions: 1,
             pending_requests: 1,
             open_grants: 1,

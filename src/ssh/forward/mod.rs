@@ -34,7 +34,7 @@ use super::opening::Opening;
 use super::session::{self, Begun, Stop};
 use super::upstream::{self, ConnectError, LoggedIn};
 use crate::access::{Endpoint, Grant, Principal, Target, Want};
-use crate::authority::Needs;
+use crate::authority::{Needs, Ruled};
 use crate::console::with_causes;
 use crate::id::Login;
 use crate::recording::Tape;
@@ -190,7 +190,7 @@ async fn forward(
     let mut opening = Opening::of_forward();
     let asking = Asking::new(bastion, who, target, login, Want::ForwardLocal(to.clone()));
     let begun = begin(bastion, asking, &mut opening, client).await?;
-    let Begun { grant, evidence, recorder, mut lease, open: _open } = begun;
+    let Begun { grant, proof, recorder, mut lease, open: _open } = begun;
     let tape = recorder.tape();
     let connected = async {
         if let Some(other) = enrolled(bastion, &grant.target, Some(grant.address.ip()), asked, &to) {
@@ -198,7 +198,7 @@ async fn forward(
             return Err((Outcome::TargetRefused { why: text.clone() }, text, Status::Refused));
         }
         from(&tape, &to, asked).await?;
-        let upstream = log_in(bastion, &grant, &evidence, client).await?;
+        let upstream = log_in(bastion, &grant, proof.ruled(), client).await?;
         let far = upstream.direct(&asked.host, asked.port, (&to, &asked.originator, asked.originator_port)).await;
         match far {
             Ok(far) => Ok((upstream, far)),
@@ -300,13 +300,15 @@ async fn from(tape: &Tape, to: &Endpoint, asked: &Asked) -> Result<(), Refused> 
 }
 
 /// Dials the target and logs in with a certificate of this forward alone; a few at a time.
-async fn log_in(bastion: &Bastion, grant: &Grant, evidence: &[u8], client: &ClientChannel) -> Result<LoggedIn, Refused> {
+async fn log_in(bastion: &Bastion, grant: &Grant, ruled: Ruled<'_>, client: &ClientChannel) -> Result<LoggedIn, Refused> {
     let turn = client.connection().connecting.clone().acquire_owned().await;
     let stream = upstream::dial(&grant.target, grant.address).await.map_err(|error| unreachable(grant, &error))?;
     let source = session::source(bastion, &stream);
-    let certificate = bastion.authority.issue(grant, evidence, source, Needs { pty: false }, Timestamp::now()).await.map_err(|error| {
-        tracing::error!(session = %grant.session, error = with_causes(&error), "no certificate");
-        let why = format!("no certificate: {error}");
+    let certificate = bastion.authority.issue(grant, ruled, source, Needs { pty: false }, Timestamp::now()).await.map_err(|error| {
+        let why = with_causes(&error);
+        tracing::error!(session = %grant.session, error = why, "no certificate");
+        bastion.report_unsigned(grant, &why);
+        let why = format!("no certificate: {why}");
         (Outcome::TargetRefused { why: why.clone() }, why, Status::Refused)
     })?;
     let logged_in = upstream::log_in(stream, certificate).await.map_err(|error| unreachable(grant, &error));

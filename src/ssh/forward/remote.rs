@@ -71,10 +71,10 @@ async fn listener(
     let mut opening = Opening::of_forward();
     let asking = Asking::new(bastion, who, target, login, Want::ForwardRemote(asked.on.clone()));
     let begun = begin(bastion, asking, &mut opening, client).await?;
-    let Begun { grant, evidence, recorder, mut lease, open: _open } = begun;
+    let Begun { grant, proof, recorder, mut lease, open: _open } = begun;
     let tape = recorder.tape();
     let listening = async {
-        let mut upstream = log_in(bastion, &grant, &evidence, client).await?;
+        let mut upstream = log_in(bastion, &grant, proof.ruled(), client).await?;
         match upstream.listen(&asked.address, asked.port, &asked.on).await {
             Ok(()) => Ok(upstream),
             Err(error) => {
