@@ -390,9 +390,12 @@ impl Handler for Front {
     }
 
     async fn agent_request(&mut self, id: ChannelId, _: &mut Session) -> Result<bool, russh::Error> {
-        self.push(id, Item::Agent);
+        let permitted = self.login.as_ref().is_some_and(|(_, principal)| principal.key().permits_agent());
+        if permitted {
+            self.push(id, Item::Agent);
+        }
         // A later no is told where somebody reads it.
-        Ok(true)
+        Ok(permitted)
     }
 
     async fn tcpip_forward(&mut self, address: &str, port: &mut u32, session: &mut Session) -> Result<bool, russh::Error> {

@@ -68,7 +68,8 @@ pub fn through(bastion: &Bastion, who: &Principal, user: &str, role: &Role) -> O
     };
     let target = directory.targets.find(&name)?;
     let login = target.account(login.as_ref(), who.person())?;
-    bastion.may_ask(who, &target, Timestamp::now()).then_some((target, login))
+    let permitted = who.key().permits_forwards() && bastion.may_ask(who, &target, Timestamp::now());
+    permitted.then_some((target, login))
 }
 
 /// Whether this connection is to a target, as far as its user name says.
