@@ -111,6 +111,11 @@ word!(
     lower, |c| lower(c) || matches!(c, '.' | '_' | '-')
 );
 word!(
+    /// The name of a preset in `approvals.toml`.
+    PresetName, "preset's name", 64, "use a-z 0-9 . _ - and begin with a letter or digit",
+    lower, |c| lower(c) || matches!(c, '.' | '_' | '-')
+);
+word!(
     /// The name of a retention schedule in `retention.toml`.
     ScheduleName, "schedule's name", 64, "use a-z 0-9 . _ - and begin with a letter or digit",
     lower, |c| lower(c) || matches!(c, '.' | '_' | '-')

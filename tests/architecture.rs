@@ -26,7 +26,7 @@ const WALLS: [(&str, &[&str]); 19] = [
     ("zeekstd", &["recording/"]),
     ("age", &["transcript/envelope", "recording/seal", "recording/unseal"]),
     ("pty_process", &["ssh/sandbox"]),
-    ("tar", &["backup/archive"]),
+    ("tar", &["backup/archive", "cli/proof/files"]),
     ("anyhow", &["cli/", "demo/", "main.rs"]),
     ("hyper", &["metrics/"]),
     ("prometheus_client", &["metrics/"]),

@@ -196,11 +196,21 @@ pub fn parse_signature(pem: &str) -> Result<SshSig, BadDecision> {
     let blob = data_encoding::BASE64
         .decode(body.as_bytes())
         .map_err(|_| BadDecision::SignatureForm("it is not the PEM that `ssh-keygen -Y sign` writes".into()))?;
+    // ssh-key 0.7.0-rc.11 reads version 0 as well, which nobody writes.
+    if !blob.starts_with(b"SSHSIG\0\0\0\x01") {
+        return Err(BadDecision::SignatureForm("it is not an SSHSIG of version 1".into()));
+    }
     let marker = b"-cert-v0";
     if blob.windows(marker.len()).any(|window| window == marker) {
         return Err(BadDecision::SignatureForm("it was made with a certificate; sign with the plain key".into()));
     }
     pem.parse().map_err(|_| BadDecision::SignatureForm("it is not an SSHSIG".into()))
+}
+
+/// The key that made a signature, as a line of `authorized_keys` without a comment.
+pub fn signer_line(signature: &str) -> Result<String, BadDecision> {
+    let key = PublicKey::new(parse_signature(signature)?.public_key().clone(), "");
+    key.to_openssh().map(|line| line.trim().to_owned()).map_err(|_| BadDecision::Key)
 }
 
 /// What the flags of a hardware key say, five bytes before the end of the signature (OpenSSH PROTOCOL.u2f:
@@ -278,6 +288,64 @@ mod tests {
             }
             let refused = parse_signature(&pem(&key)).unwrap_err().to_string();
             assert!(refused.contains("made with a certificate") || refused.contains("bytes long"), "{depth}: {refused}");
+        }
+    }
+
+    fn signed() -> (Vec<u8>, String, PublicKey) {
+        use russh::keys::ssh_key::private::Ed25519Keypair;
+        use russh::keys::ssh_key::{LineEnding, PrivateKey};
+        let key = PrivateKey::from(Ed25519Keypair::from_seed(&[5; 32]));
+        let document = DecisionDocument {
+            v: VERSION,
+            kind: "decision".into(),
+            bastion: "b-1".into(),
+            requests: vec![Digest([1; 32]), Digest([2; 32])],
+            verdict: Verdict::Approve,
+            terms: Some(GrantedTerms {
+                for_us: 900_000_000,
+                once: true,
+                scope: super::super::Scope([super::super::Class::Exec(Digest::of(b"uptime"))].into()),
+                commands: vec!["uptime".into()],
+                from_us: Some(1),
+                until_us: Some(1 << 50),
+            }),
+            note: "look only".into(),
+            approver: "bob".parse().unwrap(),
+            key: key.fingerprint(HashAlg::Sha256).to_string(),
+            time_us: 1_700_000_000_000_000,
+        };
+        let signature = key.sign(NAMESPACE, HashAlg::Sha512, &document.bytes()).unwrap().to_pem(LineEnding::LF).unwrap();
+        (document.bytes(), signature, key.public_key().clone())
+    }
+
+    fn verify(bytes: &[u8], signature: &str, key: &PublicKey) -> Result<SignedDecision, BadDecision> {
+        let now = Timestamp::from_micros(1_700_000_000_000_000);
+        SignedDecision::verify(bytes.to_vec(), signature, &"bob".parse().unwrap(), std::slice::from_ref(key), "b-1", now)
+    }
+
+    #[test]
+    fn every_byte_of_a_decision_and_of_its_signature_counts() {
+        let (bytes, signature, key) = signed();
+        assert_eq!(verify(&bytes, &signature, &key).unwrap().level(), Level::Key);
+        for at in 0..bytes.len() {
+            for bit in 0..8 {
+                let mut flipped = bytes.clone();
+                flipped[at] ^= 1 << bit;
+                assert!(verify(&flipped, &signature, &key).is_err(), "byte {at}, bit {bit}");
+            }
+        }
+        // The signature as bytes: in its text, a line's end may be written in more than one way.
+        let body: String = signature.lines().filter(|line| !line.starts_with('-')).collect();
+        let blob = BASE64.decode(body.as_bytes()).unwrap();
+        for at in 0..blob.len() {
+            for bit in 0..8 {
+                let mut flipped = blob.clone();
+                flipped[at] ^= 1 << bit;
+                let text = BASE64.encode(&flipped);
+                let lines: Vec<&str> = text.as_bytes().chunks(70).map(|line| std::str::from_utf8(line).unwrap()).collect();
+                let pem = format!("-----BEGIN SSH SIGNATURE-----\n{}\n-----END SSH SIGNATURE-----\n", lines.join("\n"));
+                assert!(verify(&bytes, &pem, &key).is_err(), "byte {at} of the signature, bit {bit}");
+            }
         }
     }
 

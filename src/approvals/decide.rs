@@ -168,7 +168,7 @@ impl Approvals {
         if decision.verdict == Verdict::Approve {
             let (needs, has) = (authority.level(), decision.level);
             if has < needs {
-                return Err(ApprovalError::Level { request: id, needs: needs.as_str(), has: has.as_str() });
+                return Err(ApprovalError::Level { request: id, needs: needs.words(), has: has.as_str() });
             }
             let terms = decision.terms.get_or_insert_with(|| authority.asked().clone());
             is_within(terms, &document, now)?;

@@ -209,7 +209,7 @@ pub enum ApprovalError {
     Own,
     #[error("you are not asked to decide {0}")]
     NotEligible(RequestId),
-    #[error("{request} needs a decision of level {needs}, this one is {has}")]
+    #[error("{request} needs {needs}; this one is of level {has}")]
     Level { request: RequestId, needs: &'static str, has: &'static str },
     #[error("the code does not match what {0} shows")]
     Code(RequestId),

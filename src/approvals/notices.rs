@@ -16,7 +16,7 @@ use super::{ApprovalError, Approvals, RequestFilter, RequestState, RequestView};
 use crate::access::action::Class;
 use crate::access::request::RequestDocument;
 use crate::config::Directory;
-use crate::id::{NotifierName, Person, RequestId};
+use crate::id::{Digest, NotifierName, Person, RequestId};
 use crate::notify::{About, Desk, Happened, Notice};
 use crate::time::Timestamp;
 
@@ -103,12 +103,7 @@ struct Asking {
 /// What requests of one notice share.
 #[derive(PartialEq, Eq)]
 struct Like {
-    person: Person,
-    login: crate::id::Login,
-    what: String,
-    for_us: u64,
-    once: bool,
-    reason: String,
+    but_target: Digest,
     asked: Vec<Person>,
     notifiers: Vec<NotifierName>,
 }
@@ -270,17 +265,7 @@ impl Teller {
 
 impl Like {
     fn of(view: &RequestView, notifiers: Vec<NotifierName>) -> Self {
-        let document = &view.document;
-        Self {
-            person: document.person.clone(),
-            login: document.login.clone(),
-            what: what(document),
-            for_us: document.for_us,
-            once: document.once,
-            reason: document.reason.clone(),
-            asked: view.asked.clone(),
-            notifiers,
-        }
+        Self { but_target: view.document.but_target(), asked: view.asked.clone(), notifiers }
     }
 }
 

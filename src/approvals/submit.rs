@@ -31,6 +31,17 @@ pub const MAX_COMMAND: usize = 32 * 1024;
 impl Approvals {
     /// Makes a request, or joins the open one of equal scope (in one transaction).
     pub async fn submit(&self, who: &Principal, ask: Ask, now: Timestamp) -> Result<(RequestId, Joined), SubmitError> {
+        let limits = self.directory().config.limits.clone();
+        self.submit_within(limits, who, ask, now).await
+    }
+
+    /// Joins the open request of equal scope; a place for another is for those who came before.
+    pub async fn join(&self, who: &Principal, ask: Ask, now: Timestamp) -> Result<(RequestId, Joined), SubmitError> {
+        let limits = Limits { pending_per_person: 0, ..self.directory().config.limits.clone() };
+        self.submit_within(limits, who, ask, now).await
+    }
+
+    async fn submit_within(&self, limits: Limits, who: &Principal, ask: Ask, now: Timestamp) -> Result<(RequestId, Joined), SubmitError> {
         let directory = self.directory();
         let workflows = asked_workflows(&directory, &ask)?;
         let reason = given(&workflows, ask.reason.as_deref()).map_err(SubmitError::Reason)?;
@@ -44,7 +55,6 @@ impl Approvals {
             due: no_waiter_yet(ask.waiter, linger, document.not_after(), now),
             context: OpeningContext::of(who, Vec::new(), now),
         };
-        let limits = directory.config.limits.clone();
         let again = ask.again;
         self.store.write(move |tx| Box::pin(join_or_insert(tx, document, new, (limits, again), now))).await
     }

@@ -63,6 +63,8 @@ pub enum NotSigned {
     Clock(Duration),
     #[error("not signed: {0}")]
     More(String),
+    #[error("not signed: {request} needs {}, and {fingerprint} is not such a key; name one: --key PATH.pub", level.words())]
+    Soft { request: RequestId, level: Level, fingerprint: String },
     #[error("not signed: {0} is not like {1}, and the bastion says that it is")]
     NotAlike(RequestId, RequestId),
     #[error("not signed: nothing of what was shown still waits")]
@@ -130,6 +132,11 @@ where
         level: shown.level,
     };
     let signer = Signer::pick(&keys).await?;
+    // Said here, before a hand is asked for what the bastion would refuse; a denial counts at any level.
+    if order.verdict == Verdict::Approve && shown.level >= Level::Touch && !signer.is_hardware() {
+        let (level, fingerprint) = (shown.level, signer.fingerprint());
+        return Err(NotSigned::Soft { request: order.request, level, fingerprint }.into());
+    }
     if order.verdict == Verdict::Approve && !hands.yes {
         confirm(order, &shown, &signer)?;
     }
@@ -251,7 +258,7 @@ pub(super) async fn fetch<R: AsyncBufRead + Unpin, W: AsyncWrite + Unpin>(
     bastion: &mut Bastion<R, W>,
     request: RequestId,
 ) -> anyhow::Result<Card> {
-    match bastion.ask(&Verb::Show { request }).await? {
+    match bastion.ask(&Verb::show(request)).await? {
         Reply::Request(card) => Ok(*card),
         _ => Err(NotSigned::Answer.into()),
     }

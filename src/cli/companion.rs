@@ -11,10 +11,10 @@ use super::bastion::{Bastion, Heard, Settings, ThroughSsh, WireError};
 use super::fetch::Own;
 use super::many::{self, Many};
 use super::trust::Known;
-use super::{audit, export, inbox, pager, recover, replay, rewrap, say, trust, verify, watch};
+use super::{audit, export, inbox, pager, proof, recover, replay, rewrap, say, trust, verify, watch};
 use crate::access::decision::Verdict;
 use crate::console::Look;
-use crate::console::grammar::{AuditArgs, AuditWhat, AuditorsArgs, AuditorsWhat, Less, Verb};
+use crate::console::grammar::{AuditArgs, AuditWhat, AuditorsArgs, AuditorsWhat, Less, Verb, VerifyArgs};
 use crate::console::render::answer;
 use crate::console::reply::Reply;
 use crate::console::text::{self, Reader, Voice};
@@ -38,6 +38,9 @@ impl Companion {
         self.key = self.key.or(settings.key);
         // What lies on this machine needs no bastion.
         match &verb {
+            Verb::Verify(VerifyArgs { what: Some(what), log_key, .. }) if proof::is_proof(what.as_ref()) => {
+                return proof::file(what.as_ref(), log_key.as_deref(), self.json);
+            }
             Verb::Verify(args) if args.is_file() => return verify::file(args, &self.own(), self.json),
             Verb::Audit(AuditArgs { what: AuditWhat::Verify(args) }) if args.file.is_some() => return audit::file(args, self.json),
             _ => {}
@@ -74,6 +77,7 @@ impl Companion {
             Verb::Auditors(AuditorsArgs { what: AuditorsWhat::Recover(args) }) => recover::run(bastion, &args, &self.own()).await,
             Verb::Verify(args) if args.all => verify::all(bastion, known, &self.own(), self.json).await,
             Verb::Verify(args) => verify::session(bastion, &args, known, &self.own(), self.json).await,
+            Verb::Show { request, proof: true, output } => proof::show(bastion, request, output, known, self.json).await,
             Verb::Export(args) => export::run(bastion, &args, known, &self.own()).await,
             Verb::Audit(AuditArgs { what: AuditWhat::Export }) => audit::export(bastion).await,
             Verb::Audit(AuditArgs { what: AuditWhat::Verify(args) }) => audit::verify(bastion, &args, known, self.json).await,

@@ -111,7 +111,7 @@ async fn look<R: AsyncBufRead + Unpin, W: AsyncWrite + Unpin>(
     bastion: &mut Bastion<R, W>,
     request: RequestId,
 ) -> anyhow::Result<Box<Card>> {
-    match bastion.ask(&Verb::Show { request }).await? {
+    match bastion.ask(&Verb::show(request)).await? {
         Reply::Request(card) if card.request == request => Ok(card),
         _ => Err(NotSigned::Answer.into()),
     }

@@ -23,6 +23,7 @@ mod notify;
 mod pager;
 mod pen;
 mod policy;
+mod proof;
 mod recover;
 mod replay;
 mod rewrap;

@@ -161,6 +161,19 @@ fn stands_for(dir: &Path, name: &str, shown: &str) -> anyhow::Result<()> {
     }
 }
 
+/// The key of a bastion's log that this machine remembers.
+pub fn remembered_log_key(dir: &Path, bastion: &str) -> anyhow::Result<Option<LogVerifier>> {
+    let file = file_of(dir, bastion)?;
+    match std::fs::read_to_string(&file) {
+        Ok(text) => {
+            let remembered: Remembered = toml::from_str(&text).with_context(|| format!("{} cannot be read", file.display()))?;
+            Ok(Some(remembered.log_key.parse()?))
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("{} cannot be read", file.display())),
+    }
+}
+
 /// The seal key that this machine remembers of a bastion.
 pub fn remembered_seal_key(dir: &Path, bastion: &str) -> anyhow::Result<Option<SealVerifier>> {
     let file = file_of(dir, bastion)?;

@@ -8,9 +8,10 @@ use std::time::Duration;
 use toml::Spanned;
 
 use super::fields::{Fields, File};
-use super::stages;
+use super::{presets, stages};
 use crate::access::decision::Level;
 use crate::access::people::People;
+use crate::access::preset::Presets;
 use crate::access::workflow::{SourceRule, Stage, Workflow};
 use crate::id::{NotifierName, WorkflowName};
 use crate::time::short;
@@ -38,7 +39,7 @@ const fn minutes(n: u64) -> Duration {
     Duration::from_secs(60 * n)
 }
 
-pub(super) fn read(file: File<'_>, people: &People) -> Vec<Placed> {
+pub(super) fn read(file: File<'_>, people: &People) -> (Vec<Placed>, Presets) {
     file.parse(|file, mut fields| {
         let mut workflows = Vec::new();
         let usual = notified(&mut fields);
@@ -53,8 +54,9 @@ pub(super) fn read(file: File<'_>, people: &People) -> Vec<Placed> {
                 Err(why) => file.error(name.span().start, why, "write [workflows.sre-lead]"),
             }
         }
+        let presets = presets::read(file, &mut fields);
         fields.finish();
-        workflows
+        (workflows, presets)
     })
 }
 

@@ -17,6 +17,7 @@ mod keys;
 pub mod modes;
 mod notifiers;
 mod people;
+mod presets;
 mod problem;
 mod reach;
 mod references;
@@ -40,6 +41,7 @@ use crate::access::factor::Factors;
 use crate::access::kinds::{Kind, kinds};
 use crate::access::people::People;
 use crate::access::policy::{PolicyProblem, PolicySet, Vocabulary};
+use crate::access::preset::Presets;
 use crate::access::source::Network;
 use crate::access::target::{Targets, parse_host};
 use crate::access::workflow::Workflows;
@@ -67,6 +69,7 @@ pub struct Directory {
     pub kinds: Vec<Kind>,
     pub policy: PolicySet,
     pub workflows: Workflows,
+    pub presets: Presets,
     pub schedules: Schedules,
     /// Over names and bytes of every file of `policies/`: what a request calls its policy.
     pub digest: Digest,
@@ -223,7 +226,7 @@ fn read(root: &Path, instead: Option<(&str, &str)>, found: &Findings) -> Option<
     let more = files.more_targets.iter().map(|source| File { source, found });
     let targets_files: Vec<File<'_>> = std::iter::once(targets_file).chain(more).collect();
     let targets = targets::read(&targets_files, &root.join("policies"), &people);
-    let workflows = approvals::read(approvals_file, &people);
+    let (workflows, presets) = approvals::read(approvals_file, &people);
     if let (Some(source), Some(config)) = (&files.settings, &config) {
         notifiers::mentioned(approvals_file, File { source, found }, &workflows, &config.notifiers);
     }
@@ -256,6 +259,7 @@ fn read(root: &Path, instead: Option<(&str, &str)>, found: &Findings) -> Option<
         kinds,
         policy,
         workflows,
+        presets,
         schedules,
         digest,
         texts,

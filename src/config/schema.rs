@@ -273,6 +273,8 @@ const DESCRIPTIONS: &[(FileKind, &str, &str)] = &[
     (FileKind::Targets, "/targets/*/principal", "login@target; login only for hosts that cannot be given an AuthorizedPrincipalsFile"),
     (FileKind::Approvals, "/notify", "The notifiers of workflows that name none"),
     (FileKind::Approvals, "/workflows/*/notify", "Who takes its notices to people: names of [notifiers]"),
+    (FileKind::Approvals, "/presets", "What a tool needs, asked for once under one name"),
+    (FileKind::Approvals, "/presets/*/scope", "Classes: shell, exec:*, sftp, sftp-read, sftp-write, forward-local:localhost:*, …; ruled whole"),
     (FileKind::Approvals, "/workflows", "Who has to agree, by the name that a @hold gives"),
     (FileKind::Approvals, "/workflows/*/stages", "Asked in order; a person counts in one of them"),
     (FileKind::Approvals, "/workflows/*/approvers", "Groups that may decide, any of them"),

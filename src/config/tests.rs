@@ -207,6 +207,26 @@ fn parse_key(text: &str) -> String {
 }
 
 #[test]
+fn a_preset_is_read_and_its_faults_are_said() {
+    let with = |preset: &str| {
+        let preset = preset.to_owned();
+        inspect("policies/approvals.toml", move |text| format!("{text}{preset}")).0
+    };
+    let good = "[presets.vscode]\nscope = [\"exec:*\", \"sftp\", \"forward-local:localhost:*\"]\n";
+    assert!(with(good).is_empty(), "{:?}", with(good));
+    for (preset, said) in [
+        ("[presets.vscode]\nscope = [\"exec\"]\n", "approvals.toml:5:10: "),
+        ("[presets.vscode]\nscope = []\n", "asks for nothing"),
+        ("[presets.vscode]\n", "asks for nothing"),
+        ("[presets.vscode]\nscope = [\"shell\"]\nfor = \"1h\"\n", "for"),
+        ("[presets.\"VS Code\"]\nscope = [\"shell\"]\n", "preset's name"),
+    ] {
+        let errors = with(preset);
+        assert!(errors.len() == 1 && errors[0].contains(said), "{preset}: {errors:?}");
+    }
+}
+
+#[test]
 fn every_fault_is_said_at_once() {
     let mut files = good();
     for ((_, text), (good, bad)) in files.iter_mut().zip([

@@ -7,10 +7,11 @@ use std::sync::Arc;
 use super::grammar::{Destination, RequestArgs};
 use super::reply::{Part, Would};
 use crate::access::policy::There;
+use crate::access::preset::NoPreset;
 use crate::access::request::MAX_TARGETS;
 use crate::access::ruling::{Hold, Terms};
 use crate::access::scope::{Asked, Reach};
-use crate::access::{Principal, Ruling, Scope, Target, Want};
+use crate::access::{Class, Principal, Ruling, Scope, Target, Want};
 use crate::config::Directory;
 use crate::id::{Login, TargetId, WorkflowName};
 use crate::time::Timestamp;
@@ -42,6 +43,9 @@ pub enum Nothing {
     Logins(Login, Login),
     /// More than one request may name.
     TooMany(usize),
+    Preset(NoPreset),
+    /// What of a preset is not theirs, on the first target where something is not, and on how many it is so.
+    Beyond(TargetId, Vec<Class>, usize),
 }
 
 /// Rules on every target at once; a pattern stands for those of the person's own that it fits now.
@@ -53,8 +57,9 @@ pub fn ahead(
     opened: &BTreeSet<TargetId>,
     now: Timestamp,
 ) -> Result<Ahead, Nothing> {
+    let preset = args.preset.as_deref().map(|name| directory.presets.named(name)).transpose().map_err(Nothing::Preset)?;
     let want = args.exec.as_ref().map_or(Want::Shell, |command| Want::Exec(command.clone().into_bytes()));
-    let mut rulings = Rulings { directory, who, want: &want, opened, now, known: BTreeMap::new() };
+    let mut rulings = Rulings { directory, who, want: &want, preset, opened, now, known: BTreeMap::new(), beyond: Vec::new() };
     let (mut found, mut not_yours): (Vec<Found>, Vec<Destination>) = (Vec::new(), Vec::new());
     for named in &args.targets {
         let before = found.len();
@@ -73,6 +78,10 @@ pub fn ahead(
             not_yours.push(named.clone());
         }
     }
+    rulings.beyond.sort();
+    if let Some((target, classes)) = rulings.beyond.first().cloned() {
+        return Err(Nothing::Beyond(target, classes, rulings.beyond.len()));
+    }
     if !not_yours.is_empty() {
         return Err(Nothing::NotYours(not_yours));
     }
@@ -86,7 +95,7 @@ pub fn ahead(
     if let Some((one, other)) = first.and_then(|one| Some((one.clone(), found.iter().find(|other| other.login != one)?.login.clone()))) {
         return Err(Nothing::Logins(one, other));
     }
-    together(found, &want)
+    together(found, &want, preset.is_some())
 }
 
 /// One target with what policy says there.
@@ -101,9 +110,12 @@ struct Rulings<'a> {
     directory: &'a Directory,
     who: &'a Principal,
     want: &'a Want,
+    preset: Option<&'a Scope>,
     opened: &'a BTreeSet<TargetId>,
     now: Timestamp,
     known: BTreeMap<Alike, Asked>,
+    /// Own targets where something of the preset is not this person's.
+    beyond: Vec<(TargetId, Vec<Class>)>,
 }
 
 /// What policy can see of a target, the login, and whether it is the first time.
@@ -112,13 +124,20 @@ type Alike = (Vec<String>, Vec<String>, Login, bool);
 impl Rulings<'_> {
     /// Nothing where the person may ask for nothing.
     fn on(&mut self, target: Arc<Target>, login: Option<&Login>) -> Option<Found> {
-        let Self { directory, who, want, opened, now, known } = self;
+        let Self { directory, who, want, preset, opened, now, known, beyond } = self;
         let login = target.account(login, who.person())?;
         let first_time = !opened.contains(&target.id);
         let (labels, names) = directory.policy.sees(&target);
         let own = |words: Vec<&str>| words.into_iter().map(str::to_owned).collect::<Vec<_>>();
+        let there = There { who, target: &target, login: &login, first_time, now: *now };
         let asked = known.entry((own(labels), own(names), login.clone(), first_time)).or_insert_with(|| {
-            let there = There { who, target: &target, login: &login, first_time, now: *now };
+            if let Some(scope) = preset {
+                let asked = directory.policy.ask_whole(&there, scope, None, false);
+                return match asked.ruling {
+                    Ruling::Deny(_) => directory.policy.ask_whole(&there, scope, None, true),
+                    _ => asked,
+                };
+            }
             // `--exec` asks for exactly its bytes, whatever a shell would be ruled (**D scope**).
             let asked = directory.policy.ask(&there, want, Reach::Exact);
             match asked.ruling {
@@ -128,12 +147,19 @@ impl Rulings<'_> {
             }
         });
         let asked = asked.clone();
+        if let (Some(scope), Ruling::Deny(_)) = (preset, &asked.ruling) {
+            let denied = directory.policy.denied_of(&there, scope);
+            // Where nothing of it is theirs, neither may the target be.
+            if denied.len() < scope.0.len() {
+                beyond.push((target.id.clone(), denied));
+            }
+        }
         (!matches!(asked.ruling, Ruling::Deny(_))).then_some(Found { target, login, asked })
     }
 }
 
 /// One ask over all: what all of them share, what any of them demands.
-fn together(found: Vec<Found>, want: &Want) -> Result<Ahead, Nothing> {
+fn together(found: Vec<Found>, want: &Want, preset: bool) -> Result<Ahead, Nothing> {
     let (mut ahead, mut free): (Option<Ahead>, Vec<(Login, TargetId)>) = (None, Vec::new());
     let mut parts: BTreeMap<Vec<WorkflowName>, Vec<TargetId>> = BTreeMap::new();
     for Found { target, login, asked } in found {
@@ -147,8 +173,8 @@ fn together(found: Vec<Found>, want: &Want) -> Result<Ahead, Nothing> {
                 ahead = Some(match ahead {
                     None => Ahead {
                         targets: vec![target],
-                        stdin: asked.scope.0.len() > 1 || *want == Want::Shell,
-                        commands: asked.scope.exact_commands(want),
+                        stdin: preset || asked.scope.0.len() > 1 || *want == Want::Shell,
+                        commands: if preset { Vec::new() } else { asked.scope.exact_commands(want) },
                         login,
                         scope: asked.scope,
                         holds,

@@ -79,7 +79,9 @@ impl Act<'_> {
             Verb::Request(args) => self.request(args).await,
             Verb::Extend(args) => self.extend(args).await,
             Verb::Requests(args) => self.requests(args).await,
-            Verb::Show { request } => self.show(*request).await,
+            Verb::Show { request, proof: false, .. } => self.show(*request).await,
+            Verb::Show { request, proof: true, .. } => Err(self.proof_at_home(*request)),
+            Verb::Proof { request, from } => self.proof(*request, *from).await,
             Verb::Approve(args) => match args.said().as_slice() {
                 [(request, code)] if !args.like => self.approve(*request, *code, &args.less).await,
                 _ => self.approve_many(args).await,
@@ -153,6 +155,13 @@ impl Act<'_> {
             Err(Nothing::NotYours(named)) => return Err(self.not_yours(&named).await),
             Err(Nothing::Logins(one, other)) => {
                 return usage("a target", format!("has {one} as its login, another target {other}; name one: LOGIN@TARGET"));
+            }
+            Err(Nothing::Preset(unknown)) => return usage("the request", format!("was not made: {unknown}")),
+            Err(Nothing::Beyond(target, classes, on)) => {
+                let preset = args.preset.as_deref().unwrap_or_default();
+                let more = if on > 1 { format!(" and {} more", on - 1) } else { String::new() };
+                let why = format!("asks for {}, which is not yours on {target}{more}; ask without it", super::card::join(&classes));
+                return Err(self.refusal(RefusalKind::Refused, &format!("the preset {preset}"), &why));
             }
             Err(Nothing::TooMany(found)) => {
                 return usage("the request", format!("would name {found} targets; 1 to {MAX_TARGETS} fit: ask in parts"));
@@ -454,6 +463,7 @@ impl Act<'_> {
             ApprovalError::Unknown(id) => self.unknown(*id),
             ApprovalError::Already(id, state) => refuse(&format!("is already {state}"), &[format!("show {id}")]),
             ApprovalError::Own => refuse("is yours: nobody decides on their own request", &[format!("withdraw {what}")]),
+            ApprovalError::Level { needs, has, .. } => refuse(&format!("needs {needs}; this one is of level {has}"), &["whoami".into()]),
             ApprovalError::NotEligible(id) => refuse("is for others to decide", &[format!("show {id}")]),
             ApprovalError::Code(id) => refuse(
                 "was not approved: the code is not the one that it shows. Compare it with the requester's screen",

@@ -45,7 +45,17 @@ pub enum Verb {
     /// What waits for a decision, and what was decided
     Requests(RequestsArgs),
     /// Exactly what is asked, read from the bytes that are signed
-    Show { request: RequestId },
+    Show {
+        request: RequestId,
+        /// Write what was signed, with the keys and the rows of the log, as files that prove it
+        #[arg(long)]
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        proof: bool,
+        /// Where: a new directory, or a new FILE.tar
+        #[arg(short, long, value_name = "DIR|FILE.tar", requires = "proof")]
+        #[serde(skip)]
+        output: Option<std::path::PathBuf>,
+    },
     /// Say yes
     Approve(ApproveArgs),
     /// Say no; final
@@ -159,6 +169,14 @@ pub enum Verb {
         #[serde(default)]
         from: u64,
     },
+    /// What a proof is made of: the companion's own `show --proof`.
+    #[command(skip)]
+    Proof {
+        request: RequestId,
+        /// Rows of the log that whoever asks has seen signed.
+        #[serde(default)]
+        from: u64,
+    },
     /// A decision with its signature: the companion's own `approve` and `deny`.
     #[command(skip)]
     Decide { document_b64: String, signature: String },
@@ -193,6 +211,10 @@ pub struct RequestArgs {
     #[arg(long, value_name = "COMMAND")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exec: Option<String>,
+    /// Ask for what a tool needs, by the name that approvals.toml gives: vscode
+    #[arg(long, value_name = "NAME", conflicts_with = "exec")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preset: Option<String>,
     /// For one session only
     #[arg(long)]
     #[serde(default)]
@@ -338,8 +360,8 @@ pub struct ReplayArgs {
 #[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct VerifyArgs {
-    /// A session, the beginning of one, a request, `last`, or a file: the body or its manifest
-    #[arg(value_name = "SES|FILE", required_unless_present = "all")]
+    /// A session, the beginning of one, a request, `last`; a file: the body or its manifest; or what `show --proof` wrote
+    #[arg(value_name = "SES|FILE|PROOF", required_unless_present = "all")]
     pub what: Option<String>,
     /// Every recording that I may replay
     #[arg(long, conflicts_with = "what")]
@@ -349,6 +371,10 @@ pub struct VerifyArgs {
     #[arg(long, value_name = "FILE")]
     #[serde(default)]
     pub key_file: Option<std::path::PathBuf>,
+    /// For a proof: the key of the bastion's log, as `audit export` prints it
+    #[arg(long, value_name = "FILE")]
+    #[serde(default)]
+    pub log_key: Option<std::path::PathBuf>,
     /// For a file: the bastion's seal key, as in keys/allowed_signers.pub
     #[arg(long, value_name = "FILE")]
     #[serde(default)]
@@ -602,6 +628,10 @@ pub fn parse(line: &str) -> Result<Line, NotAVerb> {
 }
 
 impl Verb {
+    pub fn show(request: RequestId) -> Self {
+        Verb::Show { request, proof: false, output: None }
+    }
+
     /// Checks what the types cannot say; also for what comes over the wire.
     pub fn check(&self) -> Result<(), String> {
         let fits = |what: &str, text: &str, most: usize| {
@@ -613,6 +643,10 @@ impl Verb {
                     return Err(format!("a request names 1 to {MAX_TARGETS} targets, not {}", args.targets.len()));
                 }
                 fits("reason", args.reason.as_deref().unwrap_or(""), MAX_REASON)?;
+                fits("preset's name", args.preset.as_deref().unwrap_or(""), 64)?;
+                if args.preset.is_some() && args.exec.is_some() {
+                    return Err("a preset and an exact command are two requests".into());
+                }
                 fits("command", args.exec.as_deref().unwrap_or(""), 32 * 1024)?;
                 if args.exec.as_deref().is_some_and(|command| command.is_empty() || command.contains('\0')) {
                     return Err("the command is empty or holds a NUL".into());
@@ -657,6 +691,7 @@ impl Verb {
             Verb::Replay(args) => speed(&args.speed.to_string()).map(|_| ()),
             Verb::Requests(_)
             | Verb::Show { .. }
+            | Verb::Proof { .. }
             | Verb::Alike { .. }
             | Verb::Withdraw { .. }
             | Verb::Grants(_)
@@ -691,6 +726,7 @@ impl Verb {
             Verb::Extend(_) => "extend",
             Verb::Requests(_) => "requests",
             Verb::Show { .. } => "show",
+            Verb::Proof { .. } => "proof",
             Verb::Approve(_) => "approve",
             Verb::Deny { .. } => "deny",
             Verb::Withdraw { .. } => "withdraw",

@@ -20,6 +20,7 @@ mod many;
 mod nearby;
 mod opened;
 mod play;
+mod proof;
 mod recover;
 pub mod render;
 pub mod reply;

@@ -4,6 +4,7 @@
 //! request before signing comes from `document_b64` alone.
 
 mod keys;
+mod proof;
 
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +17,7 @@ use crate::store::decisions::DecisionRow;
 use crate::time::Timestamp;
 
 pub use keys::{Closed, KeysReply, Reader as KeyReader, WaitingLine};
+pub use proof::{DecisionPart, ProofParts, SignerPart};
 
 /// An answer to one verb.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -43,6 +45,7 @@ pub enum Reply {
     Watch(Box<WatchLine>),
     Seen(Vec<SeenLine>),
     Decision(Box<Issued>),
+    Proof(Box<ProofParts>),
     Recording(Box<Evidence>),
     Checkpoint(Box<CheckpointLine>),
     AuditLog(Vec<AuditLine>),

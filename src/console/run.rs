@@ -120,7 +120,7 @@ where
 
     /// A card, and what its reader can do next.
     async fn card(&mut self, request: RequestId) -> std::io::Result<u32> {
-        let reply = match self.console.execute(self.who, &Verb::Show { request }, Timestamp::now()).await {
+        let reply = match self.console.execute(self.who, &Verb::show(request), Timestamp::now()).await {
             Ok(reply) => reply,
             Err(refusal) => return self.refuse(&refusal).await,
         };

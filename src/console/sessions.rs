@@ -144,7 +144,7 @@ impl Act<'_> {
     }
 
     /// A row of the log with its proof, and the proof that its tree continues the one that is known.
-    async fn log_row(&self, seq: u64, from: u64) -> Result<Option<LogRow>, Refusal> {
+    pub(super) async fn log_row(&self, seq: u64, from: u64) -> Result<Option<LogRow>, Refusal> {
         let line = self.console.store.audit_line(seq).await.map_err(|error| self.down(&error))?;
         let proven = self.console.log.inclusion(seq, from, self.now).await.map_err(|error| self.down(&error))?;
         Ok(line.zip(proven).map(|(line, Included { checkpoint, proof, continues })| LogRow {

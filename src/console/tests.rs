@@ -134,7 +134,7 @@ async fn the_card_is_read_from_the_signed_bytes() {
     }
     assert!(said.out.contains(&scene.who("alice").fingerprint()));
     // The row's columns may say what they like: the card follows the bytes alone.
-    let mut card = match scene.console.execute(&scene.who("bob"), &grammar::Verb::Show { request: id }, Timestamp::now()).await.unwrap() {
+    let mut card = match scene.console.execute(&scene.who("bob"), &grammar::Verb::show(id), Timestamp::now()).await.unwrap() {
         Reply::Request(card) => *card,
         other => panic!("{other:?}"),
     };

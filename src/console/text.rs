@@ -68,6 +68,9 @@ pub fn reply(reply: &Reply, reader: &Reader<'_>) -> String {
         Reply::Watch(watched) => super::Viewer::opening(watched),
         Reply::Seen(seen) => seen.iter().map(|one| format!("{}\n", super::render::json(one))).collect(),
         Reply::Decision(issued) => String::from_utf8_lossy(&issued.bytes).into_owned(),
+        Reply::Proof(proof) => {
+            said(&format!("{}: {} decisions, {} rows of the log", proof.request, proof.decisions.len(), proof.log.len()))
+        }
         Reply::Recording(evidence) => said(&match &evidence.body {
             Some(body) => format!("{}: {} bytes sealed, SHA-256 {}", body.session, body.bytes, body.sha256),
             None => format!("{} has gone on schedule", evidence.session),

@@ -36,13 +36,15 @@ pub struct Asking<'a> {
     pub target: Arc<Target>,
     pub login: Login,
     pub want: Want,
+    /// The name of what is to be asked for with it.
+    pub preset: Option<String>,
     /// Has changed once the directory is not the one that ruled last.
     pub changes: watch::Receiver<Arc<Directory>>,
 }
 
 impl<'a> Asking<'a> {
     pub fn new(bastion: &'a Bastion, principal: &Principal, target: Arc<Target>, login: Login, want: Want) -> Self {
-        Self { bastion, principal: principal.clone(), target, login, want, changes: bastion.directory.clone() }
+        Self { bastion, principal: principal.clone(), target, login, want, preset: None, changes: bastion.directory.clone() }
     }
 
     /// Whether the directory has changed since the last ruling.
@@ -70,8 +72,8 @@ impl<'a> Asking<'a> {
                 return Err(unknown(directory.clone(), &self.principal, &self.wanted(), self.target.id.as_str(), &console).await);
             }
         }
-        let Self { bastion, principal, target, login, want, .. } = self;
-        rule(bastion, &directory, (principal, target, login), want, &console).await
+        let Self { bastion, principal, target, login, want, preset, .. } = self;
+        rule(bastion, &directory, (principal, target, login), (want, preset.as_deref()), &console).await
     }
 
     /// `deploy@web-1`
@@ -84,7 +86,7 @@ async fn rule(
     bastion: &Bastion,
     directory: &Directory,
     (principal, target, login): (&Principal, &Target, &Login),
-    want: &Want,
+    (want, preset): (&Want, Option<&str>),
     console: &str,
 ) -> Result<Ruled, Stop> {
     let opened_before = bastion.store.has_opened(principal.person(), &target.id).await.map_err(|error| {
@@ -93,12 +95,30 @@ async fn rule(
     })?;
     let now = Timestamp::now();
     let there = There { who: principal, target, login, first_time: !opened_before, now };
-    let asked = directory.policy.ask(&there, want, Reach::Widest);
+    let whole = preset.map(|name| directory.presets.named(name).map(|scope| (name, scope))).transpose();
+    let whole = whole.map_err(|unknown| Stop::new(format!("refused: {unknown}; or unset COUNTERSIGN_PRESET"), Status::Malformed))?;
+    // What a preset names is ruled whole, with what is wanted now.
+    let ask = |mfa: bool| match (whole, mfa) {
+        (Some((_, scope)), mfa) => directory.policy.ask_whole(&there, scope, Some(want), mfa),
+        (None, false) => directory.policy.ask(&there, want, Reach::Widest),
+        (None, true) => directory.policy.ask_with_second_factor(&there, want, Reach::Widest),
+    };
+    let asked = ask(false);
     if let Ruling::Deny(denial) = &asked.ruling {
         let wanted = format!("{login}@{}", target.id);
-        if !matches!(directory.policy.ask_with_second_factor(&there, want, Reach::Widest).ruling, Ruling::Deny(_)) {
+        if !matches!(ask(true).ruling, Ruling::Deny(_)) {
             bastion.report_refusal(principal.clone(), wanted, "no second factor");
             return Err(needs_second_factor(directory, principal));
+        }
+        if let Some((name, scope)) = whole
+            && !matches!(directory.policy.ask_with_second_factor(&there, want, Reach::Widest).ruling, Ruling::Deny(_))
+        {
+            let beyond = directory.policy.denied_of(&there, scope).iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+            bastion.report_refusal(principal.clone(), wanted.clone(), &format!("the preset {name} goes beyond: {beyond}"));
+            let text = format!(
+                "refused: the preset {name} asks for {beyond}, which is not yours on {wanted}; connect without COUNTERSIGN_PRESET={name}; {console}"
+            );
+            return Err(Stop::new(text, Status::Refused));
         }
         let (why, said) = match denial {
             Denial::NoPermit => ("no permit".to_owned(), None),

@@ -22,8 +22,7 @@ pub struct Connection {
     pub voice: Voice,
     pub openings: Arc<Openings>,
     pub connecting: Arc<Semaphore>,
-    /// What the client gave last for one of its channels: a forward has no environment to give any in.
-    reason: Arc<Mutex<Option<String>>>,
+    given: Arc<Mutex<Given>>,
 }
 
 impl Connection {
@@ -32,17 +31,27 @@ impl Connection {
             voice: Voice(broadcast::Sender::new(LINES)),
             openings: Arc::new(Openings { pressure, half: Mutex::default(), turns: Arc::new(Semaphore::new(OPENING)) }),
             connecting: Arc::new(Semaphore::new(CONNECTING)),
-            reason: Arc::default(),
+            given: Arc::default(),
         }
     }
 
-    pub fn keep_reason(&self, reason: &str) {
-        *self.reason.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.to_owned());
+    /// Keeps what a session channel gave in its environment.
+    pub fn keep(&self, reason: &Option<String>, preset: &Option<String>) {
+        let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
+        given.reason = reason.clone().or(given.reason.take());
+        given.preset = preset.clone().or(given.preset.take());
     }
 
-    pub fn reason(&self) -> Option<String> {
-        self.reason.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub fn given(&self) -> Given {
+        self.given.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
+}
+
+/// What the client gave last for one of its channels: a forward has no environment to give any in.
+#[derive(Debug, Clone, Default)]
+pub struct Given {
+    pub reason: Option<String>,
+    pub preset: Option<String>,
 }
 
 /// Says what concerns no session channel on those that have a terminal; where there is none, it stands in

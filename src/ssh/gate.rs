@@ -7,6 +7,8 @@ pub enum Env {
     Pass,
     /// Is the reason for the request and never goes on.
     Reason,
+    /// Names the preset that is asked for, and never goes on.
+    Preset,
     /// Is for the console, and never goes on.
     Console,
     Refuse,
@@ -23,6 +25,7 @@ pub const MAX_EXEC: usize = 32 * 1024;
 pub fn env(name: &str) -> Env {
     match name {
         "COUNTERSIGN_REASON" | "LC_COUNTERSIGN_REASON" => Env::Reason,
+        "COUNTERSIGN_PRESET" | "LC_COUNTERSIGN_PRESET" => Env::Preset,
         "NO_COLOR" => Env::Console,
         "LANG" | "TERM" | "COLORTERM" | "GIT_PROTOCOL" => Env::Pass,
         _ if name.starts_with("LC_") && name.len() <= 64 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') => Env::Pass,
@@ -54,6 +57,7 @@ mod tests {
         assert_eq!(env("LC_ALL"), Env::Pass);
         assert_eq!(env("GIT_PROTOCOL"), Env::Pass);
         assert_eq!(env("LC_COUNTERSIGN_REASON"), Env::Reason);
+        assert_eq!(env("LC_COUNTERSIGN_PRESET"), Env::Preset);
         assert_eq!(env("NO_COLOR"), Env::Console);
         for refused in ["LD_PRELOAD", "PATH", "LC_ALL=x", "LC_\n", "BASH_ENV", "SSH_AUTH_SOCK", ""] {
             assert_eq!(env(refused), Env::Refuse, "{refused:?}");

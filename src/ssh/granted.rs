@@ -5,10 +5,11 @@ use super::channel::{ClientChannel, Status};
 use super::session::Stop;
 use crate::access::Want;
 use crate::approvals::RequestView;
+use crate::console::render::when;
 use crate::console::text::less;
 use crate::console::visible;
 use crate::id::{Person, RequestId};
-use crate::time::{Timestamp, at, short};
+use crate::time::{Timestamp, short};
 
 /// Says to somebody at a prompt how what was granted is less than what was asked.
 pub async fn tell(bastion: &Bastion, id: RequestId, client: &ClientChannel) {
@@ -25,7 +26,7 @@ pub async fn not_enough(bastion: &Bastion, id: RequestId, want: &Want) -> Stop {
     let granted = view.as_ref().and_then(|view| Some((view, view.granted.as_ref()?)));
     match granted {
         Some((view, terms)) if terms.starts().is_some_and(|starts| starts > now) => {
-            let starts = terms.starts().map(|starts| at(starts, now)).unwrap_or_default();
+            let starts = terms.starts().map(|starts| when(starts, now)).unwrap_or_default();
             let span = short(std::time::Duration::from_micros(terms.for_us));
             let text =
                 format!("{id} is approved by {} for {span}, not before {starts}: the same command opens it then", names(&view.approvers));

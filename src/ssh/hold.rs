@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
@@ -14,7 +15,7 @@ use super::channel::{ClientChannel, Status};
 use super::flow::Item;
 use super::opening::Opening;
 use super::session::Stop;
-use super::{Bastion, granted, room};
+use super::{Bastion, granted, queue, room};
 use crate::access::request::MAX_REASON;
 use crate::access::ruling::{Ruling, Terms};
 use crate::access::{OpeningContext, Principal, Target, Want};
@@ -46,13 +47,24 @@ impl Held {
 /// How one wait came out.
 enum Waited {
     Held(Held),
-    /// The directory has changed, and with it what has to be asked: once more, from the ruling on.
-    PolicyChanged,
+    /// The directory has changed, and with it what has to be asked, or a turn has come: once more, from the
+    /// ruling on.
+    Again,
+}
+
+/// Whose turn it is: kept from one try to the next, so that nobody loses their place.
+#[derive(Default)]
+struct Turns {
+    /// Among the held channels of the connection.
+    held: Option<OwnedSemaphorePermit>,
+    /// Among the pending requests of the person.
+    place: Option<queue::Place>,
 }
 
 /// Waits until this channel may be opened, or says why it may not. A reload on the way that asks for
 /// other approvals begins the wait anew; the person only reads so.
 pub async fn until_approved(asking: &mut Asking<'_>, opening: &mut Opening, client: &ClientChannel) -> Result<Held, Stop> {
+    let mut turns = Turns::default();
     loop {
         let ruled = asking.rule().await?;
         if ruled.by_text && opening.pty.is_some() {
@@ -60,14 +72,20 @@ pub async fn until_approved(asking: &mut Asking<'_>, opening: &mut Opening, clie
             return Err(Stop::new(text, Status::Refused));
         }
         room::admit(asking.bastion, &asking.principal, &asking.target, &asking.login, &ruled.asked.ruling, client).await?;
-        match wait(asking, ruled, opening, client).await? {
+        match wait(asking, ruled, opening, client, &mut turns).await? {
             Waited::Held(held) => return Ok(held),
-            Waited::PolicyChanged => {}
+            Waited::Again => {}
         }
     }
 }
 
-async fn wait(asking: &mut Asking<'_>, ruled: Ruled, opening: &mut Opening, client: &ClientChannel) -> Result<Waited, Stop> {
+async fn wait(
+    asking: &mut Asking<'_>,
+    ruled: Ruled,
+    opening: &mut Opening,
+    client: &ClientChannel,
+    turns: &mut Turns,
+) -> Result<Waited, Stop> {
     let Asking { bastion, principal, target, login, want, .. } = &*asking;
     let (terms, holds) = match &ruled.asked.ruling {
         Ruling::Permit(terms) => return Ok(Waited::Held(Held::on(Basis::Permitted, terms.clone(), &ruled))),
@@ -78,9 +96,11 @@ async fn wait(asking: &mut Asking<'_>, ruled: Ruled, opening: &mut Opening, clie
     if let Some(id) = usable.map_err(state_lost)? {
         return Ok(Waited::Held(Held::on(Basis::Approved(id), terms, &ruled)));
     }
-    let _turn =
-        client.turn(&format!("behind your {} held channels on this connection; this one waits in turn", client.held_at_most())).await;
-    let Some(_turn) = _turn else { return Err(Stop { text: None, status: Status::Undecided }) };
+    if turns.held.is_none() {
+        let text = format!("behind your {} held channels on this connection; this one waits in turn", client.held_at_most());
+        let Some(turn) = client.turn(&text).await else { return Err(Stop { text: None, status: Status::Undecided }) };
+        turns.held = Some(turn);
+    }
     let waiter = if matches!(want.without_agent(), Want::Shell) { Waiter::Shell } else { Waiter::Other };
     let commands = ruled.asked.scope.exact_commands(want);
     let ask = Ask {
@@ -98,8 +118,25 @@ async fn wait(asking: &mut Asking<'_>, ruled: Ruled, opening: &mut Opening, clie
         waiter,
         again: Again::No,
     };
-    let (id, joined) =
-        bastion.approvals.submit(principal, ask, Timestamp::now()).await.map_err(|error| not_submitted(error, target, login))?;
+    // Before it is asked: a place that is freed meanwhile is not missed.
+    let hints = bastion.approvals.hints();
+    // Others of this person came first; what is asked already is joined all the same.
+    let first = turns.place.as_ref().map_or_else(|| !bastion.queue.is_waited_in(principal.person()), queue::Place::is_first);
+    let submitted = match first {
+        true => bastion.approvals.submit(principal, ask, Timestamp::now()).await,
+        false => bastion.approvals.join(principal, ask, Timestamp::now()).await,
+    };
+    let (id, joined) = match submitted {
+        Ok(submitted) => submitted,
+        Err(behind @ (SubmitError::TooManyOfYours(_) | SubmitError::TooMany(_))) => {
+            let client = (client, opening.pty.is_some());
+            turns.place = Some(queue::turn(bastion, turns.place.take(), principal.person(), client, &behind, hints).await?);
+            return Ok(Waited::Again);
+        }
+        Err(error) => return Err(not_submitted(error, target, login)),
+    };
+    // The next one's turn.
+    turns.place = None;
     let waiting = bastion.approvals.wait(id, waiter, Timestamp::now()).await.map_err(state_lost)?;
     let mut hold = Hold { bastion, principal, target, login, asking, opening, client, id, joined, shown: Shown::default() };
     let end = hold.wait().await;
@@ -114,7 +151,7 @@ async fn wait(asking: &mut Asking<'_>, ruled: Ruled, opening: &mut Opening, clie
         HoldEnd::PolicyChanged { reason } => {
             client.say(&format!("the policy changed: {id} is void")).await;
             opening.reason = opening.reason.take().or(reason);
-            Ok(Waited::PolicyChanged)
+            Ok(Waited::Again)
         }
         HoldEnd::Going => {
             waiting.stay();
@@ -141,7 +178,7 @@ async fn still_stands(asking: &mut Asking<'_>, id: RequestId) -> Result<Waited, 
     let usable = bastion.approvals.usable(principal, target, login, want, &holds, Timestamp::now()).await;
     match usable.map_err(state_lost)? {
         Some(usable) => Ok(Waited::Held(Held::on(Basis::Approved(usable), terms, &ruled))),
-        None if was_outdated => Ok(Waited::PolicyChanged),
+        None if was_outdated => Ok(Waited::Again),
         None => Err(granted::not_enough(bastion, id, want).await),
     }
 }
@@ -490,10 +527,6 @@ fn not_submitted(error: SubmitError, target: &Target, login: &Login) -> Stop {
         SubmitError::DeniedLately { .. } => Stop::new(
             format!("{}. Again: countersign request {login}@{} --again --reason …", crate::console::visible(&error.to_string()), target.id),
             Status::Refused,
-        ),
-        SubmitError::TooManyOfYours(_) | SubmitError::TooMany(_) => Stop::new(
-            format!("refused: behind {error}; list yours: countersign requests --mine, then countersign withdraw REQ"),
-            Status::Undecided,
         ),
         SubmitError::Reason(_) => Stop::new(format!("refused: {error}"), Status::Malformed),
         SubmitError::Store(error) => state_lost(error),

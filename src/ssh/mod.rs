@@ -23,6 +23,7 @@ mod login;
 mod names;
 mod opening;
 pub mod probe;
+mod queue;
 mod relay;
 mod room;
 pub mod sandbox;
@@ -77,6 +78,8 @@ pub struct Bastion {
     /// Sessions on a target, from their opening to their end.
     open: Live,
     door: Arc<Door>,
+    /// Who waits for a place among the pending requests.
+    queue: queue::Queue,
     crowd: Arc<Crowd>,
 }
 
@@ -373,6 +376,7 @@ pub async fn start(parts: Parts) -> std::io::Result<Running> {
         live: live.clone(),
         open: open.clone(),
         door: door.clone(),
+        queue: queue::Queue::default(),
         crowd: crowd.clone(),
     });
     let (mut addresses, mut tasks) = (Vec::new(), Vec::new());

@@ -20,6 +20,8 @@ pub struct Opening {
     pub env: Vec<(String, String)>,
     /// From `COUNTERSIGN_REASON` or `LC_COUNTERSIGN_REASON`; never forwarded.
     pub reason: Option<String>,
+    /// From `COUNTERSIGN_PRESET` or `LC_COUNTERSIGN_PRESET`; never forwarded.
+    pub preset: Option<String>,
     /// `NO_COLOR` is set: for the console, never forwarded.
     pub no_colour: bool,
     /// The client offers its agent.
@@ -31,13 +33,15 @@ impl Opening {
     /// Waits for the request that starts something; `None` if the client left or never asks.
     pub async fn read(inbox: &Arc<Inbox>) -> Option<Self> {
         let read = async {
-            let (mut pty, mut env, mut reason, mut no_colour, mut agent) = (None, Vec::new(), None, false, false);
+            let (mut pty, mut env, mut reason, mut preset) = (None, Vec::new(), None, None);
+            let (mut no_colour, mut agent) = (false, false);
             while let Some(item) = inbox.next().await {
                 match item {
                     Item::Pty(asked) => pty = Some(asked),
                     Item::Env { name, value } => match gate::env(&name) {
                         gate::Env::Pass if env.len() < gate::MAX_ENV => env.push((name, value)),
                         gate::Env::Reason => reason = Some(value),
+                        gate::Env::Preset => preset = Some(value).filter(|name| !name.is_empty()),
                         gate::Env::Console => no_colour = !value.is_empty(),
                         gate::Env::Pass | gate::Env::Refuse => {}
                     },
@@ -47,7 +51,7 @@ impl Opening {
                             pty.size = size;
                         }
                     }
-                    Item::Start(start) => return Some(Self { pty, env, reason, no_colour, agent, start }),
+                    Item::Start(start) => return Some(Self { pty, env, reason, preset, no_colour, agent, start }),
                     // Data before a start has nowhere to go (RFC 4254 6.5).
                     _ => {}
                 }
@@ -60,7 +64,7 @@ impl Opening {
     /// Of a forward, which has none of it: nobody can be asked, and nothing is started.
     pub fn of_forward() -> Self {
         let start = Start::Subsystem(String::new());
-        Self { pty: None, env: Vec::new(), reason: None, no_colour: false, agent: false, start }
+        Self { pty: None, env: Vec::new(), reason: None, preset: None, no_colour: false, agent: false, start }
     }
 
     /// What is wanted in the policy's words; `None` for subsystems that it does not know.

@@ -32,9 +32,7 @@ pub async fn run(bastion: Arc<Bastion>, principal: Principal, user: String, role
     let _alive = bastion.live.enter();
     let Some(mut opening) = Opening::read(&client.inbox).await else { return client.close().await };
     client.has_terminal(opening.pty.is_some());
-    if let Some(reason) = &opening.reason {
-        client.connection().keep_reason(reason);
-    }
+    client.connection().keep(&opening.reason, &opening.preset);
     let stop = match destination(&bastion, &principal, &user, &role).await {
         Ok(Destination::Console(card)) => return super::console::run(&bastion, &principal, &opening, card, client).await,
         Ok(Destination::Target(target, login)) => session(&bastion, &principal, target, login, &mut opening, &client).await.err(),
@@ -113,7 +111,7 @@ async fn session(
         opening.want().ok_or_else(|| Stop::new("refused: this subsystem is unknown here; shell, exec and sftp pass", Status::Refused))?;
     not_draining(bastion)?;
     let want = agent::with(bastion, principal, (&target, &login), opening, want, client).await;
-    let mut asking = Asking::new(bastion, principal, target, login, want);
+    let mut asking = Asking { preset: opening.preset.clone(), ..Asking::new(bastion, principal, target, login, want) };
     let held = hold::until_approved(&mut asking, opening, client).await?;
     let Begun { grant, proof, recorder, lease, open: _open } = begin(bastion, asking, held, opening, client).await?;
     if opening.is_a_person() {

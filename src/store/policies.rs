@@ -48,6 +48,16 @@ impl Store {
         .await
     }
 
+    /// When a policy set that does not hold `text` was first loaded after `since`.
+    pub async fn policy_without(&self, text: &str, since: Timestamp) -> Result<Option<Timestamp>, StoreError> {
+        let row = sqlx::query("select min(loaded) as loaded from policies where loaded > $1 and instr(files, $2) = 0")
+            .bind(since.micros())
+            .bind(text.to_owned())
+            .fetch_one(&self.readers)
+            .await?;
+        super::columns::maybe_time(&row, "loaded")
+    }
+
     /// A policy set by the beginning of its digest, in hexadecimal; `None` if none or several fit.
     pub async fn policy(&self, prefix: &str) -> Result<Option<PolicyRow>, StoreError> {
         let rows = sqlx::query("select digest, loaded, files from policies where substr(lower(hex(digest)), 1, length($1)) = $1 limit 2")

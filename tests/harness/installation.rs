@@ -213,4 +213,7 @@ reason = "required"
 approvers = ["leads"]
 decide_within = "2s"
 reason = "optional"
+
+[presets.vscode]
+scope = ["exec:*", "sftp", "forward-local:localhost:*"]
 "#;

@@ -8,6 +8,7 @@ mod master;
 mod raw;
 mod sshd;
 mod terminal;
+mod token;
 
 pub use bastion::{Bastion, REASON, Way, pause};
 pub use client::{Client, Seen, until, until_some};
@@ -17,6 +18,7 @@ pub use master::Master;
 pub use raw::Raw;
 pub use sshd::{Sshd, free_port};
 pub use terminal::Terminal;
+pub use token::Token;
 
 use std::path::PathBuf;
 use std::sync::OnceLock;

@@ -11,6 +11,7 @@ mod network;
 mod parse;
 mod question;
 mod text;
+mod whole;
 
 use std::collections::{BTreeMap, BTreeSet};
 

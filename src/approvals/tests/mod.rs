@@ -181,6 +181,7 @@ impl Plan {
             targets,
             policy,
             workflows: self.workflows.clone(),
+            presets: Default::default(),
             schedules: Schedules { default: Some(year.name.clone()), by_name: [(year.name.clone(), year)].into(), ..Schedules::default() },
             digest: Digest([9; 32]),
             texts: BTreeMap::new(),

@@ -94,8 +94,9 @@ async fn one_signature_decides_all_that_is_alike_and_nothing_that_came_later() {
     let late = scene.asks("alice", "deploy@web-1 deploy@web-2 --reason INC-42").await;
     let signature = scene.signs("bob", NAMESPACE, printed.out.as_bytes());
     let said = scene.says_with("bob", &format!("submit {}", ids[0]), signature.as_bytes(), None).await;
-    let both = format!("{}, {}", ids[0], ids[1]);
-    assert_eq!(said.out, format!("countersign: approved 2 requests for 30m: {both}. A wrong one? ssh bastion revoke REQ\n"), "{said:?}");
+    // In the order of their digests, as they were signed.
+    let told = |a, b| format!("countersign: approved 2 requests for 30m: {a}, {b}. A wrong one? ssh bastion revoke REQ\n");
+    assert!([told(ids[0], ids[1]), told(ids[1], ids[0])].contains(&said.out), "{said:?}");
     for (id, state) in [(ids[0], "approved"), (ids[1], "approved"), (other, "pending"), (late, "pending")] {
         assert!(scene.says("alice", &format!("show {id}")).await.out.contains(state), "{id} {state}");
     }
@@ -182,4 +183,27 @@ async fn what_is_alike_is_told_to_those_who_may_decide_it() {
     assert!(alike.targets.iter().all(|one| one.labels == ["env=prod"] && !one.opened), "{alike:?}");
     let (_, answers) = scene.wire("hugo", &call).await;
     assert!(matches!(&answers[0].said, Said::Error(refusal) if refusal.why == "is unknown or not yours"), "{answers:?}");
+}
+
+#[tokio::test]
+async fn a_preset_is_asked_for_whole_and_said_class_by_class() {
+    let scene = Scene::new().await;
+    let id = scene.asks("alice", "deploy@web-1 --preset vscode --reason INC-42").await;
+    let card = scene.says("bob", &format!("show {id} --json")).await.out;
+    let card: serde_json::Value = serde_json::from_str(&card).unwrap();
+    let expected = serde_json::json!(["exec:*", "forward-local:localhost:*", "sftp-read", "sftp-write"]);
+    assert_eq!(card["request"]["document"]["scope"], expected, "{card}");
+    let card = scene.says("bob", &format!("show {id}")).await.out;
+    let what = card.lines().find(|line| line.trim_start().starts_with("what")).unwrap();
+    assert!(what.contains("exec") && what.contains("file transfer") && what.contains("localhost"), "{card}");
+    let unknown = scene.says("alice", "request deploy@web-1 --preset vscod --reason INC-42").await;
+    assert_eq!(unknown.status, 64);
+    assert!(unknown.err.contains("there is no preset \"vscod\" here; there are: git, vscode"), "{unknown:?}");
+    let beyond = scene.says("alice", "request deploy@web-1 deploy@web-2 --preset git --reason INC-42").await;
+    assert_eq!(beyond.status, 77);
+    let expected = "countersign: refused: the preset git asks for agent-forward, which is not yours on web-1 and 1 more; ask without it";
+    assert_eq!(lines(&beyond.err)[0], expected);
+    let stranger = scene.says("hugo", "request deploy@web-1 --preset vscode --reason x").await;
+    assert!(stranger.err.contains("deploy@web-1 is unknown or not yours"), "{stranger:?}");
+    assert_eq!(scene.says("alice", "request deploy@web-1 --preset git --exec uptime").await.status, 64);
 }

@@ -33,6 +33,7 @@ const ACCESS: &str = r#"
 @id("prod") @hold("lead") @message("one lead must agree") forbid (principal, action in Action::"session", resource in Label::"env=prod");
 @id("staging") @hold("peer") forbid (principal, action in Action::"session", resource in Label::"env=staging");
 @id("pci") forbid (principal, action in Action::"session", resource in Label::"pci");
+@id("no-agents") forbid (principal, action == Action::"agent-forward", resource);
 @id("decide") permit (principal in Group::"leads", action == Action::"approve", resource);
 @id("replay") permit (principal in Group::"auditors", action == Action::"replay", resource);
 "#;
@@ -45,6 +46,10 @@ offered = "30m"
 approvers = ["leads"]
 signature = "connection"
 reason = "optional"
+[presets.vscode]
+scope = ["exec:*", "sftp", "forward-local:localhost:*"]
+[presets.git]
+scope = ["exec:*", "agent-forward"]
 "#;
 
 #[derive(Debug)]

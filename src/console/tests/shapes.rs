@@ -191,6 +191,23 @@ fn samples() -> Vec<Reply> {
         })),
         Reply::Seen(seen),
         Reply::Decision(Box::new(Issued { bytes: vec![1], verdict: Verdict::Deny, card: card(), also: vec![id], oddities: "o".into() })),
+        Reply::Proof(Box::new(ProofParts {
+            request: id,
+            bastion: "b".into(),
+            state: denied(),
+            bytes: vec![1],
+            decisions: vec![DecisionPart {
+                person: bob(),
+                verdict: Verdict::Approve,
+                level: Level::Key,
+                at: NOW,
+                decision_b64: Some("d".into()),
+                signature: Some("s".into()),
+            }],
+            signers: vec![SignerPart { person: bob(), key: "k".into(), left: Some(NOW) }],
+            log: vec![row()],
+            log_key: "l".into(),
+        })),
         Reply::Recording(Box::new(evidence)),
         Reply::Checkpoint(Box::new(CheckpointLine {
             bastion: "b".into(),
@@ -330,10 +347,11 @@ fn place(reply: &Reply) -> usize {
         Reply::Keys(_) => 33,
         Reply::Would(_) => 34,
         Reply::Alike(_) => 35,
+        Reply::Proof(_) => 36,
     }
 }
 
-const PLACES: usize = 36;
+const PLACES: usize = 37;
 
 /// `path` and the keys below it, for each object of a value.
 fn shape(value: &Value, path: &str, shapes: &mut BTreeMap<String, BTreeSet<String>>) {

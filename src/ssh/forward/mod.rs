@@ -26,6 +26,7 @@ use self::relay::{Ended, Passed};
 use super::Bastion;
 use super::ask::{self, Asking};
 use super::channel::{ClientChannel, Status};
+use super::connection::Given;
 use super::flow::{End, Item};
 use super::front::Role;
 use super::hold;
@@ -277,7 +278,8 @@ async fn ending(ended: Ended, passed: Passed, ledger: &Ledger) -> (Outcome, Opti
 /// The ruling, the hold and the opening of something that no channel of its own can speak for.
 async fn begin(bastion: &Bastion, mut asking: Asking<'_>, opening: &mut Opening, client: &ClientChannel) -> Result<Begun, Stop> {
     session::not_draining(bastion)?;
-    opening.reason = client.connection().reason();
+    let Given { reason, preset } = client.connection().given();
+    (opening.reason, asking.preset) = (reason, preset);
     let since = Instant::now();
     let held = hold::until_approved(&mut asking, opening, client).await?;
     let begun = session::begin(bastion, asking, held, opening, client).await?;
