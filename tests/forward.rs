@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::harness::{Bastion, Client, Plan, REASON, SOON, Seen, Terminal, Way, free_port, login, until, until_some};
+use super::harness::{Bastion, Client, Plan, SOON, Seen, Terminal, Way, free_port, login, until, until_some};
 
 /// What answers at the target: each connection by `serve`.
 fn service(serve: impl Fn(TcpStream) + Send + Sync + Clone + 'static) -> u16 {
@@ -382,36 +382,4 @@ fn bulk_in_both_directions_at_once_does_not_hang() {
         text.contains(&format!("closed: {BULK} bytes from the client, {} from the target", BULK + 3)),
         "the cap keeps digests of the rest"
     );
-}
-
-#[test]
-fn a_listener_is_held_without_anybody_to_ask_and_ends_with_its_approval() {
-    let bastion = Bastion::start();
-    let (port, there) = (echo(), free_port());
-    let client = forwarding(&bastion, Way::Named, "web-1", &["-R", &format!("{there}:localhost:{port}")]);
-    let asked = |state: &str| {
-        until_some("it is asked for", SOON, || {
-            let all = bastion.json("alice", &["requests", "--mine"]);
-            let found = all["requests"].as_array().unwrap().iter().find(|one| one["state"] == state)?;
-            Some(found["request"].as_str().unwrap().to_owned())
-        })
-    };
-    // No channel, so no environment that would hold a reason.
-    let request = asked("needs-reason");
-    bastion.says("alice", &["reason", &request, REASON]).well();
-    assert_eq!(asked("pending"), request);
-    assert!(TcpStream::connect((Ipv4Addr::LOCALHOST, there)).is_err(), "nothing listens before somebody agrees");
-    let card = bastion.says("bob", &["show", &request]).well();
-    assert!(card.contains(&format!("listening on localhost:{there}")), "{card}");
-    bastion.approve(&request, &[]);
-    assert_eq!(talk(there, "hello"), "hellobye");
-    let mut running = to(there);
-    running.write_all(b"x").unwrap();
-    running.read_exact(&mut [0]).unwrap();
-    bastion.says("bob", &["revoke", &request, "--reason", "enough"]).well();
-    assert_eq!(running.read(&mut [0; 8]).unwrap_or(0), 0, "cut");
-    until("nothing listens any more", SOON, || TcpStream::connect((Ipv4Addr::LOCALHOST, there)).is_err());
-    let row = sealed(&bastion, "forward-remote", 1).remove(0);
-    assert!(row["outcome"].as_str().unwrap().starts_with("revoked by bob"), "{row}");
-    client.hangs_up();
 }
