@@ -3,8 +3,12 @@
 //! Every function takes any bytes and returns; a panic, a hang or memory without bound is a finding. The
 //! harnesses are in `fuzz/` (coverage-guided, by hand) and `tests/fuzz.rs` (seconds, in every run).
 
+use std::collections::BTreeMap;
 use std::io::Cursor;
 
+use crate::access::decision::{self, DecisionDocument};
+use crate::access::proof::Proof;
+use crate::access::request::RequestDocument;
 use crate::recording::Replay;
 use crate::transcript::asciicast::Decoder;
 use crate::transcript::manifest::Manifest;
@@ -51,6 +55,42 @@ pub fn manifest(bytes: &[u8]) {
         let _ = manifest.retention.due(manifest.ended_us);
     }
     let _ = crate::transcript::expiry::Certificate::read(bytes);
+}
+
+/// A request as an approver reads it; says whether it is one.
+pub fn request(bytes: &[u8]) -> bool {
+    let Ok(document) = RequestDocument::read(bytes) else { return false };
+    assert_eq!(document.bytes(), bytes, "what is read is written the same");
+    let _ = (document.joins(), document.overrun(), document.asked().meet(&document.asked()));
+    true
+}
+
+/// A decision, and a signature; says whether it is one.
+pub fn decision(bytes: &[u8]) -> bool {
+    let _ = decision::parse_signature(&String::from_utf8_lossy(bytes));
+    let Ok(document) = DecisionDocument::read(bytes) else { return false };
+    assert_eq!(document.bytes(), bytes, "what is read is written the same");
+    if let Some(terms) = &document.terms {
+        assert_eq!(terms.meet(terms), *terms, "with itself nothing is less");
+        let _ = terms.beyond(terms, document.time());
+    }
+    true
+}
+
+/// A proof, its files as one JSON object; says whether it is one.
+pub fn proof(bytes: &[u8]) -> bool {
+    let Ok(files) = serde_json::from_slice::<BTreeMap<String, String>>(bytes) else { return false };
+    let files = files.into_iter().map(|(name, text)| (name, text.into_bytes())).collect();
+    let Ok(proof) = Proof::read(&files) else { return false };
+    let _ = (proof.check(), proof.files());
+    true
+}
+
+/// A line of the companion's wire.
+pub fn call(bytes: &[u8]) {
+    if let Ok((_, verb)) = crate::console::wire::read_call(bytes) {
+        let _ = verb.check();
+    }
 }
 
 /// An exported log.

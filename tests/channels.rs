@@ -1,8 +1,9 @@
 //! Many channels of one connection (ControlMaster): each has its own fate, and none holds up another.
 
+use std::process::Command;
 use std::time::Duration;
 
-use crate::harness::{Bastion, Client, Master, Plan, SOON, Terminal, Way, login, until};
+use crate::harness::{Bastion, Client, LONG, Master, Plan, SOON, Terminal, Way, login, python, until};
 
 /// A channel whose command does not read, fed without end, and one whose client does not read.
 struct Stalled {
@@ -113,6 +114,32 @@ fn revoking_ends_every_channel_and_what_comes_after_is_held() {
         bastion.says("alice", &["withdraw", &asked]).well();
         after.ends().ends(77);
     }
+}
+
+/// What is done to one channel by a client that keeps to nothing is that channel's alone (`clients/channels.py`).
+#[test]
+fn a_hostile_channel_is_ended_alone() {
+    let bastion = Bastion::start();
+    let pid = bastion.pid();
+    for way in Way::BOTH {
+        let mut words = vec![bastion.port.to_string()];
+        let (user, inner) = match way {
+            Way::Named => (format!("{}=dev-1", login()), vec![]),
+            Way::Jump => ("alice".into(), vec![login().to_owned(), "dev-1".into()]),
+        };
+        words.extend([user, bastion.key_of("alice").display().to_string()]);
+        words.extend(inner);
+        let mut person = Command::new(python());
+        person.arg(format!("{}/tests/clients/channels.py", env!("CARGO_MANIFEST_DIR"))).args(words);
+        let seen = Client::start(person).ends_within(LONG);
+        assert!(seen.status == 0 && seen.out().ends_with("ok all\n"), "{way:?} {seen:?}");
+    }
+    assert_eq!(bastion.pid(), pid);
+    let said = bastion.log();
+    assert!(!said.contains(|c: char| c.is_control() && c != '\n'), "its own log holds what acts on a terminal: {said:?}");
+    bastion.audited_with("session.end", &["the client ignored its window"]);
+    let unknown = bastion.audit().iter().filter(|(name, facts)| name == "refusal" && facts.to_string().contains("jump to ")).count();
+    assert!(unknown >= 7, "{unknown} refused destinations are written down");
 }
 
 /// One key takes no more than its share: who has connections enough is told what to do, and others come in.

@@ -58,3 +58,47 @@ fn an_extension_is_refused_where_it_cannot_be() {
     let late = bastion.says("bob", &["approve", &extension]);
     assert!(late.status == 77 && late.err.contains("cannot be extended"), "{late:?}");
 }
+
+#[test]
+fn the_cut_waits_for_the_answer_to_who_asked_before_the_end() {
+    let bastion = Bastion::start();
+    let counts = [&Way::Named.to("web-1")[..], &[COUNTS.into()]].concat();
+    let runs = |seconds: &str| {
+        let request = bastion.open_grant(&["--for", seconds]);
+        let client = Client::start(bastion.ssh("alice", &counts));
+        client.gets("tick 1\n");
+        let asked = bastion.json("alice", &["extend", &request, "--for", "20s"]);
+        (request, client, asked["asked"]["card"]["request"].as_str().unwrap().to_owned())
+    };
+
+    // Denied after its end, it ends at once.
+    let (request, mut client, extension) = runs("4s");
+    bastion.audited_with("session.overrun", &[&request, &extension]);
+    assert!(client.is_running(), "{}", client.err());
+    let card = bastion.says("bob", &["show", &extension]).well();
+    assert!(card.contains("what runs goes on past its end") && card.contains("running for"), "{card}");
+    let late = Client::start(bastion.ssh("alice", &counts));
+    late.reads("needs approval");
+    late.hangs_up();
+    bastion.says("bob", &["deny", &extension, "--note", "enough"]).well();
+    let denied = client.ends();
+    assert!(denied.ends(79).contains("ended"), "{denied:?}");
+
+    // Agreed to, it goes on to twenty seconds after its first end, and no second warning is due.
+    let (request, mut client, extension) = runs("4s");
+    bastion.audited_with("session.overrun", &[&request, &extension]);
+    bastion.approve(&extension, &[]);
+    client.gets("tick 20\n");
+    assert!(client.is_running(), "{}", client.err());
+    bastion.says("alice", &["revoke", &request]).well();
+    client.ends().ends(79);
+
+    // Where nobody answers, it ends when the signed terms say so.
+    bastion.is_told("policies/approvals.toml", |text| text.replace("longest = \"4h\"", "longest = \"4h\"\noverrun = \"2s\""));
+    let (request, client, extension) = runs("4s");
+    let seen = client.ends();
+    assert!(seen.ends(79).contains(&format!("{request} ended")), "{seen:?}");
+    bastion.comes_to("alice", &extension, "expired");
+    let ticks = seen.out().lines().count();
+    assert!((9..=16).contains(&ticks), "six seconds are twelve halves: {ticks}");
+}

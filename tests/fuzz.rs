@@ -58,6 +58,31 @@ fn seeds() -> Vec<(String, Vec<u8>)> {
     files.map(|path| (path.file_name().unwrap().to_string_lossy().into_owned(), std::fs::read(&path).unwrap())).collect()
 }
 
+const REQUEST: &str = r#"{"bastion":"b-1","commands":[],"env":["LANG"],"extends":{"digest":"0202020202020202020202020202020202020202020202020202020202020202","ends_us":3,"request":"ABCDEF","since_us":1,"until_us":4},"for_us":1800000000,"key":"SHA256:k","kind":"request","login":"deploy","made_us":1700000000000000,"needs":[{"message":null,"policy":"p","workflow":"lead"}],"nonce_b64":"BwcHBwcHBwcHBwcHBwcHBw==","not_after_us":1700000900000000,"once":false,"overrun_us":300000000,"person":"alice","policy":"0303030303030303030303030303030303030303030303030303030303030303","reason":"INC-42","request":"K7Q3FM","scope":["exec:*","shell"],"source":"192.0.2.7/32","start_us":null,"stdin":true,"targets":[{"id":"web-1","pin":"0404040404040404040404040404040404040404040404040404040404040404"}],"v":1}"#;
+const DECISION: &str = r#"{"approver":"bob","bastion":"b-1","key":"SHA256:k","kind":"decision","note":"n","requests":["0101010101010101010101010101010101010101010101010101010101010101"],"terms":{"commands":["uptime"],"for_us":900000000,"from_us":1,"once":true,"scope":["exec:dd291cd6294bafef2a7e9c378eb320e87198d6dae214272addb569775750c802"],"until_us":5},"time_us":1700000000000000,"v":1,"verdict":"approve"}"#;
+
+fn proof() -> String {
+    let entry = r#"{"at_us":1,"file":"decision-1-bob.json","level":"key","person":"bob","verdict":"approve"}"#;
+    let (digest, rest) = ("01".repeat(32), r#""kind":"proof","log_key":"k","request":"K7Q3FM","state":"approved","v":1}"#);
+    let manifest = format!(r#"{{"bastion":"b-1","decisions":[{entry}],"digest":"{digest}",{rest}"#);
+    let key = crate::harness::Token::new(3).public();
+    let signers = format!("bob namespaces=\"countersign-decision-v1\",valid-before=\"20261125221400Z\" {key}\n");
+    let signature = crate::harness::Token::new(3).signs("countersign-decision-v1", DECISION.as_bytes(), 1);
+    serde_json::json!({
+        "manifest.json": manifest, "request.json": REQUEST, "decision-1-bob.json": DECISION,
+        "decision-1-bob.json.sig": signature, "allowed_signers": signers, "log.jsonl": "",
+    })
+    .to_string()
+}
+
+/// Seeds that no reader takes would only fuzz the first check.
+#[test]
+fn the_seeds_are_good() {
+    assert!(countersign::fuzz::request(REQUEST.as_bytes()));
+    assert!(countersign::fuzz::decision(DECISION.as_bytes()));
+    assert!(countersign::fuzz::proof(proof().as_bytes()));
+}
+
 #[test]
 fn no_reader_panics_hangs_or_grows() {
     let seeds = seeds();
@@ -71,5 +96,11 @@ fn no_reader_panics_hangs_or_grows() {
     fuzz("body", &of(".cast.zst"), countersign::fuzz::body);
     fuzz("manifest", &of(".json"), countersign::fuzz::manifest);
     fuzz("audit", &of(".jsonl"), countersign::fuzz::audit);
+    fuzz("request", &[REQUEST.as_bytes().to_vec()], |bytes| _ = countersign::fuzz::request(bytes));
+    fuzz("decision", &[DECISION.as_bytes().to_vec()], |bytes| _ = countersign::fuzz::decision(bytes));
+    fuzz("proof", &[proof().into_bytes()], |bytes| _ = countersign::fuzz::proof(bytes));
+    let call =
+        serde_json::json!({ "v": 1, "id": 1, "verb": "approve", "args": { "request": "K7Q3FM", "for": "15m", "scope": ["sftp,exec:id"] } });
+    fuzz("call", &[call.to_string().into_bytes()], countersign::fuzz::call);
     fuzz("key file", &of(".key.age"), countersign::fuzz::key_file);
 }

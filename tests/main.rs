@@ -18,6 +18,7 @@ mod exact;
 mod extend;
 mod factor;
 mod faults;
+mod fields;
 mod flow;
 mod forward;
 mod fuzz;
@@ -47,6 +48,7 @@ mod targets;
 mod touch;
 mod tour;
 mod vectors;
+mod wire;
 
 /// A file that no `mod` names is compiled by nobody, and passes.
 #[test]

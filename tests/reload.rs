@@ -140,3 +140,20 @@ fn who_or_what_is_removed_goes_at_once() {
 
     is_ended(alices, "dev-1 is not a target any more");
 }
+
+#[test]
+fn a_policy_that_gives_less_time_shortens_what_runs() {
+    let bastion = Bastion::start();
+    let request = bastion.open_grant(&["--for", "30m"]);
+    let held = Client::start(bastion.ssh("alice", &[to("web-1"), "echo in; sleep 60".into()]));
+    held.gets("in\n");
+    let free = Client::start(bastion.ssh("alice", &[to("dev-1"), "echo in; sleep 60".into()]));
+    free.gets("in\n");
+    bastion.is_told("policies/approvals.toml", |text| {
+        text.replace("offered = \"30m\"\nlongest = \"4h\"", "offered = \"1s\"\nlongest = \"1s\"")
+    });
+    assert!(held.ends().ends(79).contains(&format!("{request} ended")));
+    bastion.audited("grant.shorten", &request);
+    bastion.is_told("policies/access.cedar", |text| text.replace("@id(\"engineers\")", "@id(\"engineers\") @grant(\"1s\")"));
+    free.ends().ends(79);
+}

@@ -44,6 +44,8 @@ pub struct Opened {
     pub granted_for: Duration,
     /// Wall time at which the session ends, whatever it does; `None` where policy sets no end.
     pub ends_at: Option<Timestamp>,
+    /// How long the cut waits for an answer, where more time was asked for before the end.
+    pub overrun: Duration,
     /// The certificate's serial, unique on this bastion.
     pub serial: u64,
     pub record: RecordLevel,

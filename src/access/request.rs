@@ -82,6 +82,9 @@ pub struct RequestDocument {
     pub needs: Vec<Needs>,
     /// Digest of the policy set that ruled.
     pub policy: Digest,
+    /// Asked for more time before the end, what runs goes on for at most this long until somebody answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overrun_us: Option<u64>,
     /// More time for one that runs; then `for_us` counts from its end, and nothing is opened.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub extends: Option<Extends>,
@@ -151,6 +154,10 @@ impl RequestDocument {
     /// Whether somebody at `block` may use what was asked.
     pub fn is_for_source(&self, block: &str) -> bool {
         self.source == ANY_SOURCE || self.source == block
+    }
+
+    pub fn overrun(&self) -> Duration {
+        Duration::from_micros(self.overrun_us.unwrap_or_default())
     }
 
     pub fn duration(&self) -> Duration {
@@ -254,6 +261,7 @@ pub(crate) mod tests {
             reason: "INC-42 disk full".into(),
             needs: vec![],
             policy: Digest([2; 32]),
+            overrun_us: None,
             extends: None,
         }
     }

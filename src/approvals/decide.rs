@@ -256,7 +256,7 @@ async fn settle(tx: &mut Tx, case: Case, now: Timestamp) -> Result<(), ApprovalE
                 None => tx.give_grant(&grant(&document, &authority, terms, by, now)).await?,
                 Some(extends) => {
                     let more = std::time::Duration::from_micros(terms.for_us);
-                    if !tx.extend_grant(extends, id, more, now).await? {
+                    if !tx.extend_grant(extends, id, (more, document.overrun()), now).await? {
                         return Err(ApprovalError::Already(extends.request, "over, and cannot be extended"));
                     }
                 }

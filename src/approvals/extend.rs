@@ -6,14 +6,18 @@
 
 use std::time::Duration;
 
+use serde_json::json;
+
 use super::rerule::{Fallen, Fit, fallen, longest};
 use super::submit::{decide_within, given, join_or_insert};
 use super::wait::no_waiter_yet;
 use super::{Again, Approvals, Joined, SubmitError};
 use crate::access::request::{self, ANY_SOURCE, Extends, RequestDocument};
 use crate::access::{OpeningContext, Principal};
-use crate::id::RequestId;
+use crate::audit::Event;
+use crate::id::{RequestId, SessionId};
 use crate::judge::workflows_of;
+use crate::store::StoreError;
 use crate::store::requests::{NewRequest, RequestState};
 use crate::store::waiters::Waiter;
 use crate::time::{Timestamp, short};
@@ -91,8 +95,8 @@ impl Approvals {
         document.for_us = request::doc_duration(by);
         document.once = false;
         document.made_us = request::doc_micros(now);
-        // Later it could not be extended any more.
-        document.not_after_us = request::doc_micros(now.plus(decide_within(&workflows)).min(ends));
+        // Later it could not be extended any more: the cut waits for the answer no longer (`users.md` 14).
+        document.not_after_us = request::doc_micros(now.plus(decide_within(&workflows)).min(ends.plus(document.overrun())));
         document.start_us = None;
         document.reason = reason.unwrap_or_default();
         document.policy = directory.digest;
@@ -109,8 +113,26 @@ impl Approvals {
         Ok(submitted.await?)
     }
 
+    /// Whether more time was asked for before a grant's end and nobody has answered yet: by which request, and until
+    /// when the cut waits for that.
+    pub async fn waits_for_more(&self, id: RequestId, now: Timestamp) -> Result<Option<(RequestId, Timestamp)>, StoreError> {
+        self.store.urgent_snapshot().await?.extension_waiting(id, now).await
+    }
+
+    /// Writes down that a session goes on past its end until that is answered. What cannot be written down does not.
+    pub async fn overruns(
+        &self,
+        session: SessionId,
+        (id, extension): (RequestId, RequestId),
+        until: Timestamp,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let facts = json!({ "session": session, "request": id, "extension": extension, "until_us": until });
+        self.store.report(Event::new("session.overrun", facts), now).await
+    }
+
     /// When a grant ends, as its row has it now.
-    pub async fn ends_at(&self, id: RequestId) -> Result<Option<Timestamp>, crate::store::StoreError> {
+    pub async fn ends_at(&self, id: RequestId) -> Result<Option<Timestamp>, StoreError> {
         Ok(self.store.urgent_snapshot().await?.grant(id).await?.and_then(|grant| grant.ends_at))
     }
 }

@@ -38,7 +38,7 @@ pub use crate::store::requests::{RequestFilter, RequestState};
 pub use crate::store::waiters::Waiter;
 pub use extend::ExtendError;
 pub use kill::KillError;
-pub use rerule::{Reruled, session_fallen};
+pub use rerule::{Reruled, session_fallen, session_longest};
 pub use view::{GrantView, RequestView};
 pub use wait::Waiting;
 

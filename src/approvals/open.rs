@@ -140,6 +140,7 @@ impl Approvals {
         // A command that the approver chose in place of a shell comes without input: `bash -s` is a shell.
         let asked_exactly = standing.document.scope.is_exact_for(&want);
         new.opened.stdin = !exact || (standing.document.stdin && asked_exactly);
+        new.opened.overrun = standing.document.overrun();
         new.opened.approvers = standing.by;
         new.opened.granted_for = granted;
         let opened = self
@@ -267,6 +268,7 @@ fn new_session(
         rescue: false,
         approvers: vec![],
         granted_for: std::time::Duration::ZERO,
+        overrun: std::time::Duration::ZERO,
         ends_at: None,
         serial: 0,
         record: terms.record,

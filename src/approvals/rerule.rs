@@ -16,7 +16,7 @@ use crate::audit::Event;
 use crate::config::Directory;
 use crate::id::RequestId;
 use crate::judge::{is_still_known, workflows_of};
-use crate::store::grants::GrantFilter;
+use crate::store::grants::{GrantFilter, GrantRow};
 use crate::store::requests::{RequestFilter, RequestRow, RequestState};
 use crate::time::Timestamp;
 
@@ -53,7 +53,16 @@ impl Fallen {
 /// What is voided: a request that waits, or a grant.
 enum Void {
     Request(RequestId, String),
-    Grant { id: RequestId, unused: bool, why: String },
+    Grant {
+        id: RequestId,
+        unused: bool,
+        why: String,
+    },
+    /// A window that runs and is longer than policy and workflows give now.
+    Shorter {
+        id: RequestId,
+        ends: Timestamp,
+    },
 }
 
 impl Approvals {
@@ -73,7 +82,10 @@ impl Approvals {
             let granted = granted.iter().filter_map(|(row, grant)| {
                 let used = grant.first_used.is_some();
                 let row = row.as_ref()?;
-                match row_fallen(&directory, row, if used { Fit::Any } else { Fit::Every })? {
+                let Some(fallen) = row_fallen(&directory, row, if used { Fit::Any } else { Fit::Every }) else {
+                    return shorter(&directory, row, grant);
+                };
+                match fallen {
                     Fallen::Forbidden(why) => Some(Void::Grant { id: grant.request, unused: false, why }),
                     Fallen::Held(why) if !used => Some(Void::Grant { id: grant.request, unused: true, why }),
                     Fallen::Held(_) | Fallen::Free => None,
@@ -90,6 +102,12 @@ impl Approvals {
         for void in fallen {
             match void {
                 Void::Request(id, why) => done.requests += usize::from(self.void_request(id, why, now).await?),
+                Void::Shorter { id, ends } => {
+                    let ends = ends.max(now);
+                    let shortened =
+                        self.store.write(move |tx| Box::pin(async move { Ok::<_, ApprovalError>(tx.shorten_grant(id, ends, now).await?) }));
+                    shortened.await?;
+                }
                 Void::Grant { id, unused, why } => {
                     let event = Event::request("grant.void", id, None, json!({ "why": changed(&why) }));
                     let voided = self.store.write(move |tx| {
@@ -142,6 +160,20 @@ pub fn session_fallen(directory: &Directory, grant: &Grant, context: &OpeningCon
     }
 }
 
+/// How long a session that nobody had to agree to may last under this directory.
+pub fn session_longest(directory: &Directory, grant: &Grant, context: &OpeningContext) -> Option<std::time::Duration> {
+    let person = grant.principal.person();
+    let target = directory.targets.find(grant.target.id.as_str())?;
+    let rule = |action: &Action| {
+        let question = context.question(&directory.people, person, (&*target, &grant.login), *action, grant.want.command())?;
+        Some(directory.policy.rule(&question))
+    };
+    match grant.want.actions().iter().filter_map(rule).reduce(Ruling::meet)? {
+        Ruling::Permit(terms) | Ruling::RequireApproval { terms, .. } => terms.longest_grant,
+        Ruling::Deny(_) => None,
+    }
+}
+
 fn changed(why: &str) -> String {
     format!("the policy changed ({why})")
 }
@@ -151,6 +183,15 @@ fn changed(why: &str) -> String {
 pub(super) enum Fit {
     Every,
     Any,
+}
+
+/// Where a window that runs is longer than it could be now: its end as of its first use.
+fn shorter(directory: &Directory, row: &RequestRow, grant: &GrantRow) -> Option<Void> {
+    let (since, ends) = (grant.first_used?, grant.ends_at?);
+    let document = RequestDocument::read(&row.bytes).ok()?;
+    let context = row.context.clone().unwrap_or_else(|| context_of(&document));
+    let latest = since.plus(longest(directory, &document, &context, &workflows_of(directory, &document)?));
+    (latest < ends).then_some(Void::Shorter { id: grant.request, ends: latest })
 }
 
 fn row_fallen(directory: &Directory, row: &RequestRow, fit: Fit) -> Option<Fallen> {

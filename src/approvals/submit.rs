@@ -135,6 +135,12 @@ impl Approvals {
             reason: reason.unwrap_or_default(),
             needs,
             policy: directory.digest,
+            overrun_us: workflows
+                .iter()
+                .map(|workflow| workflow.overrun)
+                .min()
+                .filter(|overrun| !overrun.is_zero())
+                .map(request::doc_duration),
             extends: None,
         };
         // What is stored must be readable again, with the longest reason that may still come.

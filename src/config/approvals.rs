@@ -81,6 +81,7 @@ fn workflow(
     let default_grant = time("offered", minutes(30).min(longest_grant), 30 * DAY);
     let use_within = time("use_within", minutes(15), 30 * DAY);
     let linger = time("linger", minutes(5), DAY);
+    let overrun = fields.duration_within("overrun", Duration::ZERO..=minutes(60)).unwrap_or(minutes(5));
     if default_grant > longest_grant {
         let what = format!("offered {} is longer than longest {}", short(default_grant), short(longest_grant));
         file.error(fields.place("offered"), what, "offer at most the longest grant");
@@ -110,6 +111,7 @@ fn workflow(
         default_grant,
         use_within,
         linger,
+        overrun,
         reason_required,
         prompt,
         rescue,

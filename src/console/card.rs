@@ -73,6 +73,9 @@ fn asked(document: &RequestDocument, now: Timestamp) -> Vec<(&'static str, Strin
     match &document.extends {
         None => rows.push(("how long", how_long(document.for_us, document.once))),
         Some(extends) => {
+            if document.not_after() > extends.ends() {
+                rows.push(("until then", format!("what runs goes on past its end, to {} at most", when(document.not_after(), now))));
+            }
             let running = counted(now.since(extends.since()));
             rows.push(("extends", format!("{}, running for {running}, ends {}", extends.request, when(extends.ends(), now))));
             let more = short(std::time::Duration::from_micros(document.for_us));

@@ -13,6 +13,7 @@ use super::grammar::{
     RequestArgs, RequestsArgs, RetentionArgs, TargetsArgs, Verb,
 };
 use super::nearby::nearby;
+use super::render::brief;
 use super::reply::{Asked, Card, Decided, Issued, KeyLine, Listed, Next, OpenGrant, Refusal, RefusalKind, Reply, Whoami, Would};
 use super::text::stock_path;
 use super::{Console, grammar, targets};
@@ -419,7 +420,8 @@ impl Act<'_> {
 
     fn bad_signature(&self, about: Option<RequestId>, bad: &BadDecision) -> Refusal {
         let what = about.map_or_else(|| "the decision".to_owned(), |id| id.to_string());
-        let why = format!("the decision is not taken: {}", with_causes(bad));
+        // What a document says in place of something else is repeated, and may be long.
+        let why = brief(&format!("the decision is not taken: {}", with_causes(bad)), 300);
         let mut refusal = self.refusal(RefusalKind::Refused, &what, &why);
         if let BadDecision::Key = bad {
             refusal.next = vec![Next::Verb("whoami".into())];

@@ -330,7 +330,7 @@ impl Scene<'_> {
                 continue;
             }
             let Some((terms, given)) = self.granted(&document, Digest::of(&asked.bytes), &asked.decisions) else { continue };
-            if given > used.ends.plus(CLOCK_SLACK) {
+            if given > used.ends.plus(CLOCK_SLACK + document.overrun()) {
                 continue;
             }
             let most = extends.until().min(used.first.plus(longest));

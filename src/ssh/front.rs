@@ -495,6 +495,19 @@ impl Handler for Front {
         Ok(())
     }
 
+    /// Never; said, since a request without an answer leaves the client's next answer to the wrong one.
+    async fn x11_request(
+        &mut self,
+        id: ChannelId,
+        _single_connection: bool,
+        _protocol: &str,
+        _cookie: &str,
+        _screen: u32,
+        session: &mut Session,
+    ) -> Result<(), russh::Error> {
+        self.answer(id, false, session)
+    }
+
     async fn data(&mut self, id: ChannelId, data: &[u8], _: &mut Session) -> Result<(), russh::Error> {
         self.windows.sent(id.number(), data.len(), self.pressure.reading());
         if let Some(inbox) = self.inbox(id) {

@@ -63,6 +63,8 @@ pub struct Lease {
     ends: Option<Duration>,
     /// The same as its row had it last.
     until: Option<Timestamp>,
+    /// The request for more time that the cut waits for.
+    waits_for: Option<RequestId>,
     warnings: Vec<Duration>,
     warns: bool,
     hints: broadcast::Receiver<RequestId>,
@@ -111,6 +113,7 @@ impl Lease {
             request: grant.request,
             ends: left.map(|left| boottime() + left),
             until: grant.ends_at,
+            waits_for: None,
             warnings: WARNINGS.into_iter().filter(|warning| left.is_some_and(|left| left > *warning)).collect(),
             warns: false,
             hints: bastion.approvals.hints(),
@@ -179,7 +182,10 @@ impl Lease {
                 Woken::Clock => match self.clock(boottime()) {
                     // Who extended it in the last moment may not have been heard.
                     Some(Notice::Over(_)) => match self.look().await {
-                        None => self.clock(boottime()),
+                        None => match self.clock(boottime()) {
+                            Some(Notice::Over(_)) => self.overrun().await,
+                            other => other,
+                        },
                         said => said,
                     },
                     other => other,
@@ -245,8 +251,53 @@ impl Lease {
     /// A new hold does not end a session, a no does (**D policy change**).
     fn policy(&mut self) -> Option<Notice> {
         let directory = self.standing.changes.borrow_and_update().clone();
-        let why = approvals::session_fallen(&directory, &self.grant, &self.standing.context)?;
-        Some(Notice::Over(Outcome::Revoked { by: POLICY.into(), why }))
+        if let Some(why) = approvals::session_fallen(&directory, &self.grant, &self.standing.context) {
+            return Some(Notice::Over(Outcome::Revoked { by: POLICY.into(), why }));
+        }
+        // Where somebody agreed the row says when it ends; it is moved by who rules again on rows.
+        if self.request.is_some() {
+            return None;
+        }
+        let longest = approvals::session_longest(&directory, &self.grant, &self.standing.context)?;
+        let now = Timestamp::now();
+        let latest = self.grant.opened_at.plus(longest);
+        if self.until.is_some_and(|until| until <= latest) {
+            return None;
+        }
+        (self.ends, self.until) = (Some(boottime() + latest.since(now)), Some(latest));
+        self.warn_anew(boottime());
+        self.warns.then(|| Notice::Said(format!("the policy changed: this session ends {}", crate::time::at(latest, now))))
+    }
+
+    /// Asked for more time before the end, the cut waits for the answer (`users.md` 14): as long as the signed terms
+    /// say, and not where that cannot be read or written down.
+    async fn overrun(&mut self) -> Option<Notice> {
+        let over = Some(Notice::Over(Outcome::Expired));
+        let (Some(id), Some(ends)) = (self.request, self.ends) else { return over };
+        if boottime() >= ends + self.grant.overrun {
+            return over;
+        }
+        let now = Timestamp::now();
+        let waits = timeout(READ, self.approvals.waits_for_more(id, now)).await;
+        let Ok(Ok(Some((extension, until)))) = waits else { return over };
+        if self.waits_for == Some(extension) {
+            return None;
+        }
+        let written = timeout(READ, self.approvals.overruns(self.grant.session, (id, extension), until, now)).await;
+        if !matches!(written, Ok(Ok(()))) {
+            return over;
+        }
+        self.waits_for = Some(extension);
+        let text = format!(
+            "{id}'s time is over, and {extension} asks for more: this goes on until somebody answers, at most to {}",
+            until.clock()
+        );
+        self.warns.then_some(Notice::Said(text))
+    }
+
+    fn warn_anew(&mut self, now: Duration) {
+        let left = self.ends.unwrap_or_default().saturating_sub(now);
+        self.warnings = WARNINGS.into_iter().filter(|warning| left > *warning).collect();
     }
 
     fn clock(&mut self, now: Duration) -> Option<Notice> {
@@ -273,18 +324,18 @@ impl Lease {
         }
     }
 
-    /// Goes on to where the end has moved since; it never moves back.
+    /// Goes on to where the end has moved since: further where somebody agreed, nearer where policy gives less now.
     async fn prolonged(&mut self) -> Option<Notice> {
         let (id, ends, known) = (self.request?, self.ends?, self.until?);
         let found = timeout(READ, self.approvals.ends_at(id)).await.ok()?.ok()??;
-        let more = found.since(known);
-        if more.is_zero() {
+        if found == known {
             return None;
         }
-        (self.ends, self.until) = (Some(ends + more), Some(found));
-        let left = (ends + more).saturating_sub(boottime());
-        self.warnings = WARNINGS.into_iter().filter(|warning| left > *warning).collect();
-        self.warns.then(|| Notice::Said(format!("{id} was extended: it ends {}", crate::time::at(found, Timestamp::now()))))
+        let moved = (ends + found.since(known)).saturating_sub(known.since(found));
+        (self.ends, self.until, self.waits_for) = (Some(moved), Some(found), None);
+        self.warn_anew(boottime());
+        let how = if found > known { "was extended" } else { "was shortened by the policy" };
+        self.warns.then(|| Notice::Said(format!("{id} {how}: it ends {}", crate::time::at(found, Timestamp::now()))))
     }
 
     /// Nobody can tell whether somebody ended it: for a while that is borne.

@@ -156,7 +156,8 @@ pub async fn run(client: &ClientChannel, upstream: &Upstream, tape: &Tape, mut l
     }
 }
 
-fn left(client: &ClientChannel) -> Relayed {
+/// How it ended when nothing more comes from the client.
+pub fn left(client: &ClientChannel) -> Relayed {
     match client.inbox.ended() {
         Some(End::Overrun) => Relayed::of(Outcome::Killed { by: "the bastion".into(), why: "the client ignored its window".into() }),
         Some(End::Closed | End::Lost) | None => Relayed::of(Outcome::ClientLeft),

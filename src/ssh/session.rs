@@ -225,7 +225,7 @@ async fn established(
     let connected = tokio::select! {
         connected = connect(bastion, grant, ruled, tape, opening, client) => connected,
         // Nobody is there any more: what they wanted does not start.
-        _ = client.inbox.gone() => return Relayed::of(Outcome::ClientLeft),
+        _ = client.inbox.gone() => return relay::left(client),
         outcome = lease.over() => return relay::over(outcome, &lease),
     };
     match connected {

@@ -207,13 +207,18 @@ impl Tx {
         Ok(changed.rows_affected())
     }
 
-    /// Open grants whose time is over, used or not, the oldest first.
+    /// Open grants whose time is over, used or not, the oldest first; not those for which more was asked before
+    /// the end, while that can be answered.
     pub(crate) async fn grants_over(&mut self, now: Timestamp, limit: u32) -> Result<Vec<GrantRow>, StoreError> {
-        let rows = select!("where state = 'open' and coalesce(ends_at, use_by) <= $1 order by given_at limit $2")
-            .bind(now.micros())
-            .bind(i64::from(limit))
-            .fetch_all(&mut self.connection)
-            .await?;
+        let rows = select!(
+            "where state = 'open' and coalesce(ends_at, use_by) <= $1
+             and not exists (select 1 from requests as r where r.extends = grants.request and r.state = 'pending' and r.due > $1)
+             order by given_at limit $2"
+        )
+        .bind(now.micros())
+        .bind(i64::from(limit))
+        .fetch_all(&mut self.connection)
+        .await?;
         rows.iter().map(read).collect()
     }
 
@@ -243,13 +248,13 @@ impl Tx {
         self.open_session(new, now).await.map(Some)
     }
 
-    /// Moves the end of a grant that runs, by `more` and no further than was signed; false if it is over. Its
-    /// sessions go on to there.
+    /// Moves the end of a grant that runs, or whose cut waits for this answer, by `more` and no further than was
+    /// signed; false if it is over. Its sessions go on to there.
     pub(crate) async fn extend_grant(
         &mut self,
         extends: &Extends,
         extension: RequestId,
-        more: Duration,
+        (more, overrun): (Duration, Duration),
         now: Timestamp,
     ) -> Result<bool, StoreError> {
         let id = extends.request;
@@ -259,11 +264,14 @@ impl Tx {
             return Ok(false);
         };
         let until = ends.plus(more).min(extends.until()).max(ends);
+        if until <= now {
+            return Ok(false);
+        }
         let moved = sqlx::query("update grants set ends_at = $2 where request = $1 and state = 'open' and ends_at = $3 and ends_at > $4")
             .bind(id.as_str())
             .bind(until.micros())
             .bind(ends.micros())
-            .bind(now.micros())
+            .bind(now.minus(overrun).micros())
             .execute(&mut self.connection)
             .await?;
         if moved.rows_affected() == 0 {
@@ -276,6 +284,26 @@ impl Tx {
             .await?;
         let facts = serde_json::json!({ "extension": extension, "ended_us": ends, "ends_us": until });
         self.append(Event::request("grant.extend", id, None, facts), now).await?;
+        self.wake(id);
+        Ok(true)
+    }
+
+    /// Moves the end of a grant that runs nearer: policy gives less now. False if it ends by then anyway.
+    pub(crate) async fn shorten_grant(&mut self, id: RequestId, to: Timestamp, now: Timestamp) -> Result<bool, StoreError> {
+        let moved = sqlx::query("update grants set ends_at = $2 where request = $1 and state = 'open' and ends_at > $2")
+            .bind(id.as_str())
+            .bind(to.micros())
+            .execute(&mut self.connection)
+            .await?;
+        if moved.rows_affected() == 0 {
+            return Ok(false);
+        }
+        sqlx::query("update sessions set ends_at = $2 where request = $1 and ended is null")
+            .bind(id.as_str())
+            .bind(to.micros())
+            .execute(&mut self.connection)
+            .await?;
+        self.append(Event::request("grant.shorten", id, None, serde_json::json!({ "ends_us": to })), now).await?;
         self.wake(id);
         Ok(true)
     }

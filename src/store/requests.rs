@@ -167,8 +167,8 @@ impl Tx {
     ) -> Result<(), StoreError> {
         let bytes = document.bytes();
         sqlx::query(
-            "insert into requests (id, state, bytes, digest, joins, person, waiter, waiters, linger, made, not_after, due, context)
-             values ($1, $2, $3, $4, $5, $6, $7, 0, $8, $9, $10, $11, $12)",
+            "insert into requests (id, state, bytes, digest, joins, person, waiter, waiters, linger, made, not_after, due, context, extends)
+             values ($1, $2, $3, $4, $5, $6, $7, 0, $8, $9, $10, $11, $12, $13)",
         )
         .bind(document.request.as_str())
         .bind(new.state.word())
@@ -182,6 +182,7 @@ impl Tx {
         .bind(document.not_after().micros())
         .bind(new.due.micros())
         .bind(to_json(&new.context))
+        .bind(document.extends.as_ref().map(|extends| extends.request.as_str().to_owned()))
         .execute(&mut self.connection)
         .await?;
         for target in &document.targets {
@@ -316,6 +317,17 @@ impl Snapshot {
         rows.iter().map(read).collect()
     }
 
+    /// The request that waits to extend a grant, and until when it can be decided.
+    pub(crate) async fn extension_waiting(&mut self, id: RequestId, now: Timestamp) -> Result<Option<(RequestId, Timestamp)>, StoreError> {
+        let row =
+            sqlx::query("select id, due from requests where extends = $1 and state = 'pending' and due > $2 order by due desc limit 1")
+                .bind(id.as_str())
+                .bind(now.micros())
+                .fetch_optional(&mut *self.tx)
+                .await?;
+        row.map(|row| Ok((word(&row, "id")?, time(&row, "due")?))).transpose()
+    }
+
     /// This person's approved requests that were made since, in the order in which they were made; so many that more
     /// would be no use of a grant.
     pub(crate) async fn approved_since(&mut self, person: &Person, since: Timestamp) -> Result<Vec<RequestRow>, StoreError> {
@@ -331,7 +343,8 @@ impl Snapshot {
     pub(crate) async fn is_anything_due(&mut self, now: Timestamp) -> Result<bool, StoreError> {
         let due = sqlx::query(
             "select 1 where exists (select 1 from requests where state in ('needs-reason', 'pending') and due <= $1)
-             or exists (select 1 from grants where state = 'open' and coalesce(ends_at, use_by) <= $1)",
+             or exists (select 1 from grants where state = 'open' and coalesce(ends_at, use_by) <= $1
+                        and not exists (select 1 from requests where extends = grants.request and state = 'pending' and due > $1))",
         )
         .bind(now.micros())
         .fetch_optional(&mut *self.tx)

@@ -6,8 +6,10 @@
 TESTs (all of them where none is named):
   open      `ssh WAY true`, a fresh connection on an open grant: median, and the bastion's CPU for it
   bulk      MB/s down and up, and the bastion's CPU seconds per GB, recording on
+  beside    MB/s up on a connection with a channel that takes nothing
+  files     seconds for sftp and rsync, of 500 files of 4 KB and of 3 that make up a bulk transfer
   echo      a key in a terminal and back: p50 and p99; idle, and while the bastion moves bulk for another
-            connection (load) or for the same one (mux)
+            connection (load) or for the same one (mux), or a channel of the same one takes nothing (stalled)
   memory    --sessions idle terminals: proportional memory (PSS) of the bastion for each
   record    `ls -lR` in a terminal: bytes of the sealed recording per byte shown, CPU seconds per GB
   sync      fsync and fdatasync of the bastion until a session is open, and to its end (needs strace)
@@ -23,8 +25,9 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 ME = pwd.getpwuid(os.getuid()).pw_name
 TICK = os.sysconf("SC_CLK_TCK")
 CIPHER, KEX = "aes128-gcm@openssh.com", "curve25519-sha256"
-WAYS = ["direct", "doublehop", "named", "jump"]
-TESTS = ["memory", "open", "bulk", "echo", "record", "sync"]
+# sshj is `ssh -J` through a plain sshd, which sees nothing and records nothing.
+WAYS = ["direct", "doublehop", "sshj", "named", "jump"]
+TESTS = ["memory", "open", "bulk", "beside", "files", "echo", "record", "sync"]
 
 
 def keep(pidfile, command):
@@ -47,7 +50,7 @@ def keep(pidfile, command):
 class Lab:
     """A target, a double hop, a bastion, and the ssh_config that leads through each."""
 
-    limits = ["unauthenticated = 2000", "unauthenticated_per_source = 2000"]
+    limits = ["unauthenticated = 2000", "unauthenticated_per_source = 2000", "connections_per_person = 2000"]
 
     def __init__(self, binary, record="output"):
         self.binary, self.record = str(binary), record
@@ -60,7 +63,8 @@ class Lab:
         self.run(self.binary, "init", self.bastion_dir, "--host", "bastion", "--auditor", "bob=" + self.public(self.dir / "bob"))
         if os.getuid() == 0:
             os.makedirs("/run/sshd", exist_ok=True)
-        self.target_port = self.sshd("target", "")
+        self.target_port = self.sshd("target", "Subsystem sftp internal-sftp\n")
+        self.plain_port = self.sshd("plain", "")
         hop = f"""Host target
   HostName 127.0.0.1
   Port {self.target_port}
@@ -159,6 +163,7 @@ MaxSessions 2000
         self.port = int(listening.read_text().split()[0].rsplit(":", 1)[1])
         for name in ["alice", "bob"]:
             hosts = [("direct", self.target_port, ME, ""), ("doublehop", self.hop_port, ME, ""), ("bastion", self.port, name, ""),
+                     ("plain", self.plain_port, ME, ""), ("sshj", self.target_port, ME, "  HostName 127.0.0.1\n  ProxyJump plain\n"),
                      ("named", self.port, f"{ME}=web-1", ""), ("web-1", 22, ME, "  ProxyJump bastion\n"), ("jump", 22, ME, "  HostName web-1\n  ProxyJump bastion\n")]
             text = ""
             for host, port, user, more in hosts:
@@ -180,7 +185,7 @@ MaxSessions 2000
         return ["ssh", "-F", str(self.dir / "alice.conf"), *options, way]
 
     def root_of(self, way):
-        return {"direct": None, "doublehop": self.daemons["hop"]}.get(way, self.daemons["bastion"])
+        return {"direct": None, "doublehop": self.daemons["hop"], "sshj": self.daemons["plain"]}.get(way, self.daemons["bastion"])
 
     def close(self):
         for pid in self.daemons.values():
@@ -286,6 +291,12 @@ def percentile(values, p):
     return values[min(len(values) - 1, int(len(values) * p))]
 
 
+def end(*processes):
+    for process in processes:
+        process.kill()
+        process.wait()
+
+
 class Terminal:
     """`ssh -tt` in a terminal of our own."""
 
@@ -371,15 +382,64 @@ class Bench:
                 quiet(root)
                 self.put(f"bulk {direction}", way, mb_s=count / 1e6 / took, cpu_s_gb=(cpu(root) - before) / (count / 1e9))
 
+    def shared(self, way):
+        """A connection that others share: its process, and the options that share it."""
+        path = self.lab.dir / "tmp" / f"{way}.{time.monotonic_ns()}"
+        master = subprocess.Popen(self.lab.ssh(way, "-M", "-N", "-S", str(path)), stdin=subprocess.DEVNULL)
+        until(path.exists, "a shared connection")
+        return master, ["-S", str(path)]
+
+    def stall(self, way, share):
+        """A channel that takes nothing, and is full."""
+        zeros = subprocess.Popen(["cat", "/dev/zero"], stdout=subprocess.PIPE)
+        stalled = subprocess.Popen(self.lab.ssh(way, *share) + ["exec sleep 1000"], stdin=zeros.stdout)
+        time.sleep(2)
+        return [stalled, zeros]
+
+    def beside(self):
+        count = self.a.mb * 1_000_000
+        for way in self.turns():
+            master, share = self.shared(way)
+            stalled = self.stall(way, share)
+            started = time.monotonic()
+            source = subprocess.Popen(["head", "-c", str(count), "/dev/zero"], stdout=subprocess.PIPE)
+            subprocess.run(self.lab.ssh(way, *share) + ["cat > /dev/null"], check=True, stdin=source.stdout)
+            self.put("beside", way, mb_s=count / 1e6 / (time.monotonic() - started))
+            end(*stalled, master)
+
+    def files(self):
+        small, large = self.lab.dir / "tmp/small", self.lab.dir / "tmp/large"
+        for directory, files, each in [(small, 500, 4096), (large, 3, self.a.mb * 1_000_000 // 3)]:
+            directory.mkdir()
+            for n in range(files):
+                with open("/dev/urandom", "rb") as noise, open(directory / str(n), "wb") as file:
+                    file.write(noise.read(each))
+        config, there = self.lab.dir / "alice.conf", self.lab.dir / "tmp/there"
+        # The double hop's forced command knows no subsystem.
+        for way in self.turns([way for way in WAYS if way != "doublehop"]):
+            for name, directory in [("small", small), ("large", large)]:
+                for tool, words, script in [
+                    ("sftp", ["sftp", "-q", "-b", "-", "-F", config, way], f"mkdir {there}\nput -r {directory} {there}/up\nget -r {there}/up {there}/down\n"),
+                    ("rsync", ["sh", "-ec", f"mkdir {there}; rsync -r -e 'ssh -F {config}' {directory}/ {way}:{there}/up; rsync -r -e 'ssh -F {config}' {way}:{there}/up/ {there}/down"], ""),
+                ]:
+                    shutil.rmtree(there, ignore_errors=True)
+                    started = time.monotonic()
+                    self.lab.run(*words, input=script)
+                    self.put(f"{tool} {name}", way, s=time.monotonic() - started)
+                    subprocess.run(["diff", "-r", directory, there / "down"], check=True)
+        shutil.rmtree(there)
+
     def echo(self):
-        for kind in ["idle", "load", "mux"]:
+        for kind in ["idle", "load", "mux", "stalled"]:
             for way in self.turns():
                 path = self.lab.dir / "tmp" / f"{way}.{time.monotonic_ns()}"
-                share = ["-o", "ControlMaster=auto", "-o", f"ControlPath={path}"] if kind == "mux" else []
+                share = ["-o", "ControlMaster=auto", "-o", f"ControlPath={path}"] if kind in ("mux", "stalled") else []
                 terminal = Terminal(self.lab.ssh(way, "-tt", *share) + ["stty raw -echo; echo READY; cat"])
                 terminal.until(b"READY")
-                noise = None
-                if kind != "idle":
+                noise = stalled = None
+                if kind == "stalled":
+                    stalled = self.stall(way, ["-o", "ControlMaster=no", *share[2:]])
+                elif kind != "idle":
                     share = ["-o", "ControlMaster=no", *share[2:]] if share else []
                     noise = subprocess.Popen(self.lab.ssh(way, *share) + ["exec cat /dev/zero"], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
                     time.sleep(1)
@@ -392,8 +452,9 @@ class Bench:
                     times.append((time.monotonic() - started) * 1000)
                     time.sleep(0.004 + 0.012 * (n % 7) / 7)
                 if noise:
-                    noise.kill()
-                    noise.wait()
+                    end(noise)
+                if stalled:
+                    end(*stalled)
                 terminal.close()
                 if len(times) < self.a.keys:
                     self.put(f"echo {kind}", way, p50_ms=20000.0, p99_ms=20000.0)
@@ -477,7 +538,9 @@ COLUMNS = [
     ("open", "p50_ms", "open on an open grant, p50 ms"), ("open", "p95_ms", "open, p95 ms"), ("open", "cpu_ms", "bastion CPU of an open, ms"),
     ("bulk down", "mb_s", "bulk down, MB/s"), ("bulk up", "mb_s", "bulk up, MB/s"),
     ("bulk down", "cpu_s_gb", "bulk down, bastion CPU-s/GB"), ("bulk up", "cpu_s_gb", "bulk up, bastion CPU-s/GB"),
-    *[(f"echo {kind}", f"p{p}_ms", f"key echo {words}, p{p} ms") for kind, words in [("idle", "idle"), ("load", "beside bulk"), ("mux", "on a connection with bulk")] for p in (50, 99)],
+    ("beside", "mb_s", "bulk up beside a stalled channel, MB/s"),
+    *[(f"{tool} {size}", "s", f"{tool} of {words} there and back, s") for tool in ("sftp", "rsync") for size, words in [("small", "500 small files"), ("large", "3 large files")]],
+    *[(f"echo {kind}", f"p{p}_ms", f"key echo {words}, p{p} ms") for kind, words in [("idle", "idle"), ("load", "beside bulk"), ("mux", "on a connection with bulk"), ("stalled", "on a connection with a stalled channel")] for p in (50, 99)],
     ("memory", "kib_each", "memory of an idle terminal, KiB"), ("memory", "idle_cpu_pct", "idle CPU of all of them, %"), ("memory", "kept_mib", "memory kept after they closed, MiB"),
     ("record", "mb_s", "terminal text, MB/s"), ("record", "cpu_s_gb", "terminal text, bastion CPU-s/GB"), ("record", "ratio", "recording / raw, `ls -lR`"),
     ("sync", "per_open", "fsync and fdatasync until it is open"), ("sync", "per_session", "… and to its end and seal"),

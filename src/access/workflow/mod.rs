@@ -37,6 +37,8 @@ pub struct Workflow {
     pub use_within: Duration,
     /// How long a request of something other than a shell stays after its last waiter left.
     pub linger: Duration,
+    /// How long the cut waits for an answer, where more time was asked for before the end.
+    pub overrun: Duration,
     pub reason_required: bool,
     /// What whoever asks is asked, and whoever decides reads.
     pub prompt: Option<String>,

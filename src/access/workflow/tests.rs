@@ -29,6 +29,7 @@ fn workflow(name: &str, groups: &[&str], people: &[&str], quorum: u32, level: Le
         default_grant: 30 * minute,
         use_within: 15 * minute,
         linger: 5 * minute,
+        overrun: 5 * minute,
         reason_required: false,
         prompt: None,
         rescue: false,

@@ -1,10 +1,12 @@
 //! Scenes over a real database in a directory of its own. Time is an argument: [`NOW`] and later.
 
+mod clock;
 mod decide;
 mod end;
 mod fail;
 mod family;
 mod open;
+mod overrun;
 mod rerule;
 mod submit;
 mod view;
@@ -109,6 +111,7 @@ fn workflow(name: &str, quorum: u32, level: Level) -> Workflow {
         default_grant: 30 * MINUTE,
         use_within: 5 * MINUTE,
         linger: 5 * MINUTE,
+        overrun: 5 * MINUTE,
         reason_required: false,
         prompt: None,
         rescue: false,

@@ -140,6 +140,10 @@ impl Inbox {
             return;
         }
         let mut queue = lock(&self.queue);
+        // After its end no more data comes (RFC 4254 5.3); what does goes nowhere.
+        if queue.eof && matches!(item, Item::Data(_) | Item::Stderr(_) | Item::Eof) {
+            return;
+        }
         let cost = item.cost();
         queue.cost += cost;
         queue.eof |= matches!(item, Item::Eof);

@@ -193,7 +193,7 @@ impl Change {
             "request.expire" => ended(row, RequestState::Expired)?,
             "request.void" => ended(row, RequestState::Void)?,
             // Whatever was open is void after a restore.
-            "grant.extend" => Change::Nothing,
+            "grant.extend" | "grant.shorten" | "session.overrun" => Change::Nothing,
             "grant.revoke" => grant(row, GrantState::Revoked)?,
             "grant.void" => grant(row, GrantState::Void)?,
             "grant.lapse" => grant(row, GrantState::Lapsed)?,
@@ -456,7 +456,7 @@ mod tests {
             "totp",
             "key",
         ];
-        const NO_NAMES: [&str; 5] = ["auditor.key", "key.age", "log.checkpoint", "log.jsonl", "retention.toml"];
+        const NO_NAMES: [&str; 6] = ["auditor.key", "key.age", "log.checkpoint", "log.jsonl", "request.json", "retention.toml"];
         let mut names = BTreeSet::new();
         for text in &texts {
             let words = text.split('"').filter(|word| {
