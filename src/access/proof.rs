@@ -82,7 +82,7 @@ pub struct Signer {
 /// A decision whose signature fits, and one that has none.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Said {
-    Signed { entry: Entry, document: DecisionDocument },
+    Signed { entry: Entry, document: Box<DecisionDocument> },
     Unsigned(Entry),
 }
 
@@ -162,7 +162,7 @@ impl Proof {
             if signed.terms.as_ref().is_some_and(|terms| terms.beyond(&document.asked(), entry.at).is_some()) {
                 return Err(BadProof::More(entry.person.clone()));
             }
-            said.push(Said::Signed { entry: entry.clone(), document: signed.clone() });
+            said.push(Said::Signed { entry: entry.clone(), document: Box::new(signed.clone()) });
         }
         Ok((document, said))
     }
