@@ -384,6 +384,7 @@ impl Handler for Front {
         Ok(false)
     }
 
+    /// Never; answered, since a request without an answer leaves the client's next answer to the wrong one.
     async fn x11_request(&mut self, id: ChannelId, _: bool, _: &str, _: &str, _: u32, session: &mut Session) -> Result<(), russh::Error> {
         self.refuse("X11 forwarding".into(), "it is never passed on");
         self.answer(id, false, session)
@@ -493,19 +494,6 @@ impl Handler for Front {
             self.push(id, Item::Signal(signal));
         }
         Ok(())
-    }
-
-    /// Never; said, since a request without an answer leaves the client's next answer to the wrong one.
-    async fn x11_request(
-        &mut self,
-        id: ChannelId,
-        _single_connection: bool,
-        _protocol: &str,
-        _cookie: &str,
-        _screen: u32,
-        session: &mut Session,
-    ) -> Result<(), russh::Error> {
-        self.answer(id, false, session)
     }
 
     async fn data(&mut self, id: ChannelId, data: &[u8], _: &mut Session) -> Result<(), russh::Error> {
