@@ -14,8 +14,8 @@ use crate::access::decision::{BadDecision, GrantedTerms, Level, SignedDecision, 
 use crate::access::kinds::one_of_each;
 use crate::access::request::RequestDocument;
 use crate::access::target::Target;
-use crate::access::workflow::{self, Decided, Progress, TrackState, Workflow};
-use crate::access::{ConsoleAction, Principal};
+use crate::access::workflow::{self, Approver, Away, Decided, Escalated, Progress, Times, TrackState, Turn, Workflow};
+use crate::access::{ConsoleAction, People, Principal};
 use crate::config::Directory;
 use crate::id::{Digest, Group, Person, WorkflowName};
 use crate::store::decisions::DecisionRow;
@@ -57,7 +57,9 @@ impl Authority {
         let workflows = workflows_of(directory, document).filter(|_| targets.is_some()).unwrap_or_default();
         let mut deciders = BTreeMap::new();
         for entry in directory.people.iter() {
-            let eligible = entry.name != document.person && workflows.iter().any(|w| w.is_eligible(&entry.name, &entry.groups));
+            let eligible = entry.name != document.person
+                && !directory.people.is_suspended(&entry.name)
+                && workflows.iter().any(|w| w.is_eligible(&entry.name, &entry.groups));
             let may = |target: &&Target| directory.policy.may(&entry.name, &entry.groups, ConsoleAction::Approve, target, now);
             if eligible && targets.unwrap_or_default().iter().all(may) {
                 deciders.insert(entry.name.clone(), Decider { groups: entry.groups.clone(), keys: entry.keys.clone() });
@@ -94,6 +96,48 @@ impl Authority {
     /// How long an approval waits for its first use.
     pub fn use_within(&self) -> Duration {
         self.workflows.iter().map(|workflow| workflow.use_within).min().unwrap_or_default()
+    }
+
+    /// Whether this person is asked in a later stage of some workflow, or once one asks wider.
+    pub fn comes_later(&self, person: &Person, rows: &[DecisionRow]) -> bool {
+        let groups = self.groups(person);
+        let tracks = self.tracks(rows);
+        self.workflows.iter().zip(&tracks).any(|(workflow, track)| {
+            !track.is_filled() && workflow.stages.iter().skip(track.stage).any(|stage| stage.is_eligible(person, &groups))
+        })
+    }
+
+    /// What the workflows ask and tell, each once.
+    pub fn prompts(&self) -> Vec<String> {
+        let mut prompts: Vec<String> = self.workflows.iter().filter_map(|workflow| workflow.prompt.clone()).collect();
+        prompts.dedup();
+        prompts
+    }
+
+    /// Since when somebody is asked: since the reason was known, from which the time to decide counts.
+    pub fn asked_since(&self, document: &RequestDocument) -> Timestamp {
+        let within = self.workflows.iter().map(|workflow| workflow.decide_within).min().unwrap_or_default();
+        document.not_after().minus(within).max(document.made())
+    }
+
+    /// Whether any stage may ask wider.
+    pub fn escalates(&self) -> bool {
+        self.workflows.iter().flat_map(|workflow| &workflow.stages).any(|stage| stage.escalation.is_some())
+    }
+
+    /// Whose turn it is, by the decisions that stand today.
+    pub fn turns(&self, people: &People, rows: &[DecisionRow], away: &[Away], escalated: &[Escalated], times: Times) -> Vec<Turn> {
+        let approvers: Vec<Approver<'_>> = self
+            .deciders
+            .iter()
+            .map(|(person, decider)| Approver {
+                person,
+                groups: &decider.groups,
+                hours: people.hours(person),
+                away: away.iter().find(|away| away.person == *person),
+            })
+            .collect();
+        workflow::turns(&self.refs(), &self.requester, &self.standing(rows), &approvers, escalated, times)
     }
 
     pub fn tracks(&self, rows: &[DecisionRow]) -> Vec<TrackState> {

@@ -49,6 +49,7 @@ mod touch;
 mod tour;
 mod vectors;
 mod wire;
+mod workflows;
 
 /// A file that no `mod` names is compiled by nobody, and passes.
 #[test]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::harness::{Bastion, Client, Plan, SOON, login, until, until_some};
+use crate::harness::{Bastion, Client, Plan, SOON, login, python, until, until_some};
 
 /// A bastion with so many more targets on its one sshd: node-1, node-2 … in production, the last of them pci.
 fn nodes(limits: &str, count: usize) -> Bastion {
@@ -224,4 +224,46 @@ fn a_preset_is_asked_for_once_and_never_forwarded() {
     beyond.env_remove("LC_COUNTERSIGN_REASON");
     let beyond = Client::start(beyond).ends();
     assert!(beyond.ends(77).contains("the preset vscode asks for"), "{beyond:?}");
+}
+
+/// The contract's own line: an inventory's hosts, asked for at once; and a play that comes unasked for, decided by
+/// one signature over what was shown.
+#[test]
+fn ansible_over_hosts_is_asked_for_at_once_or_decided_at_once() {
+    let bastion = nodes("", 6);
+    let hosts = |range: std::ops::RangeInclusive<usize>| -> String {
+        range.map(|n| format!("node-{n} ansible_host=bastion ansible_user={}=node-{n}\n", login())).collect()
+    };
+    let inventory = format!("[web]\n{}[db]\n{}", hosts(1..=4), hosts(5..=6));
+    std::fs::write(bastion.dir().join("inventory"), inventory).unwrap();
+    let ansible = python().with_file_name("ansible");
+    assert!(ansible.exists(), "{} is missing: tests/run makes the environment with ansible", ansible.display());
+    let run = |script: &str| {
+        let script = format!(
+            "export ANSIBLE_HOME=$PWD/a ANSIBLE_NOCOLOR=1 ANSIBLE_SSH_ARGS=\"${{SSH#* }} -o SendEnv=LC_COUNTERSIGN_REASON\"; {script}"
+        );
+        let mut command = bastion.sh("alice", &script);
+        command.env("ANSIBLE", &ansible).env("LC_COUNTERSIGN_REASON", "CHG-88");
+        Client::start(command)
+    };
+    let play = run("$ANSIBLE web -i inventory -m raw -a 'echo ran {{ inventory_hostname }}'");
+    let ids = are_pending(&bastion, 4);
+    let shown = bastion.says("bob", &["approve", "--like", &ids[0]]);
+    assert!(shown.err.contains("4 requests: 4 targets") && shown.status == 0, "{shown:?}");
+    let played = play.ends_within(Duration::from_secs(90)).well();
+    for n in 1..=4 {
+        assert!(played.contains(&format!("ran node-{n}")), "{played}");
+    }
+    let decided = rows(&bastion, "request.decide");
+    assert!(decided.len() == 4 && decided.iter().all(|row| row["decision"] == decided[0]["decision"]), "{decided:?}");
+
+    let list = "$ANSIBLE db -i inventory --list-hosts | tail -n +2";
+    let ask = format!("$SSH bastion request {}@- --for 2h --reason CHG-88 --wait", login());
+    let ahead = run(&format!("{list} | {ask} && $ANSIBLE db -i inventory -m raw -a 'echo ran {{{{ inventory_hostname }}}}'"));
+    ahead.reads_within("for 2 targets: node-5, node-6", Duration::from_secs(60));
+    let [id] = are_pending(&bastion, 1).try_into().unwrap();
+    bastion.approve(&id, &[]);
+    let played = ahead.ends_within(Duration::from_secs(90)).well();
+    assert!(played.contains("ran node-5") && played.contains("ran node-6"), "{played}");
+    assert_eq!(rows(&bastion, "request.submit").len(), 5, "nobody was asked again");
 }

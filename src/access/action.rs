@@ -68,10 +68,12 @@ pub enum ConsoleAction {
     Audit,
     /// Announcing that the bastion restarts; counts where it may be done on every target.
     Drain,
+    /// Letting a person in no more, and again; counts where it may be done on every target.
+    Suspend,
 }
 
 impl ConsoleAction {
-    pub const ALL: [ConsoleAction; 8] = [
+    pub const ALL: [ConsoleAction; 9] = [
         ConsoleAction::Approve,
         ConsoleAction::Replay,
         ConsoleAction::Watch,
@@ -80,6 +82,7 @@ impl ConsoleAction {
         ConsoleAction::Review,
         ConsoleAction::Audit,
         ConsoleAction::Drain,
+        ConsoleAction::Suspend,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -92,6 +95,7 @@ impl ConsoleAction {
             ConsoleAction::Review => "review",
             ConsoleAction::Audit => "audit",
             ConsoleAction::Drain => "drain",
+            ConsoleAction::Suspend => "suspend",
         }
     }
 }

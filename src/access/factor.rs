@@ -88,6 +88,7 @@ pub enum Answer {
 }
 
 /// A shared secret.
+#[derive(Clone)]
 pub struct Secret(Zeroizing<[u8; SECRET]>);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -147,14 +148,14 @@ impl fmt::Debug for Secret {
 }
 
 /// A person's second factor, and when they are asked for it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Enrolled {
     pub secret: Secret,
     pub ask: Ask,
 }
 
 /// Everybody who has one.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Factors(pub BTreeMap<Person, Enrolled>);
 
 impl Factors {

@@ -11,7 +11,7 @@ use super::policy::PolicySet;
 use super::target::{Target, Targets};
 
 /// Targets with one set of labels and logins.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Kind {
     /// One of them, to ask about.
     pub like: Arc<Target>,

@@ -32,6 +32,9 @@ pub struct People {
     factors: BTreeMap<Person, Digest>,
     /// When they want to be asked; at any time where nothing is said.
     hours: BTreeMap<Person, Hours>,
+    /// Who is let in no more: by the files, and by the state.
+    suspended_in_files: BTreeSet<Person>,
+    suspended: BTreeSet<Person>,
 }
 
 /// Two persons list the same key.
@@ -81,6 +84,30 @@ impl People {
     /// With the hours in which they want to be asked.
     pub fn with_hours(self, hours: BTreeMap<Person, Hours>) -> Self {
         Self { hours, ..self }
+    }
+
+    /// Those whom the files suspend.
+    pub fn with_suspended_in_files(self, suspended_in_files: BTreeSet<Person>) -> Self {
+        Self { suspended_in_files, ..self }
+    }
+
+    /// The same people with those whom the state suspends now.
+    pub fn with_suspended(self, suspended: BTreeSet<Person>) -> Self {
+        Self { suspended, ..self }
+    }
+
+    /// Whom the state suspends.
+    pub fn suspended(&self) -> &BTreeSet<Person> {
+        &self.suspended
+    }
+
+    /// Whether this person is let in no more: they ask, open and decide nothing.
+    pub fn is_suspended(&self, person: &Person) -> bool {
+        self.suspended.contains(person) || self.is_suspended_in_files(person)
+    }
+
+    pub fn is_suspended_in_files(&self, person: &Person) -> bool {
+        self.suspended_in_files.contains(person)
     }
 
     /// When this person wants to be asked, where it is not at any time.

@@ -77,6 +77,8 @@ pub enum NotKnown {
     Key,
     #[error("the certificate names nobody: {0}")]
     Certificate(BadCertificate),
+    #[error("{0} is suspended")]
+    Suspended(Person),
     #[error("it is another person's now")]
     Another,
 }
@@ -100,6 +102,9 @@ impl Principal {
             None => people.by_key(key.key()).ok_or(NotKnown::Key)?,
             Some(certificate) => certificate::person(people, certificate, source, now).map_err(NotKnown::Certificate)?,
         };
+        if people.is_suspended(&entry.name) {
+            return Err(NotKnown::Suspended(entry.name.clone()));
+        }
         Ok(Self { person: entry.name.clone(), groups: entry.groups.clone(), key, source, second_factor: None })
     }
 

@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use super::turns::turns_of;
 use super::{ApprovalError, Approvals, RequestView, Said};
 use crate::access::Principal;
 use crate::access::decision::{BadDecision, GrantedTerms, Level, MAX_NOTE, SignedDecision, Verdict};
@@ -9,7 +10,7 @@ use crate::access::request::{RequestDocument, matching_code};
 use crate::access::workflow::Progress;
 use crate::audit::Event;
 use crate::config::Directory;
-use crate::id::{Digest, RequestId};
+use crate::id::{Digest, Person, RequestId};
 use crate::judge::{Authority, done, is_still_known};
 use crate::store::decisions::{DecisionRow, SignedRow, verdict_word};
 use crate::store::grants::{GrantRow, GrantState};
@@ -165,6 +166,9 @@ impl Approvals {
             return Err(if seen { ApprovalError::NotEligible(id) } else { ApprovalError::Unknown(id) });
         }
         is_decidable(&row, decision.verdict, now)?;
+        if row.state == RequestState::Pending {
+            self.is_their_turn(snapshot, &row, &document, &authority, (approver.person(), decision.verdict), (directory, now)).await?;
+        }
         if decision.verdict == Verdict::Approve {
             let (needs, has) = (authority.level(), decision.level);
             if has < needs {
@@ -175,6 +179,36 @@ impl Approvals {
         }
         decision.groups = authority.groups(approver.person());
         Ok(Case { id, digest: row.digest, document, authority, decision })
+    }
+
+    /// Refuses a decision that comes after its stage is over, and a yes before its stage has begun. A no
+    /// counts at any time.
+    async fn is_their_turn(
+        &self,
+        snapshot: &mut Snapshot,
+        row: &RequestRow,
+        document: &RequestDocument,
+        authority: &Authority,
+        (person, verdict): (&Person, Verdict),
+        (directory, now): (&Directory, Timestamp),
+    ) -> Result<(), ApprovalError> {
+        let rows = snapshot.decisions(row.id).await?;
+        let turns = turns_of(snapshot, row.id, document, (authority, &rows), directory, now).await?;
+        if turns.iter().any(|turn| turn.ends <= now) {
+            return Err(ApprovalError::Already(row.id, RequestState::Expired.word()));
+        }
+        let said = rows.iter().any(|earlier| earlier.person == *person && earlier.verdict == verdict);
+        if verdict == Verdict::Deny || said || turns.iter().any(|turn| turn.may.contains(person)) {
+            return Ok(());
+        }
+        let tracks = authority.tracks(&rows);
+        let waits = tracks.iter().filter(|track| !track.is_filled());
+        let now = waits.map(|track| track.approvers.join(", ")).collect::<Vec<_>>().join(" and ");
+        Err(if authority.comes_later(person, &rows) {
+            ApprovalError::NotYet { id: row.id, now }
+        } else {
+            ApprovalError::NotNeeded { id: row.id, now }
+        })
     }
 
     /// Reads a row's document; the bytes have to be those of its digest and say its id.
@@ -218,6 +252,9 @@ async fn settle(tx: &mut Tx, case: Case, now: Timestamp) -> Result<(), ApprovalE
         return Err(ApprovalError::NoSuchRequest(digest));
     }
     is_decidable(&row, decision.verdict, now)?;
+    if tx.is_suspended(&decision.person).await? {
+        return Err(BadDecision::Key.into());
+    }
     let before = tx.decisions(id).await?;
     if before.iter().any(|earlier| earlier.person == decision.person && earlier.verdict == decision.verdict) {
         return Err(ApprovalError::Already(id, done(decision.verdict)));
@@ -234,8 +271,13 @@ async fn settle(tx: &mut Tx, case: Case, now: Timestamp) -> Result<(), ApprovalE
         Event::request("request.decide", id, Some(person), facts)
     };
     match authority.weigh(&all) {
-        Progress::Waiting { .. } => {
+        Progress::Waiting { tracks } => {
             tx.append(event(row.state.word(), None), now).await?;
+            let earlier = authority.tracks(all.get(..all.len() - 1).unwrap_or_default());
+            for track in tracks.iter().filter(|track| earlier.iter().any(|e| e.workflow == track.workflow && e.stage < track.stage)) {
+                let facts = json!({ "workflow": track.workflow, "stage": track.stage + 1, "of": track.stages });
+                tx.append(Event::request("request.stage", id, Some(person), facts), now).await?;
+            }
             tx.wake(id);
             Ok(())
         }

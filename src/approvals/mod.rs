@@ -5,6 +5,7 @@
 //! person may decide from today's directory, at the decision and again when a session opens. Nobody
 //! decides on their own request; a denial is final.
 
+mod away;
 mod decide;
 mod end;
 mod extend;
@@ -14,6 +15,8 @@ pub mod notices;
 mod open;
 mod rerule;
 mod submit;
+mod suspend;
+mod turns;
 mod view;
 mod wait;
 
@@ -36,9 +39,12 @@ use crate::time::{Timestamp, about};
 pub use crate::store::grants::{GrantFilter, GrantRow, GrantState};
 pub use crate::store::requests::{RequestFilter, RequestState};
 pub use crate::store::waiters::Waiter;
+pub use away::AwayError;
 pub use extend::ExtendError;
 pub use kill::KillError;
 pub use rerule::{Reruled, session_fallen, session_longest};
+pub use suspend::SuspendError;
+pub use turns::turn_words;
 pub use view::{GrantView, RequestView};
 pub use wait::Waiting;
 
@@ -209,6 +215,10 @@ pub enum ApprovalError {
     Own,
     #[error("you are not asked to decide {0}")]
     NotEligible(RequestId),
+    #[error("{id} is for {now} to agree to first; you are asked after them")]
+    NotYet { id: RequestId, now: String },
+    #[error("{id} has what it needs from you and yours; it is for {now} now")]
+    NotNeeded { id: RequestId, now: String },
     #[error("{request} needs {needs}; this one is of level {has}")]
     Level { request: RequestId, needs: &'static str, has: &'static str },
     #[error("the code does not match what {0} shows")]

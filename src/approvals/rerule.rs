@@ -98,6 +98,8 @@ impl Approvals {
             tracing::error!(%error, "what is pending could not be ruled again");
             Vec::new()
         });
+        // Others may have to be asked now.
+        self.store.write(|tx| Box::pin(async move { Ok::<_, ApprovalError>(tx.look_at_all().await?) })).await?;
         let mut done = Reruled::default();
         for void in fallen {
             match void {
@@ -139,6 +141,9 @@ pub fn session_fallen(directory: &Directory, grant: &Grant, context: &OpeningCon
     let person = grant.principal.person();
     if directory.people.named(person).is_none() {
         return Some(format!("{person} is not known here any more"));
+    }
+    if directory.people.is_suspended(person) {
+        return Some(format!("{person} is suspended"));
     }
     // As of its opening: that a certificate is over by now ends nothing, that it was revoked does.
     if !is_still_known(directory, &grant.principal, context.at) {
@@ -206,6 +211,9 @@ pub(super) fn fallen(directory: &Directory, document: &RequestDocument, context:
     let Some(entry) = directory.people.named(person) else {
         return Some(Fallen::Forbidden(format!("{person} is not known here any more")));
     };
+    if directory.people.is_suspended(person) {
+        return Some(Fallen::Forbidden(format!("{person} is suspended")));
+    }
     let listed = entry.keys.iter().any(|key| key.fingerprint(Default::default()).to_string() == document.key);
     let certified = context.certificate.as_ref().is_some_and(|issued| issued.stands(&directory.people, &document.key));
     if !listed && !certified {

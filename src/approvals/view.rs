@@ -1,12 +1,12 @@
 //! What may be shown of requests and grants, and to whom. Rendered from the stored bytes; a column
 //! says only where a request stands.
 
-use super::{ApprovalError, Approvals, RequestState};
+use super::{ApprovalError, Approvals, RequestState, turns};
 use crate::access::decision::{GrantedTerms, Level};
 use crate::access::habit;
 use crate::access::kinds::one_of_each;
 use crate::access::request::{RequestDocument, matching_code};
-use crate::access::workflow::TrackState;
+use crate::access::workflow::{TrackState, Turn};
 use crate::access::{ConsoleAction, Principal, Target};
 use crate::config::Directory;
 use crate::id::{Digest, Person, RequestId};
@@ -27,11 +27,19 @@ pub struct RequestView {
     /// Of `bytes`; meaningless while `NeedsReason`.
     pub digest: Digest,
     pub code: String,
+    /// When it was looked at.
+    pub seen: Timestamp,
     pub tracks: Vec<TrackState>,
     /// The strictest level that any track asks for.
     pub level: Level,
-    /// Persons who may decide, never the requester.
+    /// What its workflows ask for a reason, and tell whoever decides.
+    pub prompts: Vec<String>,
+    /// Whose turn it is, for each workflow that waits.
+    pub turns: Vec<Turn>,
+    /// Who is asked now, never the requester.
     pub asked: Vec<Person>,
+    /// Everybody who may decide at some time or say no at any.
+    pub deciders: Vec<Person>,
     /// When approved: what was granted, and by whom.
     pub granted: Option<GrantedTerms>,
     pub approvers: Vec<Person>,
@@ -98,7 +106,7 @@ impl Approvals {
     pub fn may_see(&self, view: &RequestView, who: &Principal, now: Timestamp) -> bool {
         let person = who.person();
         let denied = matches!(&view.state, RequestState::Denied { by, .. } if by == person);
-        if view.document.person == *person || view.asked.contains(person) || view.approvers.contains(person) || denied {
+        if view.document.person == *person || view.deciders.contains(person) || view.approvers.contains(person) || denied {
             return true;
         }
         let directory = self.directory();
@@ -141,6 +149,10 @@ impl Approvals {
         let decisions = snapshot.decisions(row.id).await?;
         let grant = snapshot.grant(row.id).await?;
         let authority = Authority::over(directory, &document, now);
+        let known = (&authority, decisions.as_slice());
+        let turns =
+            if row.state.is_open() { turns::turns_of(snapshot, row.id, &document, known, directory, now).await? } else { Vec::new() };
+        let due = turns.iter().map(|turn| turn.ends).chain([row.due]).min().unwrap_or(row.due);
         let (granted, approvers) = grant.map(|grant| (Some(grant.terms), grant.approvers)).unwrap_or_default();
         Ok(RequestView {
             id: row.id,
@@ -148,13 +160,17 @@ impl Approvals {
             code: matching_code(&row.digest),
             tracks: authority.tracks(&decisions),
             level: authority.level(),
-            asked: authority.deciders(),
+            asked: turns::asked(&turns),
+            seen: now,
+            deciders: authority.deciders(),
+            prompts: authority.prompts(),
             granted,
             approvers,
             decisions,
             waiters: row.waiters,
             left_at: row.left_at,
-            due: row.due,
+            due,
+            turns,
             looking: self.looking.at(row.id),
             document,
             bytes: row.bytes,

@@ -46,7 +46,14 @@ impl Approvals {
 
     /// At start: whoever waited on the last boot has gone.
     pub async fn forget_waiters(&self, now: Timestamp) -> Result<(), ApprovalError> {
-        self.store.write(move |tx| Box::pin(async move { Ok(tx.everybody_left(PATIENCE_AT_START, now).await?) })).await
+        self.store
+            .write(move |tx| {
+                Box::pin(async move {
+                    tx.look_at_all().await?;
+                    Ok(tx.everybody_left(PATIENCE_AT_START, now).await?)
+                })
+            })
+            .await
     }
 }
 

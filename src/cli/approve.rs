@@ -141,7 +141,7 @@ where
         confirm(order, &shown, &signer)?;
     }
     shown.is_still(&fetch(bastion, order.request).await?)?;
-    sign_and_send(bastion, (&me, &signer), (&shown.document, vec![shown.digest]), order.verdict, &order.less).await
+    sign_and_send(bastion, (me, &signer), (&shown.document, vec![shown.digest]), order.verdict, &order.less).await
 }
 
 /// Signs the decision on these digests, checks the signature, and brings it.
@@ -287,6 +287,8 @@ mod tests {
             level: Level::Key,
             tracks: Vec::new(),
             asked: vec!["bob".parse().unwrap()],
+            turns: Vec::new(),
+            prompts: Vec::new(),
             granted: None,
             approvers: Vec::new(),
             decisions: Vec::new(),

@@ -16,6 +16,7 @@ use crate::console::render::VERSION;
 use crate::id::Person;
 use crate::store::Store;
 use crate::store::proofs::Proof;
+use crate::store::suspensions::Suspension;
 use crate::time::Timestamp;
 use crate::transcript::envelope::Recipient;
 
@@ -111,6 +112,7 @@ fn advice(directory: &Directory, now: Timestamp) -> Vec<String> {
         let why = "no workflow in approvals.toml has rescue = true, so nobody may use a reserve";
         advice.push(format!("reserve_mb keeps nothing: {why}"));
     }
+    advice.extend(not_in_files(directory, suspensions(&directory.config.state).as_deref(), now));
     advice.extend(unproved(directory, proofs(&directory.config.state).as_deref(), now));
     advice
 }
@@ -134,6 +136,27 @@ fn proofs(state: &Path) -> Option<Vec<Proof>> {
     let path = state.join("countersign.db");
     let runtime = tokio::runtime::Handle::try_current().ok().filter(|_| path.is_file())?;
     tokio::task::block_in_place(|| runtime.block_on(Store::proofs_in(&path)))
+}
+
+/// Who is suspended, where a node has run here and its state can be read.
+fn suspensions(state: &Path) -> Option<Vec<Suspension>> {
+    let path = state.join("countersign.db");
+    let runtime = tokio::runtime::Handle::try_current().ok().filter(|_| path.is_file())?;
+    tokio::task::block_in_place(|| runtime.block_on(Store::suspensions_in(&path)))
+}
+
+/// People who were suspended at the console and of whom the files do not say so yet (`users.md` 17).
+fn not_in_files(directory: &Directory, suspensions: Option<&[Suspension]>, now: Timestamp) -> Vec<String> {
+    let people = &directory.people;
+    let listed = |one: &&Suspension| people.named(&one.person).is_some() && !people.is_suspended_in_files(&one.person);
+    let line = |Suspension { person, by, reason, at }: &Suspension| {
+        let why = if reason.is_empty() { String::new() } else { format!(" ({})", crate::console::visible(reason)) };
+        let since = crate::time::at(*at, now);
+        format!(
+            "{person} is suspended, by {by} {since}{why}: write suspended = true into people.toml or take them out; the way back: countersign unsuspend {person}"
+        )
+    };
+    suspensions.unwrap_or_default().iter().filter(listed).map(line).collect()
 }
 
 /// After this long without a proof a key may be lost without anybody knowing.

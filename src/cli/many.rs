@@ -15,7 +15,7 @@ use crate::access::decision::{Level, Verdict};
 use crate::access::request::{MAX_TARGETS, matching_code};
 use crate::console::decide::terms;
 use crate::console::grammar::{Less, Verb};
-use crate::console::reply::{Alike, Decided, Reply, State, Whoami};
+use crate::console::reply::{Alike, Card, Decided, Reply, State, Whoami};
 use crate::console::text::{self, Reader, Voice};
 use crate::id::RequestId;
 use crate::time::Timestamp;
@@ -56,7 +56,7 @@ where
     W: AsyncWrite + Unpin,
 {
     let me = whoami(bastion).await?;
-    let named = look(bastion, order).await?;
+    let named = look(bastion, order, &me).await?;
     let shown = checked(&named, order, &me)?;
     show(&named, &shown, order, hands);
     let own: Vec<String> = me.keys.iter().map(|key| key.fingerprint.clone()).collect();
@@ -71,7 +71,7 @@ where
     if order.verdict == Verdict::Approve && !hands.yes {
         confirm(&shown, &signer)?;
     }
-    let kept = still(shown, &look(bastion, order).await?)?;
+    let kept = still(shown, &look(bastion, order, &me).await?)?;
     let mut decided = Decided { verdict: order.verdict, requests: Vec::new() };
     for group in groups(kept) {
         let Some(first) = group.first() else { continue };
@@ -85,14 +85,19 @@ where
 }
 
 /// The requests as the bastion shows them now.
-async fn look<R, W>(bastion: &mut Bastion<R, W>, order: &Many) -> anyhow::Result<Alike>
+async fn look<R, W>(bastion: &mut Bastion<R, W>, order: &Many, me: &Whoami) -> anyhow::Result<Alike>
 where
     R: AsyncBufRead + Unpin,
     W: AsyncWrite + Unpin,
 {
     if let ([(request, _)], true) = (order.requests.as_slice(), order.like) {
         return match bastion.ask(&Verb::Alike { request: *request }).await? {
-            Reply::Alike(alike) => Ok(*alike),
+            Reply::Alike(mut alike) => {
+                // What this person has said yes to already waits for others' yes alone.
+                let said = |card: &Card| card.decisions.iter().any(|said| said.person == me.person && said.verdict == Verdict::Approve);
+                alike.cards.retain(|card| card.request == *request || order.verdict == Verdict::Deny || !said(card));
+                Ok(*alike)
+            }
             _ => Err(NotSigned::Answer.into()),
         };
     }
@@ -225,7 +230,6 @@ mod tests {
     use crate::access::decision::GrantedTerms;
     use crate::access::request::RequestDocument;
     use crate::access::request::tests::sample;
-    use crate::console::reply::Card;
     use crate::console::reply::KeyLine;
     use crate::id::Digest;
 
@@ -248,6 +252,8 @@ mod tests {
             level: Level::Key,
             tracks: Vec::new(),
             asked: Vec::new(),
+            turns: Vec::new(),
+            prompts: Vec::new(),
             granted: None::<GrantedTerms>,
             approvers: Vec::new(),
             decisions: Vec::new(),

@@ -140,7 +140,8 @@ async fn start_on(dir: &Path, launch: Launch, handed_over: Vec<std::net::TcpList
     recover(&recordings, &store).await?;
     let clock = Clock::open(store.clone(), seen().await).await?;
     let disposal = Disposal::new(store.clone(), recordings.clone(), clock.clone(), config.bastion.clone());
-    let directory = watch::Sender::new(directory);
+    let suspended = store.suspensions().await?.into_iter().map(|suspension| suspension.person).collect();
+    let directory = watch::Sender::new(Arc::new(directory.with_suspended(suspended)));
     let approvals = Approvals::new(store.clone(), config.bastion.clone(), clock.clone(), directory.subscribe());
     approvals.forget_waiters(now).await?;
     let running = ssh::start(Parts { directory, keys, pen, store, approvals, recordings, log, clock, disposal, handed_over })

@@ -57,7 +57,7 @@ pub use self::problem::Problem;
 pub use self::targets::{host_keys_span, parse_address};
 
 /// Everything that `countersign.toml` and `policies/` say, checked against each other.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Directory {
     pub root: PathBuf,
     pub config: Config,
@@ -195,6 +195,11 @@ impl Directory {
         let (errors, warnings) = found.into_sorted();
         let directory = read.filter(|_| errors.is_empty()).map(|read| Self { warnings: warnings.clone(), ..read });
         Inspection { errors, warnings, directory }
+    }
+
+    /// The same with those whom the state suspends.
+    pub fn with_suspended(&self, suspended: std::collections::BTreeSet<Person>) -> Self {
+        Self { people: self.people.clone().with_suspended(suspended), ..self.clone() }
     }
 
     /// Bytes of the recordings' disk that are kept for rescue: none where no workflow rescues.

@@ -26,13 +26,14 @@ pub(super) fn read(file: File<'_>) -> (People, Asks) {
         let mut asks = Asks { all: fields.choice("second_factor", &ASK).unwrap_or_default(), ..Asks::default() };
         let mut by_fingerprint = BTreeMap::new();
         let mut entries = Vec::new();
-        let mut hours = BTreeMap::new();
+        let (mut hours, mut suspended) = (BTreeMap::new(), BTreeSet::new());
         for (name, mut person) in fields.tables("people") {
             let groups: Vec<Group> = person.words("groups").into_iter().map(Spanned::into_inner).collect();
             let accounts = accounts(file, &mut person);
             let listed = keys(file, &mut person, "keys");
             let ask = person.choice("second_factor", &ASK);
             let at = person.word::<Hours>("hours").map(Spanned::into_inner);
+            let is_suspended = person.boolean("suspended").unwrap_or(false);
             if listed.is_empty() && !person.has("keys") && !fields.has("user_cas") {
                 file.warning(
                     name.span().start,
@@ -74,6 +75,7 @@ pub(super) fn read(file: File<'_>) -> (People, Asks) {
                 Ok(name) => {
                     asks.of.extend(ask.map(|ask| (name.clone(), ask)));
                     hours.extend(at.map(|at| (name.clone(), at)));
+                    suspended.extend(is_suspended.then(|| name.clone()));
                     entries.push(PersonEntry { name, groups, keys, accounts });
                 }
                 Err(why) => file.error(name.span().start, why, "write [people.alice]"),
@@ -94,7 +96,7 @@ pub(super) fn read(file: File<'_>) -> (People, Asks) {
             file.error(0, shared, "a key names one person");
             People::default()
         });
-        (people.trusting(user_cas, revoked_certificates).with_hours(hours), asks)
+        (people.trusting(user_cas, revoked_certificates).with_hours(hours).with_suspended_in_files(suspended), asks)
     })
 }
 

@@ -259,6 +259,7 @@ const DESCRIPTIONS: &[(FileKind, &str, &str)] = &[
     (FileKind::People, "/people/*/keys", "Public keys, as in a .pub file; a key names one person"),
     (FileKind::People, "/people/*/accounts", "Names elsewhere: chat, directory"),
     (FileKind::People, "/people/*/hours", "When they want to be asked: Mon-Fri 08-18 Europe/Berlin; a decision counts at any hour"),
+    (FileKind::People, "/people/*/suspended", "Lets them in no more, and counts nothing that they decided"),
     (FileKind::People, "/people/*/second_factor", "When this person is asked for the code of their second factor"),
     (FileKind::People, "/second_factor", "When everybody who has a second factor is asked for its code"),
     (FileKind::People, "/user_cas", "CAs whose certificates name persons: one principal, the person's name"),

@@ -110,7 +110,7 @@ const BROKEN: &[(&str, &str, &str, &str)] = &[
     ("policies/people.toml", "[people.alice]", "[people.req-k7q3fm]", "policies/people.toml:1:9: \"req-k7q3fm\" is reserved: ssh req-ID@bastion opens a request; choose another name"),
     ("policies/people.toml", "groups = [\"sre\"]", "groups = \"sre\"", "policies/people.toml:2:10: groups is a string, not a list of strings; write groups = [\"…\"]"),
     ("policies/people.toml", "groups = [\"sre\"]", "groups = [\"sre\", \"sre\"]", "policies/people.toml:2:18: \"sre\" stands twice in groups; remove one of them"),
-    ("policies/people.toml", "groups = [\"sre\"]", "groups = [\"sre\"]\nadmin = true", "policies/people.toml:3:1: [people.alice] has no key \"admin\"; known are accounts, groups, hours, keys, second_factor"),
+    ("policies/people.toml", "groups = [\"sre\"]", "groups = [\"sre\"]\nadmin = true", "policies/people.toml:3:1: [people.alice] has no key \"admin\"; known are accounts, groups, hours, keys, second_factor, suspended"),
     ("policies/people.toml", BOB, ALICE, "policies/people.toml:6:9: the key SHA256:KEY is already listed under alice; a key names one person: remove it from one of them"),
     ("policies/people.toml", BOB, "ssh-ed25519-cert-v01@openssh.com AAAA", "policies/people.toml:6:9: this is not a public key: it does not begin with the name of an algorithm; paste the one line of the .pub file"),
     ("policies/people.toml", BOB, "ssh-ed25519 AAAAIHNzaC1lZDI1NTE5LWNlcnQtdjAxQG9wZW5zc2guY29t", "policies/people.toml:6:9: this is a certificate, not a key; use the key that the certificate was made for (its .pub file)"),
@@ -392,7 +392,7 @@ fn a_case_that_fails_says_where_and_by_what() {
         (case("expect = \"permit\"\nwho = 1"), "7:1: [case] has no key \"who\"; known are action, asked, at, by, command, enough, expect, first_time, inner_auth, login, mfa, person, source, target, to, waited, yes"),
         (case("").replace("web-1", "web-9"), "3:10: there is no target \"web-9\"; use one of targets.toml"),
         (case("").replace("alice", "zoe"), "2:10: there is no person zoe; use one of people.toml"),
-        (case("").replace("shell", "shel"), "5:10: \"shel\" is not an action; use shell, exec, sftp, sftp-read, sftp-write, forward-local, forward-remote, agent-forward, approve, replay, watch, kill, hold, review, audit, drain"),
+        (case("").replace("shell", "shel"), "5:10: \"shel\" is not an action; use shell, exec, sftp, sftp-read, sftp-write, forward-local, forward-remote, agent-forward, approve, replay, watch, kill, hold, review, audit, drain, suspend"),
         (case(""), "1:1: [case] has no expect; add expect = \"permit\""),
     ];
     for (text, line) in table {

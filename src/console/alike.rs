@@ -22,7 +22,7 @@ const MOST_BYTES: usize = 2 << 20;
 impl Act<'_> {
     /// The answer that the companion shows and signs over.
     pub(super) async fn alike(&self, id: RequestId) -> Result<Reply, Refusal> {
-        let (views, more) = self.like(id).await?;
+        let (views, more) = self.like(id, Verdict::Deny).await?;
         let known = self.known(&views).await?;
         let targets = known.into_iter().map(|(target, Known { labels, opened })| AlikeTarget {
             target,
@@ -54,7 +54,7 @@ impl Act<'_> {
             }
             return self.said_of_many(Verdict::Approve, said).await;
         }
-        let (views, more) = self.like(first).await?;
+        let (views, more) = self.like(first, Verdict::Approve).await?;
         if let Some(view) = views.iter().find(|view| view.level > Level::Connection) {
             return Err(self.needs_signature_over(view, Verdict::Approve, &[(first, code)]));
         }
@@ -75,7 +75,7 @@ impl Act<'_> {
     pub(super) async fn deny_many(&self, requests: &[RequestId], like: bool, note: &str) -> Result<Reply, Refusal> {
         let mut views = Vec::new();
         match requests {
-            [one] if like => views = self.like(*one).await?.0,
+            [one] if like => views = self.like(*one, Verdict::Deny).await?.0,
             several => {
                 for id in several {
                     views.push(self.seen(*id).await?);
@@ -89,7 +89,7 @@ impl Act<'_> {
 
     /// The bytes of a decision on a request and all that are like it; kept until `submit` of that request.
     pub(super) async fn decision_like(&self, args: &DecisionArgs) -> Result<Reply, Refusal> {
-        let (views, _) = self.like(args.request).await?;
+        let (views, _) = self.like(args.request, args.verdict).await?;
         let Some(first) = views.first() else { return Err(self.unknown(args.request)) };
         if args.verdict == Verdict::Approve
             && let Some(more) = terms(&first.document, &args.less, self.now).beyond(&first.document.asked(), self.now)
@@ -107,8 +107,8 @@ impl Act<'_> {
     }
 
     /// The request, then all pending ones that are like it and that this person may decide too, the oldest
-    /// first; and how many more there are.
-    async fn like(&self, id: RequestId) -> Result<(Vec<RequestView>, u64), Refusal> {
+    /// first; and how many more there are. What they have said yes to already waits for others' yes alone.
+    async fn like(&self, id: RequestId, verdict: Verdict) -> Result<(Vec<RequestView>, u64), Refusal> {
         let named = self.seen(id).await?;
         if named.state != RequestState::Pending {
             let why = format!("is {}: there is nothing to decide", State::of(&named.state).word());
@@ -119,7 +119,9 @@ impl Act<'_> {
         others.reverse();
         others.retain(|view| {
             let decidable = view.state == RequestState::Pending && view.due > self.now && view.asked.contains(self.who.person());
-            view.id != id && decidable && view.document.is_like(&named.document)
+            let said = verdict == Verdict::Approve
+                && view.decisions.iter().any(|said| said.person == *self.who.person() && said.verdict == Verdict::Approve);
+            view.id != id && decidable && !said && view.document.is_like(&named.document)
         });
         let (mut room, mut more, mut views) = (MOST_BYTES.saturating_sub(named.bytes.len()), 0, vec![named]);
         for view in others {

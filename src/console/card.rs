@@ -102,12 +102,17 @@ fn standing(card: &Card, now: Timestamp) -> Vec<(&'static str, String)> {
     let mut rows = Vec::new();
     for track in &card.tracks {
         let have = if track.have.is_empty() { "nobody yet".to_owned() } else { join(&track.have) };
-        let text =
-            format!("{} of {} for {}, level {}: {have}", track.quorum, track.approvers.join(", "), track.workflow, track.level.as_str());
+        let stage = if track.stages > 1 { format!("stage {} of {}, ", track.stage, track.stages) } else { String::new() };
+        let who = track.approvers.join(", ");
+        let text = format!("{stage}{} of {who} for {}, level {}: {have}", track.quorum, track.workflow, track.level.as_str());
         rows.push(("asks", text));
     }
     if card.state.is_open() && !card.asked.is_empty() {
         rows.push(("asked", join(&card.asked)));
+    }
+    if card.state.is_open() {
+        rows.extend(card.turns.iter().map(|words| ("now", words.clone())));
+        rows.extend(card.prompts.iter().map(|prompt| ("mind", prompt.clone())));
     }
     for said in card.decisions.iter().filter(|said| said.verdict == Verdict::Approve) {
         let how = match &said.key {

@@ -112,6 +112,9 @@ impl Act<'_> {
             Verb::Policy(PolicyArgs { what: PolicyWhat::Show { digest } }) => self.policy(digest).await,
             Verb::Policy(PolicyArgs { what: PolicyWhat::Test { .. } | PolicyWhat::Explain(_) }) => Err(self.at_home(verb)),
             Verb::Drain(args) => self.drain(args).await,
+            Verb::Away(args) => self.away(args).await,
+            Verb::Suspend(args) => self.suspend(args).await,
+            Verb::Unsuspend(args) => self.unsuspend(args).await,
             Verb::Auditors(AuditorsArgs { what: AuditorsWhat::List }) => self.auditors().await,
             Verb::Auditors(AuditorsArgs { what: AuditorsWhat::Prove | AuditorsWhat::Rewrap(_) | AuditorsWhat::Recover(_) }) => {
                 Err(self.at_home(verb))
@@ -465,6 +468,12 @@ impl Act<'_> {
             ApprovalError::Unknown(id) => self.unknown(*id),
             ApprovalError::Already(id, state) => refuse(&format!("is already {state}"), &[format!("show {id}")]),
             ApprovalError::Own => refuse("is yours: nobody decides on their own request", &[format!("withdraw {what}")]),
+            ApprovalError::NotYet { now, .. } => {
+                refuse(&format!("is for {now} to agree to first; you are asked after them"), &[format!("show {what}")])
+            }
+            ApprovalError::NotNeeded { now, .. } => {
+                refuse(&format!("has all that it needs from you and yours; it is for {now} now"), &[format!("show {what}")])
+            }
             ApprovalError::Level { needs, has, .. } => refuse(&format!("needs {needs}; this one is of level {has}"), &["whoami".into()]),
             ApprovalError::NotEligible(id) => refuse("is for others to decide", &[format!("show {id}")]),
             ApprovalError::Code(id) => refuse(

@@ -5,6 +5,7 @@
 
 mod auditors;
 mod less;
+mod people;
 mod policy;
 mod targets;
 mod typed;
@@ -20,6 +21,7 @@ use crate::retention::hold::Pattern;
 
 pub use auditors::{AuditorsArgs, AuditorsWhat, KeysWhat, RecoverArgs, RewrapArgs};
 pub use less::{Less, Part};
+pub use people::{AwayArgs, SuspendArgs, UnsuspendArgs, Until};
 pub use policy::{ExplainArgs, PolicyArgs, PolicyWhat};
 pub use targets::{From, ImportArgs, PinArgs, TargetsArgs, TargetsWhat};
 pub use typed::{Destination, Moment, SessionWord, Since, Span, Start, Word};
@@ -121,6 +123,12 @@ pub enum Verb {
     Policy(PolicyArgs),
     /// Tell everybody when this bastion restarts; it stops by itself then
     Drain(DrainArgs),
+    /// I am away, or there again: whom requests ask
+    Away(AwayArgs),
+    /// Let a person in no more, at once: ends and voids what is theirs
+    Suspend(SuspendArgs),
+    /// Let a suspended person in again
+    Unsuspend(UnsuspendArgs),
     /// Give the reason that a request waits for
     Reason {
         request: RequestId,
@@ -675,6 +683,17 @@ impl Verb {
             }
             Verb::Release(args) => fits("reason", &args.reason, MAX_REASON),
             Verb::Drain(args) => fits("reason", &args.reason, 200),
+            Verb::Away(args) => {
+                if args.back == args.until.is_some() || (args.back && args.instead.is_some()) {
+                    return Err("write --until MON, or --back".into());
+                }
+                Ok(())
+            }
+            Verb::Suspend(args) => {
+                fits("person's name", &args.person, 64)?;
+                fits("reason", &args.reason, MAX_REASON)
+            }
+            Verb::Unsuspend(args) => fits("reason", &args.reason, MAX_REASON),
             Verb::Proven { canary_b64 } => fits("canary", canary_b64, 256),
             Verb::Keys(what) => what.check(),
             Verb::Approve(args) => {
@@ -754,6 +773,9 @@ impl Verb {
             Verb::Retention(_) => "retention",
             Verb::Policy(_) => "policy",
             Verb::Drain(_) => "drain",
+            Verb::Away(_) => "away",
+            Verb::Suspend(_) => "suspend",
+            Verb::Unsuspend(_) => "unsuspend",
             Verb::Auditors(_) => "auditors",
             Verb::Alike { .. } => "alike",
             Verb::Canary => "canary",

@@ -275,6 +275,8 @@ mod tests {
             level: Level::Key,
             tracks: vec![],
             asked: vec!["bob".parse().unwrap()],
+            turns: vec![],
+            prompts: vec![],
             granted: None,
             approvers: vec![],
             waiters: 1,

@@ -19,6 +19,7 @@ mod log;
 mod many;
 mod nearby;
 mod opened;
+mod people;
 mod play;
 mod proof;
 mod recover;

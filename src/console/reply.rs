@@ -67,6 +67,9 @@ pub enum Reply {
         unverified: u64,
     },
     Drain(Drain),
+    Away(AwayLine),
+    Suspended(Box<SuspendedLine>),
+    Unsuspended(Person),
     /// Lines of an exported log, in order; the last answer has none.
     AuditLines(Vec<String>),
     /// A file for a laptop.
@@ -127,6 +130,12 @@ pub struct Card {
     pub level: Level,
     pub tracks: Vec<Track>,
     pub asked: Vec<Person>,
+    /// Who is not asked now and why, and who is asked as well.
+    #[serde(default)]
+    pub turns: Vec<String>,
+    /// What its workflows tell whoever decides.
+    #[serde(default)]
+    pub prompts: Vec<String>,
     pub granted: Option<GrantedTerms>,
     pub approvers: Vec<Person>,
     /// In the order they came.
@@ -174,6 +183,11 @@ impl DecisionLine {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Track {
     pub workflow: WorkflowName,
+    /// The stage that is asked, from 1; of so many.
+    #[serde(default)]
+    pub stage: u64,
+    #[serde(default)]
+    pub stages: u64,
     pub approvers: Vec<String>,
     pub have: Vec<Person>,
     pub quorum: u32,
@@ -475,6 +489,28 @@ pub struct AuditorLine {
     pub proven: Option<Timestamp>,
 }
 
+/// Somebody who is away; `until` is `null` once they are back.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AwayLine {
+    pub person: Person,
+    #[serde(with = "maybe_moment")]
+    pub until: Option<Timestamp>,
+    pub instead: Option<Person>,
+}
+
+/// Somebody who was suspended, and what that ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SuspendedLine {
+    pub person: Person,
+    pub by: Person,
+    pub reason: String,
+    #[serde(with = "moment")]
+    pub at: Timestamp,
+    pub sessions: Vec<SessionId>,
+    pub requests: u64,
+    pub grants: u64,
+}
+
 /// What everybody is told: when the bastion restarts, or that it does not.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Drain {
@@ -648,6 +684,20 @@ pub struct Status {
     pub unproved: std::collections::BTreeSet<Person>,
     #[serde(default)]
     pub notifiers: Vec<NotifierLine>,
+    #[serde(default)]
+    pub away: Vec<AwayLine>,
+    #[serde(default)]
+    pub suspended: Vec<BarredLine>,
+}
+
+/// Somebody who is let in no more.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct BarredLine {
+    pub person: Person,
+    pub by: Person,
+    pub reason: String,
+    #[serde(with = "moment")]
+    pub at: Timestamp,
 }
 
 /// How a notifier does, since the bastion started.
@@ -741,6 +791,8 @@ impl Card {
                 .iter()
                 .map(|track| Track {
                     workflow: track.workflow.clone(),
+                    stage: track.stage as u64 + 1,
+                    stages: track.stages as u64,
                     approvers: track.approvers.clone(),
                     have: track.have.clone(),
                     quorum: track.quorum,
@@ -748,6 +800,8 @@ impl Card {
                 })
                 .collect(),
             asked: view.asked.clone(),
+            turns: view.turns.iter().filter_map(|turn| crate::approvals::turn_words(turn, view.seen)).collect(),
+            prompts: view.prompts.clone(),
             granted: view.granted.clone(),
             approvers: view.approvers.clone(),
             decisions: view.decisions.iter().map(DecisionLine::of).collect(),

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::execute::Act;
-use super::reply::{NotifierLine, Refusal, RefusalKind, Reply, Status, Trouble};
+use super::reply::{AwayLine, BarredLine, NotifierLine, Refusal, RefusalKind, Reply, Status, Trouble};
 use super::{Console, with_causes};
 use crate::access::ConsoleAction;
 use crate::authority::pen::{Pen, PenState};
@@ -17,6 +17,7 @@ use crate::retention::hold::Hold;
 use crate::store::StoreError;
 use crate::store::disposal::Cursor;
 use crate::store::health::{Counts, LATELY};
+use crate::store::suspensions::Suspension;
 use crate::time::Timestamp;
 
 /// Fewer days than these until the disk is full are a trouble.
@@ -89,6 +90,8 @@ impl Console {
             log_rows: counts.rows,
             checkpoint: counts.signed_at,
             unsigned_since: counts.unsigned_since,
+            away: self.store.absences(now).await?.into_iter().map(AwayLine::of).collect(),
+            suspended: self.store.suspensions().await?.into_iter().map(barred).collect(),
             unproved: if young { BTreeSet::new() } else { unproved.map(|(name, _)| name.clone()).collect() },
             notifiers: self.desk.standing().into_iter().map(notifier_line).collect(),
         };
@@ -158,6 +161,11 @@ fn troubles(status: &Status, now: Timestamp) -> Vec<Trouble> {
         add("notifier", why, &format!("look at it, then: countersign notify test {} -c DIR", line.notifier));
     }
     troubles
+}
+
+fn barred(suspension: Suspension) -> BarredLine {
+    let Suspension { person, by, reason, at } = suspension;
+    BarredLine { person, by, reason, at }
 }
 
 fn notifier_line(standing: Standing) -> NotifierLine {

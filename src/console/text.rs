@@ -8,8 +8,8 @@ use std::time::Duration;
 use super::card::{join, span, tone};
 use super::render::{Listing, Look, Tone, counted, prefixed, visible, when};
 use super::reply::{
-    Asked, AuditLine, AuditorLine, Card, Decided, Held, KeysReply, Listed, LiveLine, Next, NotifierLine, OpenGrant, PlanLine, Refusal,
-    RefusalKind, Reply, RetentionState, SessionLine, State, Status, TargetLine, Whoami,
+    Asked, AuditLine, AuditorLine, AwayLine, BarredLine, Card, Decided, Held, KeysReply, Listed, LiveLine, Next, NotifierLine, OpenGrant,
+    PlanLine, Refusal, RefusalKind, Reply, RetentionState, SessionLine, State, Status, SuspendedLine, TargetLine, Whoami,
 };
 use crate::access::decision::{GrantedTerms, Verdict};
 use crate::recording::amount;
@@ -104,6 +104,9 @@ pub fn reply(reply: &Reply, reader: &Reader<'_>) -> String {
             Some(at) => format!("everybody is told: bastion restarts {}; {} sessions run now", crate::time::at(at, reader.now), drain.live),
             None => "everybody is told: bastion goes on".to_owned(),
         }),
+        Reply::Away(line) => said(&away_line(line, reader.now)),
+        Reply::Suspended(line) => said(&suspended_line(line, reader)),
+        Reply::Unsuspended(person) => said(&format!("{person} is let in again; what was ended stays so")),
         Reply::AuditLines(lines) => lines.iter().map(|line| format!("{line}\n")).collect(),
         Reply::Whoami(me) => whoami(me),
         Reply::Status(status) => status_lines(status, reader),
@@ -517,11 +520,39 @@ fn status_lines(status: &Status, reader: &Reader<'_>) -> String {
         ("version", status.version.clone()),
     ];
     out.push_str(&lines.map(|(name, text)| format!("{name:<10}{}\n", visible(&text))).concat());
+    for line in &status.away {
+        out.push_str(&format!("{:<10}{}\n", "away", away_words(line, reader.now)));
+    }
+    for BarredLine { person, by, reason, at } in &status.suspended {
+        let why = if reason.is_empty() { String::new() } else { format!(": {}", visible(reason)) };
+        out.push_str(&format!("{:<10}{person} by {by}, {}{why}\n", "suspended", when(*at, reader.now)));
+    }
     for line in &status.notifiers {
         let NotifierLine { notifier, delivered, waiting, dropped, lost, .. } = line;
         out.push_str(&format!("{:<10}{notifier}: {delivered} delivered, {waiting} wait, {dropped} dropped, {lost} lost\n", "notices"));
     }
     out
+}
+
+/// `bob until Mon, carol instead`
+fn away_words(line: &AwayLine, now: Timestamp) -> String {
+    let until = line.until.map(|until| format!(" until {}", crate::access::workflow::day(until, now))).unwrap_or_default();
+    let instead = line.instead.as_ref().map(|instead| format!(", {instead} instead")).unwrap_or_default();
+    format!("{}{until}{instead}", line.person)
+}
+
+fn away_line(line: &AwayLine, now: Timestamp) -> String {
+    match line.until {
+        None => format!("{} is back", line.person),
+        Some(until) => format!("noted: away {} ({})", away_words(line, now), crate::time::at(until, now)),
+    }
+}
+
+fn suspended_line(line: &SuspendedLine, reader: &Reader<'_>) -> String {
+    let SuspendedLine { person, sessions, requests, grants, .. } = line;
+    let ended = format!("{} sessions end now; requests void {requests}, approvals ended {grants}", sessions.len());
+    let back = reader.voice.command(&format!("unsuspend {person} --reason '…'"));
+    format!("{person} is suspended: {ended}. Write suspended = true into people.toml; the way back: {back}")
 }
 
 /// Whether certificates are signed, and how well the process that does is locked in.

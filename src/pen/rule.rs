@@ -165,7 +165,8 @@ fn asker<'d>(directory: &'d Directory, ask: &SessionAsk, now: Timestamp) -> Resu
             certificate::person(&directory.people, &certificate, source, now)?
         }
     };
-    if entry.name != ask.person {
+    // What only the state knows of suspensions, the node keeps to; what the files say, this keeps to as well.
+    if entry.name != ask.person || directory.people.is_suspended(&entry.name) {
         return Err(not_theirs());
     }
     if ask.second_factor && directory.people.factor(&ask.person).is_none() {

@@ -59,6 +59,9 @@ impl<'a> Asking<'a> {
         let console = console(&directory, &self.principal);
         let Ok(principal) = self.principal.again(&directory.people, Timestamp::now()) else {
             self.bastion.report_refusal(self.principal.clone(), self.wanted(), "the key, or its certificate, is not known any more");
+            if directory.people.is_suspended(self.principal.person()) {
+                return Err(Stop::new("refused: you are suspended here; an operator can tell you why", Status::Refused));
+            }
             let what = if self.principal.key().certificate().is_some() { "certificate" } else { "key" };
             let text = format!("refused: your {what} is not known here any more; an operator can tell you why");
             return Err(Stop::new(text, Status::Refused));

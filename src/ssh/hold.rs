@@ -4,6 +4,7 @@
 //! is lost or looked into, except what `users.md` 1 allows: at a prompt typed-ahead is dropped and 0x03
 //! withdraws; an exec with a terminal withdraws on a packet of exactly 0x03.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::sync::OwnedSemaphorePermit;
@@ -21,7 +22,7 @@ use crate::access::ruling::{Ruling, Terms};
 use crate::access::{OpeningContext, Principal, Target, Want};
 use crate::approvals::{self, Again, Ask, Basis, Joined, RequestState, RequestView, SubmitError, Waiter};
 use crate::console::Phase;
-use crate::id::{Digest, Login, Person, RequestId};
+use crate::id::{Digest, Login, Person, RequestId, WorkflowName};
 use crate::time::{Timestamp, at};
 
 /// How often somebody at a prompt sees the clock, and how often anybody else gets a line.
@@ -199,6 +200,9 @@ enum HoldEnd {
 struct Shown {
     needs_reason: bool,
     pending: bool,
+    /// What was said last of whose turn it is, by workflow; and how far that was.
+    turns: Vec<String>,
+    stages: BTreeMap<WorkflowName, usize>,
     clock: bool,
     announced: bool,
     /// Who was said to be looking.
@@ -313,19 +317,48 @@ impl Hold<'_> {
                 self.shown.needs_reason = true;
                 if person {
                     self.say_what_is_needed(view).await;
+                    for prompt in &view.prompts {
+                        self.client.say(&crate::console::visible(prompt)).await;
+                    }
                     self.client.raw("countersign: reason: ".into()).await;
                 } else {
                     let host = &self.bastion.directory().config.host;
-                    self.client.say(&format!("{} waits for your reason: ssh {host} reason {} 'INC-42 …'", self.id, self.id)).await;
+                    let prompt: String = view.prompts.iter().map(|prompt| format!(" ({})", crate::console::visible(prompt))).collect();
+                    let how = format!("ssh {host} reason {} 'INC-42 …'", self.id);
+                    self.client.say(&format!("{} waits for your reason{prompt}: {how}", self.id)).await;
                 }
             }
             RequestState::Pending if !self.shown.pending => {
                 self.shown.pending = true;
                 self.say_pending(view, person).await;
+                self.shown.stages = stages(view);
+                self.say_turns(view).await;
             }
-            RequestState::NeedsReason | RequestState::Pending => {}
+            RequestState::Pending => self.say_turns(view).await,
+            RequestState::NeedsReason => {}
         }
         None
+    }
+
+    /// Says what has changed of whom it asks (`users.md` 16), each once.
+    async fn say_turns(&mut self, view: &RequestView) {
+        let mut lines = Vec::new();
+        let stages = stages(view);
+        for (workflow, stage) in &stages {
+            if self.shown.stages.get(workflow).is_some_and(|shown| shown < stage) {
+                lines.extend(next_stage(view, workflow));
+            }
+        }
+        self.shown.stages = stages;
+        let words: Vec<String> = view.turns.iter().filter_map(|turn| approvals::turn_words(turn, Timestamp::now())).collect();
+        lines.extend(words.iter().filter(|words| !self.shown.turns.contains(words)).cloned());
+        self.shown.turns = words;
+        if !lines.is_empty() && std::mem::take(&mut self.shown.clock) {
+            self.client.raw("\r\n".into()).await;
+        }
+        for line in lines {
+            self.client.say(&line).await;
+        }
     }
 
     /// What is announced is said, here on any channel: nothing runs on it yet.
@@ -353,7 +386,7 @@ impl Hold<'_> {
     async fn say_pending(&self, view: &RequestView, person: bool) {
         let now = Timestamp::now();
         let asked: Vec<String> = view.asked.iter().map(ToString::to_string).collect();
-        let asked = if asked.is_empty() { "nobody can decide this now".to_owned() } else { format!("asked {}", asked.join(", ")) };
+        let asked = if asked.is_empty() { "nobody is asked yet".to_owned() } else { format!("asked {}", asked.join(", ")) };
         let reason = crate::console::visible(&view.document.reason);
         let reason = if reason.is_empty() { String::new() } else { format!(" · reason {reason}") };
         let expires = format!("expires {}", at(view.document.not_after(), now));
@@ -500,6 +533,20 @@ pub fn going() -> Stop {
 
 fn stopped(text: impl Into<String>, status: Status) -> HoldEnd {
     HoldEnd::Stop(Stop::new(text, status))
+}
+
+/// How far each workflow is that waits.
+fn stages(view: &RequestView) -> BTreeMap<WorkflowName, usize> {
+    view.turns.iter().map(|turn| (turn.workflow.clone(), turn.stage)).collect()
+}
+
+/// `stage 2 of 2: 1 of heads · asked gina`
+fn next_stage(view: &RequestView, workflow: &WorkflowName) -> Option<String> {
+    let track = view.tracks.iter().find(|track| track.workflow == *workflow)?;
+    let turn = view.turns.iter().find(|turn| turn.workflow == *workflow)?;
+    let asked: Vec<&str> = turn.asked.iter().map(Person::as_str).collect();
+    let asked = if asked.is_empty() { String::new() } else { format!(" · asked {}", asked.join(", ")) };
+    Some(format!("stage {} of {}: {} of {}{asked}", track.stage + 1, track.stages, track.quorum, track.approvers.join(", ")))
 }
 
 /// `1 of sre-leads (prod-needs-a-lead)`, one for each workflow.

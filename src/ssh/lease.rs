@@ -194,6 +194,11 @@ impl Lease {
                     self.must_look = true;
                     self.look().await
                 }
+                // Who suspended them says more.
+                Woken::Policy if self.is_suspended() => match self.look().await {
+                    None => self.policy(),
+                    said => said,
+                },
                 Woken::Policy => self.policy(),
                 Woken::Phase => self.phase(Timestamp::now()),
                 Woken::Stop => Some(Notice::Over(Outcome::Shutdown)),
@@ -246,6 +251,10 @@ impl Lease {
     pub fn begin_warning(&mut self) {
         self.warns = true;
         self.phase.mark_changed();
+    }
+
+    fn is_suspended(&self) -> bool {
+        self.standing.changes.borrow().people.is_suspended(self.grant.principal.person())
     }
 
     /// A new hold does not end a session, a no does (**D policy change**).

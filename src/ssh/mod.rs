@@ -3,6 +3,7 @@
 mod algorithms;
 mod alternate;
 mod ask;
+mod barred;
 mod channel;
 mod connection;
 mod console;
@@ -251,8 +252,9 @@ impl Running {
         self.recordings.protect(directory.config.recordings.protection.clone())?;
         self.recordings.keep_for_rescue(directory.reserve());
         let policy = directory.digest;
+        let suspended = self.store.suspensions().await?.into_iter().map(|suspension| suspension.person).collect();
         // Live sessions look by themselves (`lease`).
-        self.directory.send_replace(directory);
+        self.directory.send_replace(Arc::new(directory.with_suspended(suspended)));
         if let Err(error) = self.pen.rereads(policy).await {
             tracing::error!(error = crate::console::with_causes(&error), "the pen has not read these policies: it signs nothing by them");
         }
@@ -404,6 +406,7 @@ pub async fn start(parts: Parts) -> std::io::Result<Running> {
     }
     tasks.push(tokio::spawn(notices::run(bastion.approvals.clone(), bastion.console.desk.clone(), stopped.clone())));
     tasks.push(tokio::spawn(dispose(bastion.clone(), stopped.clone())));
+    tasks.push(tokio::spawn(barred::publish(kept_store.clone(), reload.clone(), stopped.clone())));
     tasks.push(tokio::spawn(sweep(bastion, stopped)));
     Ok(Running {
         addresses,
@@ -476,6 +479,9 @@ async fn sweep(bastion: Arc<Bastion>, mut stop: watch::Receiver<bool>) {
                         changes.mark_changed();
                         tracing::error!(%error, "what is pending could not be ruled again; it is tried again in a second");
                     }
+                }
+                if let Err(error) = bastion.approvals.move_on(now).await {
+                    tracing::error!(error = crate::console::with_causes(&error), "nobody else could be asked; it is tried again in a second");
                 }
                 if let Err(error) = bastion.approvals.sweep(now).await {
                     tracing::error!(%error, "the sweep failed; it is tried again in a second");

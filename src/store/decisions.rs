@@ -61,7 +61,8 @@ impl Tx {
         .bind(row.at.micros())
         .execute(&mut self.connection)
         .await?;
-        Ok(())
+        // The next stage may be asked now.
+        self.look_again(request, Timestamp::from_micros(0)).await
     }
 }
 

@@ -316,6 +316,10 @@ impl Tx {
 
     async fn open_session(&mut self, new: NewSession, now: Timestamp) -> Result<Grant, StoreError> {
         let NewSession { mut opened, kind, open, certificate, ends_at_most: _ } = new;
+        // Whoever ruled may not have heard yet.
+        if self.is_suspended(opened.principal.person()).await? {
+            return Err(StoreError::Suspended(opened.principal.person().clone()));
+        }
         opened.serial = self.fresh_serial().await?;
         sqlx::query(
             "insert into sessions (id, request, person, target, login, kind, source, serial, record, retention, started, ends_at, endpoint)

@@ -4,6 +4,7 @@
 //! expected` with its audit row in the same transaction; zero rows mean that somebody else was first,
 //! a normal answer. A change that cannot be committed has not happened, and its caller is told so.
 
+mod absences;
 pub mod audit;
 pub mod backup;
 pub mod clock;
@@ -24,6 +25,7 @@ pub mod requests;
 pub mod restore;
 mod schema;
 pub mod sessions;
+pub mod suspensions;
 pub mod waiters;
 mod wake;
 mod writer;
@@ -91,6 +93,8 @@ pub enum StoreError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    #[error("{0} is suspended")]
+    Suspended(crate::id::Person),
     #[error("a fresh id was not found in a few tries")]
     Ids,
     #[error("the database did not answer in {} s", DEADLINE.as_secs())]

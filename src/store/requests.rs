@@ -317,6 +317,16 @@ impl Snapshot {
         rows.iter().map(read).collect()
     }
 
+    /// Requests that wait and of which somebody else may be asked by now, the most overdue first.
+    pub(crate) async fn requests_to_look_at(&mut self, now: Timestamp, limit: u32) -> Result<Vec<RequestRow>, StoreError> {
+        let rows = select!("where state = 'pending' and look_at <= $1 order by look_at limit $2")
+            .bind(now.micros())
+            .bind(i64::from(limit))
+            .fetch_all(&mut *self.tx)
+            .await?;
+        rows.iter().map(read).collect()
+    }
+
     /// The request that waits to extend a grant, and until when it can be decided.
     pub(crate) async fn extension_waiting(&mut self, id: RequestId, now: Timestamp) -> Result<Option<(RequestId, Timestamp)>, StoreError> {
         let row =

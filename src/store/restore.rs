@@ -17,6 +17,7 @@ use super::columns::{json as from_json, to_json, word};
 use super::grants::GrantState;
 use super::requests::RequestState;
 use super::sessions::SealedRow;
+use super::suspensions::Suspension;
 use super::{Store, StoreError, Tx};
 use crate::access::ruling::RecordLevel;
 use crate::audit::row::Row;
@@ -216,6 +217,12 @@ impl Tx {
                 if !self.end_hold(hold, Release { by, at, reason }).await? {
                     return Err(unfounded(row.seq, format!("the hold {hold}")));
                 }
+            }
+            Change::Suspended { person, by, reason } => {
+                self.write_suspension(&Suspension { person, by, reason, at }).await?;
+            }
+            Change::Unsuspended { person } => {
+                self.lift(&person, at).await?;
             }
             Change::Proven { auditor, key } => {
                 let sql = "insert into proofs (auditor, key, proven) values ($1, $2, $3)

@@ -62,7 +62,7 @@ pub enum Mentioned {
 }
 
 /// A validated set of policies, kept in memory; a ruling asks it at most twice.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct PolicySet {
     base: cedar_policy::PolicySet,
     holds: cedar_policy::PolicySet,

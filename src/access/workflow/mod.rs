@@ -18,7 +18,7 @@ use super::decision::{GrantedTerms, Level, Verdict};
 use crate::id::{Group, NotifierName, Person, WorkflowName};
 use crate::time::Timestamp;
 
-pub use turn::{Absent, Approver, Away, Escalated, Times, Turn, Wider, day, reached, turns};
+pub use turn::{Absent, Approver, Away, Escalated, Times, Turn, Wider, absent_words, day, reached, turns};
 
 /// A workflow of `approvals.toml`.
 #[derive(Debug, Clone)]

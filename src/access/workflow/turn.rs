@@ -86,6 +86,8 @@ pub struct Turn {
     pub may: Vec<Person>,
     /// … and who of them is asked.
     pub asked: Vec<Person>,
+    /// How many of the stage itself are in reach.
+    pub reached: usize,
     /// Those of the stage who are not asked now, and why.
     pub absent: Vec<Absent>,
     /// Whom it asks as well, and why.
@@ -146,6 +148,7 @@ fn turn(workflow: &Workflow, approvals: &[&Decided], approvers: &[Approver<'_>],
         ends,
         may: names(&mut first.iter().chain(&also)),
         asked: names(&mut in_reach.iter().chain(also.iter().filter(|one| reach.reaches(one)))),
+        reached: in_reach.len(),
         absent: out.iter().filter_map(|one| reach.absent(one)).collect(),
         wider,
         next,
@@ -209,6 +212,19 @@ impl Absent {
         }
     }
 }
+
+/// `bob away until Mon, carol 08-18 Berlin`, of many the first few.
+pub fn absent_words(absent: &[Absent], now: Timestamp) -> String {
+    let mut words: Vec<String> = absent.iter().take(NAMED).map(|absent| absent.words(now)).collect();
+    let more = absent.len().saturating_sub(NAMED);
+    if more > 0 {
+        words.push(format!("{more} more"));
+    }
+    words.join(", ")
+}
+
+/// Absent people who are named.
+const NAMED: usize = 6;
 
 /// `Mon` within a week, else the date; the hour where it is today or not midnight.
 pub fn day(when: Timestamp, now: Timestamp) -> String {

@@ -7,8 +7,11 @@ mod fail;
 mod family;
 mod open;
 mod overrun;
+mod race;
 mod rerule;
 mod submit;
+mod suspend;
+mod turns;
 mod view;
 mod wait;
 

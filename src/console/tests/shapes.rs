@@ -33,6 +33,7 @@ fn samples() -> Vec<Reply> {
         by: bob(),
         placed: NOW,
     };
+    let away = || AwayLine { person: bob(), until: Some(NOW), instead: Some(alice()) };
     let granted = || GrantedTerms {
         for_us: 1,
         once: true,
@@ -51,12 +52,16 @@ fn samples() -> Vec<Reply> {
         level: Level::Key,
         tracks: vec![Track {
             workflow: "lead".parse().unwrap(),
+            stage: 1,
+            stages: 2,
             approvers: vec!["leads".into()],
             have: vec![bob()],
             quorum: 1,
             level: Level::Key,
         }],
         asked: vec![bob()],
+        turns: vec!["t".into()],
+        prompts: vec!["p".into()],
         granted: Some(granted()),
         approvers: vec![bob()],
         decisions: vec![DecisionLine {
@@ -255,6 +260,17 @@ fn samples() -> Vec<Reply> {
             now: NOW,
         }),
         Reply::Help("h".into()),
+        Reply::Away(away()),
+        Reply::Suspended(Box::new(SuspendedLine {
+            person: alice(),
+            by: bob(),
+            reason: "r".into(),
+            at: NOW,
+            sessions: vec![session],
+            requests: 1,
+            grants: 1,
+        })),
+        Reply::Unsuspended(alice()),
         Reply::Drain(Drain { at: Some(NOW), reason: "r".into(), live: 1 }),
         Reply::Status(Box::new(Status {
             ok: false,
@@ -287,6 +303,8 @@ fn samples() -> Vec<Reply> {
                 why: Some("w".into()),
             }],
             waiting_for_auditor: 1,
+            away: vec![away()],
+            suspended: vec![BarredLine { person: alice(), by: bob(), reason: "r".into(), at: NOW }],
         })),
         Reply::Setup("s".into()),
         Reply::Keys(Box::new(KeysReply::Closed(Closed {
@@ -348,10 +366,13 @@ fn place(reply: &Reply) -> usize {
         Reply::Would(_) => 34,
         Reply::Alike(_) => 35,
         Reply::Proof(_) => 36,
+        Reply::Away(_) => 37,
+        Reply::Suspended(_) => 38,
+        Reply::Unsuspended(_) => 39,
     }
 }
 
-const PLACES: usize = 37;
+const PLACES: usize = 40;
 
 /// `path` and the keys below it, for each object of a value.
 fn shape(value: &Value, path: &str, shapes: &mut BTreeMap<String, BTreeSet<String>>) {

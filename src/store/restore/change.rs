@@ -80,6 +80,15 @@ pub enum Change {
         auditor: Person,
         key: String,
     },
+    /// Somebody was suspended; that stands until it is lifted.
+    Suspended {
+        person: Person,
+        by: Person,
+        reason: String,
+    },
+    Unsuspended {
+        person: Person,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -129,7 +138,7 @@ pub enum BadChange {
 }
 
 /// Rows that change nothing that is stored.
-const REPORTS: [&str; 30] = [
+const REPORTS: [&str; 34] = [
     "audit.export",
     "backup.make",
     "bastion.drain",
@@ -142,14 +151,19 @@ const REPORTS: [&str; 30] = [
     // A lock is over within hours, and a code of before within a minute and a half.
     "factor.lock",
     "log.recovered",
+    // Whom requests ask; those that wait are void after a restore.
+    "person.away",
+    "person.back",
     // The text of the policies is in the backup, or lost: only its digest is logged.
     "policy.load",
     "policy.refuse",
     "policy.reload",
     "refusal",
+    "request.escalate",
     "request.join",
     // The reason is part of bytes that are lost; the request is open, so it is voided.
     "request.reason",
+    "request.stage",
     "retention.run",
     "session.envelope",
     "session.export",
@@ -226,6 +240,14 @@ impl Change {
             "auditor.prove" => {
                 let Prove { person, key } = facts(row)?;
                 Change::Proven { auditor: person, key }
+            }
+            "person.suspend" => {
+                let Suspend { person, by, reason } = facts(row)?;
+                Change::Suspended { person, by, reason }
+            }
+            "person.unsuspend" => {
+                let Unsuspend { person } = facts(row)?;
+                Change::Unsuspended { person }
             }
             _ => return Err(BadChange::Unknown { row: row.seq, name: row.name.chars().take(80).collect() }),
         })
@@ -322,6 +344,18 @@ struct Prove {
     key: String,
 }
 
+#[derive(Deserialize)]
+struct Suspend {
+    person: Person,
+    by: Person,
+    reason: String,
+}
+
+#[derive(Deserialize)]
+struct Unsuspend {
+    person: Person,
+}
+
 /// Facts may grow new fields; those that are asked for have to be there.
 fn facts<T: DeserializeOwned>(row: &Row) -> Result<T, BadChange> {
     T::deserialize(&row.facts).map_err(|source| BadChange::Facts { row: row.seq, name: row.name.clone(), source })
@@ -393,6 +427,8 @@ mod tests {
         let issued = says("certificate.issue", json!({ "session": SESSION, "serial": "9223372036854775807", "person": "alice" }));
         assert_eq!(issued, Change::Certified { session, serial: i64::MAX.unsigned_abs() });
         assert_eq!(says("session.dispose", json!({ "session": SESSION, "certificate": {} })), Change::Disposed { session });
+        let suspended = says("person.suspend", json!({ "person": "alice", "by": "bob", "reason": "lost", "key": "k" }));
+        assert_eq!(suspended, Change::Suspended { person: "alice".parse().unwrap(), by: "bob".parse().unwrap(), reason: "lost".into() });
         let open = json!({
             "session": SESSION, "request": request, "person": "alice", "target": "web-1", "login": "deploy", "kind": "shell",
             "source": "192.0.2.1", "ends_at_us": 7, "policies": [],
@@ -434,7 +470,7 @@ mod tests {
         let mut texts = Vec::new();
         read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut texts);
         // Whatever looks like a name of ours, however it comes to its row; files and settings are none.
-        const SUBJECTS: [&str; 20] = [
+        const SUBJECTS: [&str; 21] = [
             "audit",
             "auditor",
             "backup",
@@ -446,6 +482,7 @@ mod tests {
             "grant",
             "hold",
             "log",
+            "person",
             "policy",
             "probe",
             "request",
