@@ -22,6 +22,7 @@ mod fields;
 mod flow;
 mod forward;
 mod fuzz;
+mod glass;
 mod harness;
 mod held;
 mod hostile;

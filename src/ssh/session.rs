@@ -328,6 +328,11 @@ fn header(grant: &Grant, opening: &Opening) -> Header {
 fn admitted(grant: &Grant) -> String {
     let names: Vec<String> = grant.approvers.iter().map(ToString::to_string).collect();
     match grant.request {
+        Some(_) if grant.break_glass => format!(
+            "opened by break-glass for {}; session {} is recorded in full, and somebody else reviews it",
+            short(grant.granted_for),
+            grant.session
+        ),
         Some(_) => format!("approved by {} for {}; session {} is recorded", names.join(", "), short(grant.granted_for), grant.session),
         None => format!("session {} is recorded", grant.session),
     }

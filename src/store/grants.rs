@@ -340,6 +340,11 @@ impl Tx {
         .bind(opened.want.endpoint().map(ToString::to_string))
         .execute(&mut self.connection)
         .await?;
+        let mut open = open;
+        if opened.break_glass {
+            self.demand_review(opened.session, now).await?;
+            open = with(open, "break_glass", true.into());
+        }
         self.append(with(open, "ends_at_us", opened.ends_at.map(Timestamp::micros).into()), now).await?;
         self.append(with(certificate, "serial", opened.serial.to_string().into()), now).await?;
         Ok(Grant::opened(opened))

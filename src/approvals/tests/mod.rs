@@ -5,6 +5,7 @@ mod decide;
 mod end;
 mod fail;
 mod family;
+mod glass;
 mod open;
 mod overrun;
 mod race;
@@ -118,6 +119,7 @@ fn workflow(name: &str, quorum: u32, level: Level) -> Workflow {
         reason_required: false,
         prompt: None,
         rescue: false,
+        break_glass: None,
         notify: vec![],
         reason_pattern: None,
         source: SourceRule::Address,

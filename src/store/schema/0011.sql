@@ -1,7 +1,9 @@
--- Forwards are sessions of their own, with the place that they lead to or listen on.
-alter table sessions add column what text not null default 'shell'
-    check (what in ('shell', 'exec', 'sftp', 'forward-local', 'forward-remote'));
-update sessions set what = kind;
-alter table sessions drop column kind;
-alter table sessions rename column what to kind;
-alter table sessions add column endpoint text;
+-- Sessions that were opened by break-glass, each until somebody else has looked at it and after.
+create table reviews (
+    session text primary key,
+    opened integer not null,
+    reviewed integer,
+    by text,
+    note text
+) strict;
+create index reviews_open on reviews (opened) where reviewed is null;
