@@ -22,6 +22,7 @@ mod factor;
 mod faults;
 mod fields;
 mod flow;
+mod forward;
 mod fuzz;
 mod glass;
 mod harness;
