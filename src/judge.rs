@@ -12,7 +12,7 @@ use russh::keys::ssh_key::{HashAlg, PublicKey};
 
 use crate::access::decision::{BadDecision, GrantedTerms, Level, SignedDecision, Verdict};
 use crate::access::kinds::one_of_each;
-use crate::access::request::RequestDocument;
+use crate::access::request::{RequestDocument, doc_duration};
 use crate::access::target::Target;
 use crate::access::workflow::{self, Approver, Away, Decided, Escalated, Progress, Times, TrackState, Turn, Workflow};
 use crate::access::{ConsoleAction, People, Principal};
@@ -29,6 +29,8 @@ pub struct Authority {
     requester: Person,
     asked: GrantedTerms,
     deciders: BTreeMap<Person, Decider>,
+    /// It says that it opens first, and today that would be let.
+    opens_first: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -65,7 +67,11 @@ impl Authority {
                 deciders.insert(entry.name.clone(), Decider { groups: entry.groups.clone(), keys: entry.keys.clone() });
             }
         }
-        Self { workflows, requester: document.person.clone(), asked, deciders }
+        let names = workflows.iter().map(|workflow| &workflow.name);
+        let opens_first = document.break_glass
+            && document.extends.is_none()
+            && targets.is_some_and(|targets| breaks_glass(directory, &document.person, names, targets, now));
+        Self { workflows, requester: document.person.clone(), asked, deciders, opens_first }
     }
 
     pub fn may_decide(&self, person: &Person) -> bool {
@@ -146,7 +152,14 @@ impl Authority {
 
     /// Weighs the decisions that stand today.
     pub fn weigh(&self, rows: &[DecisionRow]) -> Progress {
-        workflow::weigh(&self.refs(), &self.requester, &self.asked, &self.standing(rows))
+        match workflow::weigh(&self.refs(), &self.requester, &self.asked, &self.standing(rows)) {
+            // No longer than is offered to whoever asks.
+            Progress::Waiting { .. } if self.opens_first => {
+                let offered = self.workflows.iter().map(|workflow| doc_duration(workflow.default_grant)).min().unwrap_or_default();
+                Progress::Approved { terms: GrantedTerms { for_us: self.asked.for_us.min(offered), ..self.asked.clone() }, by: Vec::new() }
+            }
+            progress => progress,
+        }
     }
 
     /// Weighs what can be proven: of each signed decision what its bytes say under its signature, and
@@ -208,6 +221,23 @@ pub fn workflows_of(directory: &Directory, document: &RequestDocument) -> Option
     names.sort();
     names.dedup();
     names.into_iter().map(|name| directory.workflows.get(name).cloned()).collect()
+}
+
+/// Whether this person may open first there, and be reviewed after: each of the workflows lets it, and policy
+/// permits them `break-glass` on each target.
+pub fn breaks_glass<'a>(
+    directory: &Directory,
+    person: &Person,
+    workflows: impl IntoIterator<Item = &'a WorkflowName>,
+    targets: &[&Target],
+    now: Timestamp,
+) -> bool {
+    let Some(entry) = directory.people.named(person) else { return false };
+    let mut workflows = workflows.into_iter().peekable();
+    let some = workflows.peek().is_some() && !targets.is_empty();
+    let lets = |name| directory.workflows.get(name).is_some_and(|workflow| workflow.break_glass.is_some());
+    let may = |target: &&Target| directory.policy.may(person, &entry.groups, ConsoleAction::BreakGlass, target, now);
+    some && workflows.all(lets) && one_of_each(&directory.policy, targets.iter().copied()).iter().all(may)
 }
 
 /// Whether the key that somebody came with, or its certificate, still names them.

@@ -70,10 +70,12 @@ pub enum ConsoleAction {
     Drain,
     /// Letting a person in no more, and again; counts where it may be done on every target.
     Suspend,
+    /// Opening first and being reviewed after; in no group of actions, so that nobody has it unsaid.
+    BreakGlass,
 }
 
 impl ConsoleAction {
-    pub const ALL: [ConsoleAction; 9] = [
+    pub const ALL: [ConsoleAction; 10] = [
         ConsoleAction::Approve,
         ConsoleAction::Replay,
         ConsoleAction::Watch,
@@ -83,6 +85,7 @@ impl ConsoleAction {
         ConsoleAction::Audit,
         ConsoleAction::Drain,
         ConsoleAction::Suspend,
+        ConsoleAction::BreakGlass,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -96,6 +99,7 @@ impl ConsoleAction {
             ConsoleAction::Audit => "audit",
             ConsoleAction::Drain => "drain",
             ConsoleAction::Suspend => "suspend",
+            ConsoleAction::BreakGlass => "break-glass",
         }
     }
 }

@@ -39,6 +39,8 @@ pub struct Opened {
     pub stdin: bool,
     /// A workflow that rescues is among those that agreed.
     pub rescue: bool,
+    /// Nobody has agreed: it is recorded in full, and reviewed after.
+    pub break_glass: bool,
     pub approvers: Vec<Person>,
     /// The length of the window, for what people read.
     pub granted_for: Duration,

@@ -88,6 +88,9 @@ pub struct RequestDocument {
     /// More time for one that runs; then `for_us` counts from its end, and nothing is opened.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub extends: Option<Extends>,
+    /// Nobody agreed: policy lets this person in first, and somebody reviews it after.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub break_glass: bool,
 }
 
 /// The running approval that a request would extend.
@@ -263,6 +266,7 @@ pub(crate) mod tests {
             policy: Digest([2; 32]),
             overrun_us: None,
             extends: None,
+            break_glass: false,
         }
     }
 

@@ -94,6 +94,7 @@ impl Approvals {
         }
         document.for_us = request::doc_duration(by);
         document.once = false;
+        document.break_glass = false;
         document.made_us = request::doc_micros(now);
         // Later it could not be extended any more: the cut waits for the answer no longer (`users.md` 14).
         document.not_after_us = request::doc_micros(now.plus(decide_within(&workflows)).min(ends.plus(document.overrun())));

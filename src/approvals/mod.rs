@@ -9,6 +9,7 @@ mod away;
 mod decide;
 mod end;
 mod extend;
+mod glass;
 mod kill;
 mod looking;
 pub mod notices;
@@ -178,6 +179,10 @@ pub enum SubmitError {
     TooLong { asked: String, longest: String },
     #[error("a request names 1 to 500 targets, each once, not {0}")]
     Targets(usize),
+    #[error("nothing is opened while the bastion's clock cannot be believed: {0}")]
+    Clock(String),
+    #[error("break-glass is not open to you there")]
+    BreakGlass,
     #[error("nothing is asked for that somebody could approve")]
     Nothing,
     #[error("the command cannot be asked for exactly: {0}")]

@@ -11,7 +11,7 @@ use crate::access::certificate::Issued;
 use crate::access::decision::{GrantedTerms, Level};
 use crate::access::grant::Opened;
 use crate::access::request::{ANY_SOURCE, RequestDocument};
-use crate::access::ruling::Hold;
+use crate::access::ruling::{Hold, RecordLevel};
 use crate::access::target::Target;
 use crate::access::workflow::{Progress, SourceRule, source_rule};
 use crate::access::{Grant, Principal, SecondFactor, Want};
@@ -106,7 +106,7 @@ impl Approvals {
     async fn open_approved(
         &self,
         id: RequestId,
-        opening: Opening,
+        mut opening: Opening,
         directory: &Directory,
         now: Timestamp,
     ) -> Result<(Grant, Vec<u8>), OpenError> {
@@ -134,6 +134,13 @@ impl Approvals {
         let closes = standing.terms.ends().map(|ends| ends.since(now));
         let granted = today.chain(opening.terms.longest_grant).chain(closes).fold(window(&standing.terms), std::cmp::Ord::min);
         let want = opening.want.clone();
+        if standing.document.break_glass {
+            opening.terms.record = RecordLevel::Full;
+            opening
+                .terms
+                .retain
+                .extend(grant.workflows.iter().filter_map(|name| directory.workflows.get(name)?.break_glass.clone()?.retain));
+        }
         let mut new = new_session(directory, opening, (Some(id), proof), now)?;
         new.opened.exact = exact;
         new.opened.rescue = grant.workflows.iter().any(|name| directory.workflows.get(name).is_some_and(|workflow| workflow.rescue));
@@ -142,6 +149,7 @@ impl Approvals {
         new.opened.stdin = !exact || (standing.document.stdin && asked_exactly);
         new.opened.overrun = standing.document.overrun();
         new.opened.approvers = standing.by;
+        new.opened.break_glass = standing.document.break_glass;
         new.opened.granted_for = granted;
         let opened = self
             .store
@@ -239,12 +247,18 @@ fn new_session(
     let retention = directory.schedules.terms(&schedules, &labels, directory.digest).map_err(OpenError::Schedule)?;
     let Opening { session, principal, target, address, login, want, terms, by_text, basis: _, policy: _ } = opening;
     let (kind, command) = (want.kind(), want.command_bytes().map(Digest::of));
-    let open = json!({
+    let mut open = json!({
         "session": session, "request": request, "person": principal.person(), "key": principal.fingerprint(),
         "source": principal.source(), "target": target.id, "pin": target.pin(), "address": address.to_string(),
         "login": login, "kind": kind, "command": command, "policies": terms.policies,
         "second_factor": principal.second_factor().map(SecondFactor::at), "login_certificate": login_certificate(&principal),
     });
+    if let (Some(to), Some(facts)) = (want.endpoint(), open.as_object_mut()) {
+        facts.insert("to".into(), json!(to));
+    }
+    if let (true, Some(facts)) = (want.has_agent(), open.as_object_mut()) {
+        facts.insert("agent".into(), json!(true));
+    }
     let certificate = json!({
         "session": session, "request": request, "person": principal.person(),
         "principal": target.certificate_principal(&login), "approval": proof,
@@ -260,6 +274,7 @@ fn new_session(
         exact: by_text,
         stdin: !by_text,
         rescue: false,
+        break_glass: false,
         approvers: vec![],
         granted_for: std::time::Duration::ZERO,
         overrun: std::time::Duration::ZERO,
@@ -321,6 +336,11 @@ impl Standing {
     /// What the log says of how it was approved: what came on a connection is this node's word alone.
     fn proof(&self) -> &'static str {
         let unsigned = self.decisions.iter().any(|row| row.signed.is_none() && self.by.contains(&row.person));
-        if unsigned { Level::Connection.as_str() } else { "signed" }
+        match unsigned {
+            // Nobody has agreed: that policy lets it stand is in the request's own bytes.
+            _ if self.document.break_glass => "break-glass",
+            true => Level::Connection.as_str(),
+            false => "signed",
+        }
     }
 }

@@ -89,7 +89,7 @@ impl Approvals {
         }
     }
 
-    fn document(
+    pub(super) fn document(
         &self,
         who: &Principal,
         ask: &Ask,
@@ -142,6 +142,7 @@ impl Approvals {
                 .filter(|overrun| !overrun.is_zero())
                 .map(request::doc_duration),
             extends: None,
+            break_glass: false,
         };
         // What is stored must be readable again, with the longest reason that may still come.
         let room = if document.reason.is_empty() { MAX_REASON * 6 } else { 0 };
@@ -228,7 +229,7 @@ async fn fix(tx: &mut Tx, document: RequestDocument, by: &Person, now: Timestamp
     tx.fix_bytes(&document, due, event, now).await
 }
 
-async fn fresh_id(tx: &mut Tx) -> Result<RequestId, StoreError> {
+pub(super) async fn fresh_id(tx: &mut Tx) -> Result<RequestId, StoreError> {
     for _ in 0..8 {
         let id = RequestId::random();
         if !tx.is_known(id).await? {
@@ -238,7 +239,7 @@ async fn fresh_id(tx: &mut Tx) -> Result<RequestId, StoreError> {
     Err(StoreError::Ids)
 }
 
-fn asked_workflows(directory: &Directory, ask: &Ask) -> Result<Vec<Workflow>, SubmitError> {
+pub(super) fn asked_workflows(directory: &Directory, ask: &Ask) -> Result<Vec<Workflow>, SubmitError> {
     if ask.holds.is_empty() || ask.scope.0.is_empty() {
         return Err(SubmitError::Nothing);
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use toml::Spanned;
 
 use super::fields::{Fields, File};
-use super::{presets, stages};
+use super::{glass, presets, stages};
 use crate::access::decision::Level;
 use crate::access::people::People;
 use crate::access::preset::Presets;
@@ -22,6 +22,8 @@ pub(super) struct Placed {
     pub quorums: Vec<usize>,
     /// Where its notifiers are named.
     pub notify_at: usize,
+    /// Where the schedule of what opens first is named.
+    pub retain_at: usize,
 }
 
 impl Placed {
@@ -45,11 +47,12 @@ pub(super) fn read(file: File<'_>, people: &People) -> (Vec<Placed>, Presets) {
         let usual = notified(&mut fields);
         for (name, mut table) in fields.tables("workflows") {
             let (notify, notify_at) = if table.has("notify") { notified(&mut table) } else { usual.clone() };
+            let (break_glass, retain_at) = glass::read(file, &mut table);
             let read = workflow(file, &name, table, people);
             match name.get_ref().parse::<WorkflowName>() {
                 Ok(name) => {
-                    let workflow = Workflow { notify, ..(read.0)(name) };
-                    workflows.push(Placed { workflow, quorums: read.1, notify_at });
+                    let workflow = Workflow { notify, break_glass, ..(read.0)(name) };
+                    workflows.push(Placed { workflow, quorums: read.1, notify_at, retain_at });
                 }
                 Err(why) => file.error(name.span().start, why, "write [workflows.sre-lead]"),
             }
@@ -115,6 +118,7 @@ fn workflow(
         reason_required,
         prompt,
         rescue,
+        break_glass: None,
         notify: Vec::new(),
         reason_pattern,
         source,

@@ -12,6 +12,7 @@ pub mod factors;
 mod families;
 mod fields;
 mod files;
+mod glass;
 pub mod key;
 mod keys;
 pub mod modes;
@@ -236,6 +237,7 @@ fn read(root: &Path, instead: Option<(&str, &str)>, found: &Findings) -> Option<
         notifiers::mentioned(approvals_file, File { source, found }, &workflows, &config.notifiers);
     }
     let schedules = retention::read(retention?, &targets.labels());
+    glass::mentioned(approvals_file, &workflows, &schedules);
     let vocabulary = Vocabulary {
         workflows: workflows.iter().map(|placed| placed.workflow.name.clone()).collect(),
         schedules: schedules.by_name.keys().cloned().collect(),

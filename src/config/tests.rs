@@ -392,7 +392,7 @@ fn a_case_that_fails_says_where_and_by_what() {
         (case("expect = \"permit\"\nwho = 1"), "7:1: [case] has no key \"who\"; known are action, asked, at, by, command, enough, expect, first_time, inner_auth, login, mfa, person, source, target, to, waited, yes"),
         (case("").replace("web-1", "web-9"), "3:10: there is no target \"web-9\"; use one of targets.toml"),
         (case("").replace("alice", "zoe"), "2:10: there is no person zoe; use one of people.toml"),
-        (case("").replace("shell", "shel"), "5:10: \"shel\" is not an action; use shell, exec, sftp, sftp-read, sftp-write, forward-local, forward-remote, agent-forward, approve, replay, watch, kill, hold, review, audit, drain, suspend"),
+        (case("").replace("shell", "shel"), "5:10: \"shel\" is not an action; use shell, exec, sftp, sftp-read, sftp-write, forward-local, forward-remote, agent-forward, approve, replay, watch, kill, hold, review, audit, drain, suspend, break-glass"),
         (case(""), "1:1: [case] has no expect; add expect = \"permit\""),
     ];
     for (text, line) in table {

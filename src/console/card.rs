@@ -82,6 +82,9 @@ fn asked(document: &RequestDocument, now: Timestamp) -> Vec<(&'static str, Strin
             rows.push(("how long", format!("{more} more, to {}", when(extends.until(), now))));
         }
     }
+    if document.break_glass {
+        rows.push(("opened", "first, by break-glass: nobody had agreed; somebody else reviews it".into()));
+    }
     if let Some(start) = document.start_us {
         let start = Timestamp::from_micros(i64::try_from(start).unwrap_or(i64::MAX));
         rows.push(("not before", when(start, now)));
@@ -123,6 +126,7 @@ fn standing(card: &Card, now: Timestamp) -> Vec<(&'static str, String)> {
         rows.push(("said yes", format!("{} {}, {how}{note}", said.person, when(said.at, now))));
     }
     match &card.state {
+        State::Approved if card.approvers.is_empty() => {}
         State::Approved => {
             let terms = card.granted.as_ref().map(|terms| format!(", {}", granted(terms, now))).unwrap_or_default();
             rows.push(("approved", format!("by {}{terms}", join(&card.approvers))));

@@ -138,6 +138,8 @@ impl Act<'_> {
             Verb::Decide { document_b64, signature } => self.decide(document_b64, signature).await,
             Verb::Setup(args) => self.setup(args.what).await,
             Verb::Whoami => Ok(Reply::Whoami(self.whoami())),
+            Verb::Review => self.review().await,
+            Verb::Reviewed(args) => self.reviewed(args).await,
             Verb::Status => self.status().await,
             Verb::Help => Ok(Reply::Help(grammar::help())),
         }
@@ -186,6 +188,12 @@ impl Act<'_> {
             waiter: Waiter::Nobody,
             again: if args.again { Again::Knowingly } else { Again::No },
         };
+        if args.break_glass {
+            let opened = self.console.approvals.break_glass(self.who, ask, self.now).await;
+            let id = opened.map_err(|error| self.not_submitted(&error, &args.targets))?;
+            let card = Card::of(&self.seen(id).await?);
+            return Ok(Reply::Asked(Box::new(Asked { card, joined: false, free: ahead.free, parts: ahead.parts, waited: false })));
+        }
         let submitted = self.console.approvals.submit(self.who, ask, self.now).await;
         let (id, joined) = submitted.map_err(|error| self.not_submitted(&error, &args.targets))?;
         let card = Card::of(&self.seen(id).await?);
@@ -222,7 +230,9 @@ impl Act<'_> {
         });
         let open = views.iter().filter(|view| view.state.is_open()).count();
         views.truncate(open + OVER);
-        Ok(Reply::Requests(views.iter().map(Listed::of).collect()))
+        let mut listed = views.iter().map(Listed::of).collect();
+        self.with_unreviewed(&mut listed, args.mine).await?;
+        Ok(Reply::Requests(listed))
     }
 
     async fn approve(&self, request: RequestId, code: Option<&str>, less: &Less) -> Result<Reply, Refusal> {
@@ -449,6 +459,12 @@ impl Act<'_> {
             SubmitError::TooManyOfYours(_) => {
                 let mut refusal = self.refusal(RefusalKind::Refused, "the request", &format!("is behind {error}"));
                 refusal.next = vec![Next::Verb("requests --mine --pending".into())];
+                refusal
+            }
+            SubmitError::BreakGlass => {
+                let named = targets.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+                let mut refusal = self.refusal(RefusalKind::Refused, "break-glass", "is not open to you there; ask:");
+                refusal.next = vec![Next::Verb(format!("request {named} --reason '…'"))];
                 refusal
             }
             SubmitError::TooMany(_) => self.refusal(RefusalKind::Refused, "the request", &format!("has to wait: {error}")),

@@ -105,6 +105,10 @@ pub enum Verb {
         #[arg(long, required = true)]
         reason: String,
     },
+    /// What was opened by break-glass and waits for somebody to look at it
+    Review,
+    /// Say that you have looked at a session that was opened by break-glass
+    Reviewed(ReviewedArgs),
     /// Check recordings: a session, a file on this machine, or all
     Verify(VerifyArgs),
     /// Take a recording out, decrypted, as a file of yours
@@ -235,6 +239,10 @@ pub struct RequestArgs {
     #[arg(long)]
     #[serde(default)]
     pub wait: bool,
+    /// Open at once, where policy lets you: everybody is told, and somebody else reviews it after
+    #[arg(long)]
+    #[serde(default)]
+    pub break_glass: bool,
     /// Ask although the same was denied a moment ago
     #[arg(long)]
     #[serde(default)]
@@ -243,6 +251,16 @@ pub struct RequestArgs {
     #[arg(long)]
     #[serde(default)]
     pub dry_run: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReviewedArgs {
+    /// A session, the beginning of one, or the request that it ran on
+    pub session: SessionWord,
+    /// What you found; may take the rest of the line
+    #[arg(long, required = true)]
+    pub note: String,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Args, Serialize, Deserialize)]
@@ -677,6 +695,12 @@ impl Verb {
                 }
                 fits("reason", reason, MAX_REASON)
             }
+            Verb::Reviewed(args) => {
+                if args.note.trim().is_empty() {
+                    return Err("the note is empty: write --note and what you found".into());
+                }
+                fits("note", &args.note, MAX_REASON)
+            }
             Verb::Hold(args) => {
                 fits("case", args.case.as_deref().unwrap_or(""), 100)?;
                 fits("reason", &args.reason, MAX_REASON)
@@ -728,6 +752,7 @@ impl Verb {
             | Verb::Canary
             | Verb::Setup(_)
             | Verb::Whoami
+            | Verb::Review
             | Verb::Status
             | Verb::Help => Ok(()),
         }
@@ -761,6 +786,8 @@ impl Verb {
             Verb::Submit { .. } => "submit",
             Verb::Setup(_) => "setup",
             Verb::Whoami => "whoami",
+            Verb::Review => "review",
+            Verb::Reviewed(_) => "reviewed",
             Verb::Status => "status",
             Verb::Help => "help",
             Verb::Fetch { .. } => "fetch",

@@ -258,6 +258,8 @@ mod tests {
             approvers: vec![],
             waiters: 1,
             left: None,
+            break_glass: false,
+            unreviewed: false,
             looking: vec![],
         }
     }

@@ -26,6 +26,7 @@ mod recover;
 pub mod render;
 pub mod reply;
 mod retention;
+mod review;
 mod rewrap;
 mod run;
 mod serve;

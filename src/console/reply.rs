@@ -41,6 +41,8 @@ pub enum Reply {
     Targets(Vec<TargetLine>),
     Sessions(Vec<SessionLine>),
     Killed(Box<KilledLine>),
+    Review(Vec<ReviewLine>),
+    Reviewed(ReviewedLine),
     /// Somebody begins to watch; what they see follows.
     Watch(Box<WatchLine>),
     Seen(Vec<SeenLine>),
@@ -109,6 +111,12 @@ pub struct Listed {
     pub waiters: u32,
     #[serde(with = "maybe_moment")]
     pub left: Option<Timestamp>,
+    /// It was opened first; nobody had agreed.
+    #[serde(default)]
+    pub break_glass: bool,
+    /// And some session on it waits for a review.
+    #[serde(default)]
+    pub unreviewed: bool,
     /// Who has its card open.
     #[serde(default)]
     pub looking: Vec<Person>,
@@ -317,6 +325,9 @@ pub struct SessionLine {
     pub target: TargetId,
     pub login: Login,
     pub kind: String,
+    /// Where a forward leads, or listens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
     pub source: String,
     pub serial: u64,
     pub record: String,
@@ -335,6 +346,36 @@ pub struct SessionLine {
     /// A crash left it to the auditors: nobody else can open what was recorded, nor seal it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub waits_for_auditor: bool,
+    /// It was opened by break-glass, and nobody else has looked at it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unreviewed: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reviewed_by: Option<Person>,
+}
+
+/// A session that waits for a review.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ReviewLine {
+    pub session: SessionId,
+    pub request: Option<RequestId>,
+    pub person: Person,
+    pub target: TargetId,
+    pub login: Login,
+    pub kind: String,
+    #[serde(with = "moment")]
+    pub started: Timestamp,
+    #[serde(with = "maybe_moment")]
+    pub ended: Option<Timestamp>,
+    /// Why it was opened.
+    pub reason: String,
+}
+
+/// A session that somebody has reviewed just now.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ReviewedLine {
+    pub session: SessionId,
+    pub person: Person,
+    pub target: TargetId,
 }
 
 /// What goes through a running session.
@@ -667,6 +708,9 @@ pub struct Status {
     /// Those that a crash left to the auditors.
     #[serde(default)]
     pub waiting_for_auditor: u64,
+    /// Sessions that were opened by break-glass and wait for a review.
+    #[serde(default)]
+    pub unreviewed: u64,
     /// Recordings that are marked to go.
     pub marked: u64,
     /// Recordings that should have gone.
@@ -715,7 +759,7 @@ pub struct NotifierLine {
 /// Something that an operator has to do something about.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Trouble {
-    /// `clock`, `disk`, `seal`, `recover`, `disposal`, `checkpoint`, `auditors`, `notifier`
+    /// `clock`, `disk`, `seal`, `recover`, `disposal`, `checkpoint`, `auditors`, `notifier`, `review`
     pub what: String,
     pub why: String,
     pub fix: String,
@@ -857,6 +901,8 @@ impl Listed {
             approvers: view.approvers.clone(),
             waiters: view.waiters,
             left: view.left_at,
+            break_glass: document.break_glass,
+            unreviewed: false,
             looking: view.looking.clone(),
         }
     }

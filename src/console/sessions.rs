@@ -51,7 +51,9 @@ impl Act<'_> {
                 || may(ConsoleAction::Replay)
                 || row.ended.is_none() && (may(ConsoleAction::Watch) || may(ConsoleAction::Kill))
         };
-        Ok(Reply::Sessions(rows.iter().filter(|row| lists(row)).take(SHOWN).map(|row| self.line(row)).collect()))
+        let mut lines: Vec<SessionLine> = rows.iter().filter(|row| lists(row)).take(SHOWN).map(|row| self.line(row)).collect();
+        self.with_reviews(&mut lines).await?;
+        Ok(Reply::Sessions(lines))
     }
 
     /// Finds the recording that is meant, and writes down that it is about to be seen.
@@ -244,6 +246,7 @@ fn line(row: &SessionRow) -> SessionLine {
         target: row.target.clone(),
         login: row.login.clone(),
         kind: row.kind.clone(),
+        to: row.to.clone(),
         source: row.source.clone(),
         serial: row.serial,
         record: row.record.as_str().to_owned(),
@@ -254,6 +257,8 @@ fn line(row: &SessionRow) -> SessionLine {
         outcome: row.outcome.clone(),
         sealed: row.sealed.as_ref().map(|sealed| recording_line(row, sealed)),
         waits_for_auditor: false,
+        unreviewed: false,
+        reviewed_by: None,
     }
 }
 

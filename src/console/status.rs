@@ -85,6 +85,7 @@ impl Console {
             sealing: spools.all.saturating_sub(counts.live_sessions),
             unsealed: spools.stuck,
             waiting_for_auditor: spools.waiting,
+            unreviewed: counts.unreviewed,
             marked: counts.marked,
             overdue: self.overdue(now.minus(directory.schedules.grace).minus(LATE)).await?,
             log_rows: counts.rows,
@@ -154,6 +155,10 @@ fn troubles(status: &Status, now: Timestamp) -> Vec<Trouble> {
         let why = format!("{} did not show for 90 days that they can decrypt", names.join(", "));
         add("auditors", why, "they run: countersign auditors prove");
     }
+    if status.unreviewed > 0 {
+        let why = format!("{} sessions that were opened by break-glass wait for a review", status.unreviewed);
+        add("review", why, "who may review runs: countersign review");
+    }
     for line in status.notifiers.iter().filter(|line| line.failed >= FAILING) {
         let (dropped, lost) = (line.dropped, line.lost);
         let why = line.why.as_deref().unwrap_or("it does not say why");
@@ -188,6 +193,7 @@ mod tests {
             pending_requests: 0,
             open_grants: 0,
             marked: 0,
+            unreviewed: 0,
             bytes_lately,
             first_session: first,
             rows: 0,

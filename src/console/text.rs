@@ -9,7 +9,7 @@ use super::card::{join, span, tone};
 use super::render::{Listing, Look, Tone, counted, prefixed, visible, when};
 use super::reply::{
     Asked, AuditLine, AuditorLine, AwayLine, BarredLine, Card, Decided, Held, KeysReply, Listed, LiveLine, Next, NotifierLine, OpenGrant,
-    PlanLine, Refusal, RefusalKind, Reply, RetentionState, SessionLine, State, Status, SuspendedLine, TargetLine, Whoami,
+    PlanLine, Refusal, RefusalKind, Reply, RetentionState, ReviewLine, SessionLine, State, Status, SuspendedLine, TargetLine, Whoami,
 };
 use crate::access::decision::{GrantedTerms, Verdict};
 use crate::recording::amount;
@@ -65,6 +65,10 @@ pub fn reply(reply: &Reply, reader: &Reader<'_>) -> String {
             line.target,
             reader.voice.command("grants")
         )),
+        Reply::Review(lines) => review_lines(lines, reader),
+        Reply::Reviewed(line) => {
+            said(&format!("reviewed {}: {} on {}; its recording goes on schedule now", line.session, line.person, line.target))
+        }
         Reply::Watch(watched) => super::Viewer::opening(watched),
         Reply::Seen(seen) => seen.iter().map(|one| format!("{}\n", super::render::json(one))).collect(),
         Reply::Decision(issued) => String::from_utf8_lossy(&issued.bytes).into_owned(),
@@ -196,6 +200,8 @@ pub(super) fn standing(one: &Listed, now: Timestamp) -> String {
             None if !one.looking.is_empty() => format!("ends {}, {} looking", when(one.expires, now), are(&one.looking)),
             None => format!("ends {}", when(one.expires, now)),
         },
+        State::Approved if one.unreviewed => "break-glass, unreviewed".to_owned(),
+        State::Approved if one.break_glass => "break-glass".to_owned(),
         State::Approved => format!("by {}", join(&one.approvers)),
         State::Denied { by, note } if note.is_empty() => format!("by {by}"),
         State::Denied { by, note } => format!("by {by}: {note}"),
@@ -219,6 +225,12 @@ fn outcome(asked: &Asked, reader: &Reader<'_>) -> String {
                 card.read().map(|document| format!(" · expires {}", when(document.not_after(), reader.now))).unwrap_or_default();
             let how = if asked.joined { "was asked already" } else { "is asked" };
             format!("{id} {how} · code {} · asked {}{decide_by}", card.code, join(&card.asked))
+        }
+        State::Approved if card.approvers.is_empty() => {
+            let terms = card.granted.as_ref().map(|terms| format!(" for {}", span(terms, reader.now))).unwrap_or_default();
+            format!(
+                "{id} is open by break-glass{terms}: connect. Everybody who may decide is told; it is recorded in full and reviewed after"
+            )
         }
         State::Approved => {
             let terms = card.granted.as_ref().map(|terms| format!(" for {}", span(terms, reader.now))).unwrap_or_default();
@@ -331,7 +343,7 @@ fn session_lines(sessions: &[SessionLine], reader: &Reader<'_>) -> String {
             id(one),
             one.person.to_string(),
             format!("{}@{}", one.login, one.target),
-            one.kind.clone(),
+            kind_of(one),
             when(one.started, reader.now),
             lasted,
             granted_by(one),
@@ -342,13 +354,48 @@ fn session_lines(sessions: &[SessionLine], reader: &Reader<'_>) -> String {
     table.render(reader.look)
 }
 
+fn review_lines(lines: &[ReviewLine], reader: &Reader<'_>) -> String {
+    if lines.is_empty() {
+        return nothing(reader, "nothing waits for a review; what was recorded", "sessions");
+    }
+    let mut table =
+        Listing::new(&["SESSION", "WHO", "WHERE", "KIND", "BEGAN", "LASTED", "REQUEST", "WHY"]).without(&["KIND", "REQUEST", "LASTED"]);
+    for one in lines {
+        let lasted = one.ended.map_or_else(|| "live".to_owned(), |ended| about(ended.since(one.started)));
+        let cells = [
+            one.session.to_string(),
+            one.person.to_string(),
+            format!("{}@{}", one.login, one.target),
+            one.kind.clone(),
+            when(one.started, reader.now),
+            lasted,
+            one.request.map(|id| id.to_string()).unwrap_or_default(),
+            format!("\"{}\"", one.reason),
+        ];
+        table.row(Tone::Waiting, cells);
+    }
+    let how =
+        said(&format!("look at one: {}. Then: {}", reader.voice.command("replay SES"), reader.voice.command("reviewed SES --note '…'")));
+    format!("{}{how}", table.render(reader.look))
+}
+
 /// How it ended, and what its recording waits for.
 fn end_of(one: &SessionLine) -> String {
     let outcome = one.outcome.clone().unwrap_or_default();
-    if one.waits_for_auditor { format!("{outcome}, waiting for an auditor") } else { outcome }
+    let outcome = if one.waits_for_auditor { format!("{outcome}, waiting for an auditor") } else { outcome };
+    match &one.reviewed_by {
+        _ if one.unreviewed => format!("{outcome}, break-glass, unreviewed"),
+        Some(by) => format!("{outcome}, break-glass, reviewed by {by}"),
+        None => outcome,
+    }
 }
 
 /// What runs: who from where, since when, how busy, on which approval, until when.
+/// `shell`, `forward-local localhost:5432`
+fn kind_of(one: &SessionLine) -> String {
+    one.to.as_ref().map_or(one.kind.clone(), |to| format!("{} {to}", one.kind))
+}
+
 fn live_lines(sessions: &[SessionLine], reader: &Reader<'_>, id: &dyn Fn(&SessionLine) -> String) -> String {
     let watchers = |one: &SessionLine| one.live.as_ref().map(|live| join(&live.watchers)).unwrap_or_default();
     let watched = sessions.iter().any(|one| !watchers(one).is_empty());
@@ -363,7 +410,7 @@ fn live_lines(sessions: &[SessionLine], reader: &Reader<'_>, id: &dyn Fn(&Sessio
             one.person.to_string(),
             one.source.clone(),
             format!("{}@{}", one.login, one.target),
-            one.kind.clone(),
+            kind_of(one),
             when(one.started, reader.now),
             live(&|live| counted(Duration::from_secs(live.idle_s))),
             live(&|live| amount(live.bytes_in)),
@@ -393,7 +440,8 @@ fn id_length(sessions: &[SessionLine], look: Look) -> usize {
 }
 
 fn granted_by(one: &SessionLine) -> String {
-    one.request.map_or_else(|| "none needed".to_owned(), |id| id.to_string())
+    let glass = if one.unreviewed && one.ended.is_none() { " (break-glass)" } else { "" };
+    one.request.map_or_else(|| "none needed".to_owned(), |id| format!("{id}{glass}"))
 }
 
 /// After this long without a proof a key may be lost without anybody knowing.
@@ -508,6 +556,7 @@ fn status_lines(status: &Status, reader: &Reader<'_>) -> String {
         ("sessions", format!("{} live, {} being sealed, {} not sealed", status.live_sessions, status.sealing, status.unsealed)),
         ("requests", format!("{} pending, {} grants open", status.pending_requests, status.open_grants)),
         ("disk", format!("{} MB free, floor {} MB{days}", status.free_bytes >> 20, status.floor_bytes >> 20)),
+        ("reviews", format!("{} sessions wait for one", status.unreviewed)),
         ("retention", format!("{} marked, {} overdue", status.marked, status.overdue)),
         ("log", format!("{} rows, last checkpoint {signed}", status.log_rows)),
         ("clock", status.clock.clone().unwrap_or_else(|| "believed".into())),

@@ -22,7 +22,7 @@ type Labels = Vec<(String, String)>;
 const READ: u32 = 4096;
 
 /// What `troubles` can be about.
-const TROUBLES: [&str; 9] = ["clock", "pen", "disk", "seal", "recover", "disposal", "checkpoint", "auditors", "notifier"];
+const TROUBLES: [&str; 10] = ["clock", "pen", "disk", "seal", "recover", "disposal", "checkpoint", "auditors", "notifier", "review"];
 
 pub struct Families {
     pub console: Console,
@@ -55,6 +55,7 @@ struct Gauges {
     log_rows: Gauge,
     checkpoint_age: Gauge<f64, AtomicU64>,
     unproved: Gauge,
+    unreviewed: Gauge,
     notices: Family<Labels, Gauge>,
     trouble: Family<Labels, Gauge>,
     connections: Gauge,
@@ -128,6 +129,7 @@ impl Gauges {
         gauge("overdue_recordings", "Recordings that should have gone", &self.overdue);
         gauge("log_rows", "Rows of the audit log", &self.log_rows);
         gauge("unproved_auditors", "Auditors who did not show for 90 days that they can decrypt", &self.unproved);
+        gauge("unreviewed_sessions", "Sessions that were opened by break-glass and wait for a review", &self.unreviewed);
         gauge("connections", "Connections that have logged in", &self.connections);
         gauge("unauthenticated_connections", "Connections that have not logged in", &self.unauthenticated);
         gauge("waiting_connections", "Connections that wait for a place among them", &self.waiting_at_door);
@@ -151,6 +153,7 @@ impl Gauges {
         set(&self.marked, status.marked);
         set(&self.overdue, status.overdue);
         set(&self.log_rows, status.log_rows);
+        set(&self.unreviewed, status.unreviewed);
         set(&self.unproved, status.unproved.len() as u64);
         self.checkpoint_age.set(status.unsigned_since.map_or(0.0, |since| now.since(since).as_secs_f64()));
         // A notifier that was taken out of the settings is gone here too.

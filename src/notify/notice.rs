@@ -55,6 +55,10 @@ pub enum Happened {
     Ending {
         left: Duration,
     },
+    /// Somebody has opened first; these may end it, and somebody reviews it.
+    BreakGlass {
+        to: Vec<Person>,
+    },
     /// `countersign notify test`
     Test,
 }
@@ -68,6 +72,7 @@ impl Happened {
             Happened::Denied { .. } => "denied",
             Happened::Expired => "expired",
             Happened::Ending { .. } => "ending",
+            Happened::BreakGlass { .. } => "break-glass",
             Happened::Test => "test",
         }
     }
@@ -77,7 +82,7 @@ impl Happened {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Notice {
     pub v: u8,
-    /// `asked`, `escalated`, `approved`, `denied`, `expired`, `ending`, `test`
+    /// `asked`, `escalated`, `approved`, `denied`, `expired`, `ending`, `break-glass`, `test`
     pub kind: &'static str,
     /// The name that people use after `@`.
     pub bastion: String,
@@ -109,7 +114,7 @@ impl Notice {
         let link = first.map(|id| format!("ssh://req-{id}@{host}"));
         let (to, by) = match happened {
             Happened::Asked { of, .. } => (of.clone(), vec![]),
-            Happened::Escalated { to, .. } => (to.clone(), vec![]),
+            Happened::Escalated { to, .. } | Happened::BreakGlass { to } => (to.clone(), vec![]),
             Happened::Approved { by, .. } => (vec![about.person.clone()], by.clone()),
             Happened::Denied { by, .. } => (vec![about.person.clone()], vec![by.clone()]),
             Happened::Expired | Happened::Ending { .. } | Happened::Test => (vec![about.person.clone()], vec![]),
@@ -128,7 +133,7 @@ impl Notice {
             reason: line(&about.reason, REASON),
             to,
             by,
-            text: format!("{}\n{}", subject(about), news(about, happened, host, link.as_deref().unwrap_or_default())),
+            text: format!("{}{}\n{}", alarm(happened), subject(about), news(about, happened, host, link.as_deref().unwrap_or_default())),
             link,
             until,
         }
@@ -155,6 +160,10 @@ impl Notice {
             until,
         }
     }
+}
+
+fn alarm(happened: &Happened) -> &'static str {
+    if matches!(happened, Happened::BreakGlass { .. }) { "BREAK-GLASS " } else { "" }
 }
 
 /// `alice → deploy@web-1 · shell 30m · "INC-42 disk full"`
@@ -187,6 +196,10 @@ fn news(about: &About, happened: &Happened, host: &str, link: &str) -> String {
         Happened::Denied { by, note } => format!("denied by {by}: {} · {first}", quoted(note)),
         Happened::Expired => format!("nobody decided in time · {first}"),
         Happened::Ending { left } => format!("{} left · keep it: ssh {host} extend {first}", minutes(*left)),
+        Happened::BreakGlass { to } => {
+            let told = if to.is_empty() { String::new() } else { format!(" · told {}", names(to)) };
+            format!("opened first, nobody has agreed{told} · end it: ssh {host} revoke {first} · {link}")
+        }
         Happened::Test => String::new(),
     }
 }

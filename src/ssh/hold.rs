@@ -17,8 +17,8 @@ use super::flow::Item;
 use super::opening::Opening;
 use super::session::Stop;
 use super::{Bastion, granted, queue, room};
-use crate::access::request::MAX_REASON;
-use crate::access::ruling::{Ruling, Terms};
+use crate::access::request::{MAX_REASON, Needs};
+use crate::access::ruling::{Hold, Ruling, Terms};
 use crate::access::{OpeningContext, Principal, Target, Want};
 use crate::approvals::{self, Again, Ask, Basis, Joined, RequestState, RequestView, SubmitError, Waiter};
 use crate::console::Phase;
@@ -119,6 +119,7 @@ async fn wait(
         waiter,
         again: Again::No,
     };
+    let glass = bastion.approvals.may_break_glass(principal, &ask, Timestamp::now());
     // Before it is asked: a place that is freed meanwhile is not missed.
     let hints = bastion.approvals.hints();
     // Others of this person came first; what is asked already is joined all the same.
@@ -139,7 +140,7 @@ async fn wait(
     // The next one's turn.
     turns.place = None;
     let waiting = bastion.approvals.wait(id, waiter, Timestamp::now()).await.map_err(state_lost)?;
-    let mut hold = Hold { bastion, principal, target, login, asking, opening, client, id, joined, shown: Shown::default() };
+    let mut hold = Wait { bastion, principal, target, login, asking, opening, client, id, joined, glass, shown: Shown::default() };
     let end = hold.wait().await;
     match end {
         HoldEnd::Approved => {
@@ -147,6 +148,10 @@ async fn wait(
             if opening.is_a_person() {
                 granted::tell(bastion, id, client).await;
             }
+            still_stands(asking, id).await
+        }
+        HoldEnd::Passed => {
+            waiting.leave(Timestamp::now()).await.map_err(state_lost)?;
             still_stands(asking, id).await
         }
         HoldEnd::PolicyChanged { reason } => {
@@ -186,6 +191,8 @@ async fn still_stands(asking: &mut Asking<'_>, id: RequestId) -> Result<Waited, 
 
 enum HoldEnd {
     Approved,
+    /// Another approval of theirs covers it meanwhile: one made ahead, or break-glass.
+    Passed,
     /// The request is void because of a reload; the reason that it had.
     PolicyChanged {
         reason: Option<String>,
@@ -214,7 +221,7 @@ struct Shown {
     eof: bool,
 }
 
-struct Hold<'a> {
+struct Wait<'a> {
     bastion: &'a Bastion,
     principal: &'a Principal,
     target: &'a Target,
@@ -224,10 +231,12 @@ struct Hold<'a> {
     client: &'a ClientChannel,
     id: RequestId,
     joined: Joined,
+    /// Whether policy lets them open first.
+    glass: bool,
     shown: Shown,
 }
 
-impl Hold<'_> {
+impl Wait<'_> {
     async fn wait(&mut self) -> HoldEnd {
         let person = self.opening.is_a_person();
         let exec_with_terminal = self.opening.pty.is_some() && !person;
@@ -253,6 +262,7 @@ impl Hold<'_> {
         let mut phase = self.bastion.phase.clone();
         // An announcement from before is news to who comes now.
         phase.mark_changed();
+        let mut woken = false;
         loop {
             let view = match self.bastion.approvals.view(self.id).await {
                 Ok(Some(view)) => view,
@@ -261,6 +271,9 @@ impl Hold<'_> {
             };
             if let Some(end) = self.look(&view, person).await {
                 return end;
+            }
+            if std::mem::take(&mut woken) && self.may_pass(&view).await {
+                return HoldEnd::Passed;
             }
             if view.looking.iter().any(|person| !self.shown.looking.contains(person)) {
                 self.waiting(started.elapsed(), &view, person).await;
@@ -271,7 +284,10 @@ impl Hold<'_> {
                 tokio::select! {
                     hint = hints.recv() => match hint {
                         Ok(id) if id != self.id => {}
-                        Ok(_) | Err(RecvError::Lagged(_)) => break,
+                        Ok(_) | Err(RecvError::Lagged(_)) => {
+                            woken = true;
+                            break;
+                        }
                         Err(RecvError::Closed) => return HoldEnd::Going,
                     },
                     _ = self.client.inbox.gone() => return HoldEnd::Stop(Stop { text: None, status: Status::Undecided }),
@@ -295,6 +311,15 @@ impl Hold<'_> {
                 }
             }
         }
+    }
+
+    /// Whether they hold an approval by now that covers what waits here.
+    async fn may_pass(&self, view: &RequestView) -> bool {
+        let hold = |needs: &Needs| Hold { workflow: needs.workflow.clone(), policy: needs.policy.clone(), message: needs.message.clone() };
+        let holds: Vec<Hold> = view.document.needs.iter().map(hold).collect();
+        let (target, want) = (self.target, &self.asking.want);
+        let usable = self.bastion.approvals.usable(self.principal, target, self.login, want, &holds, Timestamp::now()).await;
+        view.state.is_open() && usable.is_ok_and(|usable| usable.is_some())
     }
 
     /// Acts on the row: ends the hold, or shows what is new.
@@ -406,6 +431,10 @@ impl Hold<'_> {
                 ))
                 .await;
         }
+        if self.glass {
+            let how = format!("countersign request --break-glass {}@{} --reason '…'", self.login, self.target.id);
+            self.client.say(&format!("emergency: {how}   opens now; everybody is told, somebody else reviews it")).await;
+        }
     }
 
     async fn still_waiting(&mut self, waited: Duration, view: &RequestView, person: bool) {
@@ -419,7 +448,9 @@ impl Hold<'_> {
     /// The clock, and who is looking (`users.md` 6): at a prompt in place, else a line.
     async fn waiting(&mut self, waited: Duration, view: &RequestView, person: bool) {
         let (minutes, seconds) = (waited.as_secs() / 60, waited.as_secs() % 60);
-        if !person {
+        if self.client.is_silent() {
+            // Once is enough on a terminal that something else has.
+        } else if !person {
             self.client.say(&format!("waiting {minutes}:{seconds:02}{}", looking(view))).await;
         } else if view.state == RequestState::Pending {
             // What the line before it showed may have been longer.

@@ -116,6 +116,10 @@ impl Tx {
     }
 
     async fn is_held(&mut self, id: SessionId, holds: &[Hold]) -> Result<bool, StoreError> {
+        // What was opened by break-glass stays until somebody else has looked at it.
+        if self.waits_for_review(id).await? {
+            return Ok(true);
+        }
         if holds.is_empty() {
             return Ok(false);
         }

@@ -19,6 +19,8 @@ pub struct Counts {
     pub open_grants: u64,
     /// Recordings that are marked to go.
     pub marked: u64,
+    /// Sessions that were opened by break-glass and wait for a review.
+    pub unreviewed: u64,
     /// Bytes that were sealed [`LATELY`], and when the first session of all began.
     pub bytes_lately: u64,
     pub first_session: Option<Timestamp>,
@@ -39,6 +41,7 @@ impl Store {
             (select count(*) from requests where state in ('needs-reason', 'pending')) as pending,
             (select count(*) from grants where state = 'open') as open_grants,
             (select count(*) from sessions where marked is not null and disposed is null) as marked,
+            (select count(*) from reviews where reviewed is null) as unreviewed,
             (select coalesce(sum(bytes), 0) from sessions where started >= $1 and file is not null) as bytes_lately,
             (select min(started) from sessions) as first_session,
             (select coalesce(max(seq), 0) from audit) as rows_in_all,
@@ -51,6 +54,7 @@ impl Store {
             pending_requests: count(&row, "pending")?,
             open_grants: count(&row, "open_grants")?,
             marked: count(&row, "marked")?,
+            unreviewed: count(&row, "unreviewed")?,
             bytes_lately: count(&row, "bytes_lately")?,
             first_session: maybe_time(&row, "first_session")?,
             rows: count(&row, "rows_in_all")?,

@@ -23,6 +23,7 @@ pub mod probes;
 pub mod proofs;
 pub mod requests;
 pub mod restore;
+pub mod reviews;
 mod schema;
 pub mod sessions;
 pub mod suspensions;

@@ -218,6 +218,11 @@ impl Tx {
                     return Err(unfounded(row.seq, format!("the hold {hold}")));
                 }
             }
+            Change::Reviewed { session, by, note } => {
+                if !self.reviewed(session, &by, &note, at).await? {
+                    return Err(unfounded(row.seq, format!("the review of {session}")));
+                }
+            }
             Change::Suspended { person, by, reason } => {
                 self.write_suspension(&Suspension { person, by, reason, at }).await?;
             }
@@ -319,7 +324,10 @@ impl Tx {
 
     /// A session was opened, and its grant used.
     async fn session_opened(&mut self, open: &Opened, serial: u64, terms: &Terms, at: Timestamp) -> Result<(), StoreError> {
-        let Opened { session, request, person, target, login, kind, source, ends_at } = open;
+        let Opened { session, request, person, target, login, kind, to, source, ends_at, break_glass } = open;
+        if *break_glass {
+            self.demand_review(*session, at).await?;
+        }
         if let Some(request) = request {
             self.keep_id(*request, person, lost(*request), at).await?;
             sqlx::query(
@@ -333,8 +341,8 @@ impl Tx {
             .await?;
         }
         sqlx::query(
-            "insert into sessions (id, request, person, target, login, kind, source, serial, record, retention, started, ends_at)
-             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+            "insert into sessions (id, request, person, target, login, kind, source, serial, record, retention, started, ends_at, endpoint)
+             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
         )
         .bind(session.to_string())
         .bind(request.as_ref().map(RequestId::as_str))
@@ -349,6 +357,7 @@ impl Tx {
         .bind(to_json(terms))
         .bind(at.micros())
         .bind(ends_at.map(Timestamp::micros))
+        .bind(to)
         .execute(&mut self.connection)
         .await?;
         Ok(())

@@ -337,8 +337,22 @@ async fn a_page_is_marked_and_erased_at_once_and_what_is_held_stays() {
     assert_eq!(store.begin_erasing(ids.clone(), NOW).await.unwrap(), [Step::Done, Step::Held, Step::Done]);
     let gone = |id: &crate::id::SessionId| Gone { session: *id, manifest: Digest([2; 32]), certificate: b"{}".to_vec() };
     assert_eq!(store.disposed(ids.iter().map(gone).collect(), NOW).await.unwrap(), [Step::Done, Step::NotNow, Step::Done]);
+    // So does what was opened by break-glass, until somebody has looked at it.
+    let id = session(&store, None, "alice", NOW).await;
+    store.session_ended(id, "exited 0", NOW).await.unwrap();
+    let sealed = SealedRow { file: format!("{id}.cast.zst.age"), ..rows[0].sealed.clone().unwrap() };
+    store.session_sealed(id, sealed, NOW).await.unwrap();
+    store.write(move |tx| Box::pin(async move { tx.demand_review(id, NOW).await })).await.unwrap();
+    let row = [store.session(id).await.unwrap().unwrap()];
+    assert_eq!(store.mark(&row, second, second, NOW).await.unwrap(), [Step::Held]);
+    let (bob, listed) = ("bob".parse().unwrap(), store.unreviewed().await.unwrap());
+    assert_eq!((listed, store.counts(NOW).await.unwrap().unreviewed), (vec![id], 1));
+    assert!(store.review(id, &bob, "SHA256:k", "as asked", NOW).await.unwrap());
+    assert!(!store.review(id, &bob, "SHA256:k", "again", NOW).await.unwrap(), "once");
+    assert_eq!(store.mark(&row, second, second, NOW).await.unwrap(), [Step::Done]);
+    assert_eq!(store.reviews(&[id]).await.unwrap()[0].done, Some((NOW, bob, "as asked".into())));
     let names: Vec<String> = store.audit(0, 100).await.unwrap().into_iter().map(|row| row.name).collect();
-    for (name, times) in [("session.mark", 2), ("session.erase", 2), ("session.dispose", 2)] {
+    for (name, times) in [("session.mark", 3), ("session.review", 1), ("session.erase", 2), ("session.dispose", 2)] {
         assert_eq!(names.iter().filter(|found| *found == name).count(), times, "{name}");
     }
 }

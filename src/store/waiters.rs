@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::requests::RequestRow;
 use super::{StoreError, Tx};
-use crate::id::RequestId;
+use crate::id::{Person, RequestId};
 use crate::time::Timestamp;
 
 /// Who waits for the decision, and so what a hang-up means (`users.md` 2). Of several who wait for one
@@ -49,6 +49,19 @@ impl RequestRow {
 }
 
 impl Tx {
+    /// Makes whoever waits for a request of this person look again.
+    pub(crate) async fn wake_waiting(&mut self, person: &Person) -> Result<(), StoreError> {
+        let rows = sqlx::query("select id from requests where person = $1 and state in ('needs-reason', 'pending') and waiters > 0")
+            .bind(person.as_str())
+            .fetch_all(&mut self.connection)
+            .await?;
+        for row in rows {
+            let id = super::columns::word(&row, "id")?;
+            self.wake(id);
+        }
+        Ok(())
+    }
+
     /// Registers who joins: the most patient kind stays, and the request lives at least to `due`.
     pub(crate) async fn waiter_joins(&mut self, row: &RequestRow, waiter: Waiter, due: Timestamp) -> Result<(), StoreError> {
         let kind = row.waiter.max(waiter);

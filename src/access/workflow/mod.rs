@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::decision::{GrantedTerms, Level, Verdict};
-use crate::id::{Group, NotifierName, Person, WorkflowName};
+use crate::id::{Group, NotifierName, Person, ScheduleName, WorkflowName};
 use crate::time::Timestamp;
 
 pub use turn::{Absent, Approver, Away, Escalated, Times, Turn, Wider, absent_words, day, reached, turns};
@@ -44,11 +44,20 @@ pub struct Workflow {
     pub prompt: Option<String>,
     /// What it agrees to may begin on a disk that is nearly full.
     pub rescue: bool,
+    /// Whoever policy lets break-glass opens first and is reviewed after.
+    pub break_glass: Option<BreakGlass>,
     /// Who takes notices of its requests to people.
     pub notify: Vec<NotifierName>,
     /// A regular expression over the whole reason.
     pub reason_pattern: Option<String>,
     pub source: SourceRule,
+}
+
+/// What opening first costs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct BreakGlass {
+    /// Its recordings are kept by this schedule too, beside being kept until they are reviewed.
+    pub retain: Option<ScheduleName>,
 }
 
 /// Whether a grant fits only the address that it was asked from (**D scope**). Behind a carrier's NAT the

@@ -33,6 +33,7 @@ fn workflow(name: &str, groups: &[&str], people: &[&str], quorum: u32, level: Le
         reason_required: false,
         prompt: None,
         rescue: false,
+        break_glass: None,
         notify: vec![],
         reason_pattern: None,
         source: SourceRule::Address,

@@ -5,10 +5,12 @@ mod decide;
 mod end;
 mod fail;
 mod family;
+mod glass;
 mod open;
 mod overrun;
 mod race;
 mod rerule;
+mod storm;
 mod submit;
 mod suspend;
 mod turns;
@@ -118,6 +120,7 @@ fn workflow(name: &str, quorum: u32, level: Level) -> Workflow {
         reason_required: false,
         prompt: None,
         rescue: false,
+        break_glass: None,
         notify: vec![],
         reason_pattern: None,
         source: SourceRule::Address,

@@ -97,6 +97,8 @@ fn samples() -> Vec<Reply> {
         approvers: vec![bob()],
         waiters: 1,
         left: Some(NOW),
+        break_glass: true,
+        unreviewed: true,
         looking: vec![bob()],
     };
     let open = OpenGrant {
@@ -129,6 +131,7 @@ fn samples() -> Vec<Reply> {
         target: web(),
         login: deploy(),
         kind: "shell".into(),
+        to: Some("localhost:5432".into()),
         source: "s".into(),
         serial: 1,
         record: "full".into(),
@@ -138,6 +141,8 @@ fn samples() -> Vec<Reply> {
         outcome: Some("exited 0".into()),
         live: Some(LiveLine { bytes_in: 1, bytes_out: 1, idle_s: 1, watchers: vec![bob()] }),
         sealed: Some(recording()),
+        unreviewed: true,
+        reviewed_by: Some(bob()),
         waits_for_auditor: true,
     };
     let seen = vec![
@@ -183,6 +188,18 @@ fn samples() -> Vec<Reply> {
         Reply::Grants(vec![open]),
         Reply::Targets(vec![target]),
         Reply::Sessions(vec![line]),
+        Reply::Review(vec![ReviewLine {
+            session,
+            request: Some(id),
+            person: alice(),
+            target: web(),
+            login: deploy(),
+            kind: "shell".into(),
+            started: NOW,
+            ended: Some(NOW),
+            reason: "r".into(),
+        }]),
+        Reply::Reviewed(ReviewedLine { session, person: alice(), target: web() }),
         Reply::Killed(Box::new(KilledLine { session, person: alice(), target: web(), login: deploy() })),
         Reply::Watch(Box::new(WatchLine {
             session,
@@ -286,6 +303,7 @@ fn samples() -> Vec<Reply> {
             days_left: Some(1),
             sealing: 1,
             unsealed: 1,
+            unreviewed: 1,
             marked: 1,
             overdue: 1,
             log_rows: 1,
@@ -368,10 +386,12 @@ fn place(reply: &Reply) -> usize {
         Reply::Away(_) => 37,
         Reply::Suspended(_) => 38,
         Reply::Unsuspended(_) => 39,
+        Reply::Review(_) => 40,
+        Reply::Reviewed(_) => 41,
     }
 }
 
-const PLACES: usize = 40;
+const PLACES: usize = 42;
 
 /// `path` and the keys below it, for each object of a value.
 fn shape(value: &Value, path: &str, shapes: &mut BTreeMap<String, BTreeSet<String>>) {

@@ -80,6 +80,11 @@ pub enum Change {
         auditor: Person,
         key: String,
     },
+    Reviewed {
+        session: SessionId,
+        by: Person,
+        note: String,
+    },
     /// Somebody was suspended; that stands until it is lifted.
     Suspended {
         person: Person,
@@ -99,9 +104,15 @@ pub struct Opened {
     pub target: TargetId,
     pub login: Login,
     pub kind: String,
+    /// Where a forward leads, or listens.
+    #[serde(default)]
+    pub to: Option<String>,
     pub source: String,
     #[serde(rename = "ends_at_us")]
     pub ends_at: Option<Timestamp>,
+    /// Rows of before there was such a thing do not say.
+    #[serde(default)]
+    pub break_glass: bool,
 }
 
 /// The facts of `session.adopt`: what the recording's manifest says.
@@ -186,7 +197,8 @@ impl Change {
             return Ok(Change::Nothing);
         }
         Ok(match row.name.as_str() {
-            "request.submit" => {
+            // Its grant is void after a restore, as all are.
+            "request.submit" | "request.break-glass" => {
                 let Submit { request, by, digest } = facts(row)?;
                 Change::Asked { request, person: by, digest }
             }
@@ -233,6 +245,10 @@ impl Change {
             "hold.release" => {
                 let Freed { hold, by, reason } = facts(row)?;
                 Change::HoldReleased { hold, by, reason }
+            }
+            "session.review" => {
+                let Look { session, by, note } = facts(row)?;
+                Change::Reviewed { session, by, note }
             }
             "auditor.prove" => {
                 let Prove { person, key } = facts(row)?;
@@ -333,6 +349,13 @@ struct Freed {
     hold: HoldId,
     by: Person,
     reason: String,
+}
+
+#[derive(Deserialize)]
+struct Look {
+    session: SessionId,
+    by: Person,
+    note: String,
 }
 
 #[derive(Deserialize)]
