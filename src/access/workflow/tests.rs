@@ -294,7 +294,7 @@ mod stages {
     fn one_of_each_is_one_person_for_each() {
         let each = staged(vec![Stage { all: groups(&["leads", "sec"]), quorum: 1, ..Stage::default() }]);
         let carol = says("carol", &["leads", "sec"], 1);
-        assert!(!is_approved(&each, &[carol.clone()]), "not one for two");
+        assert!(!is_approved(&each, std::slice::from_ref(&carol)), "not one for two");
         assert!(!is_approved(&each, &[says("bob", &["leads"], 1), says("dave", &["leads"], 2)]), "not two of one");
         assert!(is_approved(&each, &[says("bob", &["leads"], 1), carol.clone()]));
         let third = staged(vec![Stage { all: groups(&["leads", "sec"]), quorum: 3, ..Stage::default() }]);
