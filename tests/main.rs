@@ -20,6 +20,7 @@ mod factor;
 mod faults;
 mod fields;
 mod flow;
+mod forward;
 mod fuzz;
 mod glass;
 mod harness;

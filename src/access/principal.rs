@@ -52,7 +52,21 @@ impl VerifiedKey {
 
     /// Whether a terminal may be asked for: a certificate has to say so (`permit-pty`), as for sshd.
     pub fn permits_terminal(&self) -> bool {
-        self.certificate.as_ref().is_none_or(|certificate| certificate.extensions().contains_key("permit-pty"))
+        self.permits("permit-pty")
+    }
+
+    /// The same for forwards (`permit-port-forwarding`).
+    pub fn permits_forwards(&self) -> bool {
+        self.permits("permit-port-forwarding")
+    }
+
+    /// The same for the agent (`permit-agent-forwarding`).
+    pub fn permits_agent(&self) -> bool {
+        self.permits("permit-agent-forwarding")
+    }
+
+    fn permits(&self, extension: &str) -> bool {
+        self.certificate.as_ref().is_none_or(|certificate| certificate.extensions().contains_key(extension))
     }
 }
 

@@ -157,6 +157,22 @@ impl Targets {
         }
     }
 
+    /// Finds a target that somebody reaches who connects there: by any of its names, or by an address that it
+    /// is listed with, at its port or at 22. One of several is enough to say no.
+    pub fn leads_to(&self, host: &str, port: u32) -> Option<Arc<Target>> {
+        let lower = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
+        let there = |target: &Arc<Target>| port == 22 || port == u32::from(target.port);
+        let named = lower.parse().ok().and_then(|name: TargetId| self.by_name.get(&name));
+        let listed = named.into_iter().chain(self.by_host.get(&lower).into_iter().flatten());
+        let found = listed.into_iter().find(|target| there(target)).cloned().or_else(|| self.find(&lower).filter(there));
+        found.or_else(|| {
+            // However the address is written, and whatever name of loopback.
+            let address: IpAddr = lower.parse().ok()?;
+            let same = |target: &&Arc<Target>| target.host.parse::<IpAddr>().is_ok_and(|own| own.to_canonical() == address.to_canonical());
+            self.iter().find(|target| same(target) && there(target)).cloned()
+        })
+    }
+
     /// The member of a family. A host that is listed is no member under its address: its own labels count.
     fn derive(&self, name: &TargetId) -> Option<Arc<Target>> {
         let fits = self.families.iter().filter(|family| family.pattern.matches(name.as_str()));

@@ -247,12 +247,18 @@ fn new_session(
     let retention = directory.schedules.terms(&schedules, &labels, directory.digest).map_err(OpenError::Schedule)?;
     let Opening { session, principal, target, address, login, want, terms, by_text, basis: _, policy: _ } = opening;
     let (kind, command) = (want.kind(), want.command_bytes().map(Digest::of));
-    let open = json!({
+    let mut open = json!({
         "session": session, "request": request, "person": principal.person(), "key": principal.fingerprint(),
         "source": principal.source(), "target": target.id, "pin": target.pin(), "address": address.to_string(),
         "login": login, "kind": kind, "command": command, "policies": terms.policies,
         "second_factor": principal.second_factor().map(SecondFactor::at), "login_certificate": login_certificate(&principal),
     });
+    if let (Some(to), Some(facts)) = (want.endpoint(), open.as_object_mut()) {
+        facts.insert("to".into(), json!(to));
+    }
+    if let (true, Some(facts)) = (want.has_agent(), open.as_object_mut()) {
+        facts.insert("agent".into(), json!(true));
+    }
     let certificate = json!({
         "session": session, "request": request, "person": principal.person(),
         "principal": target.certificate_principal(&login), "approval": proof,

@@ -171,7 +171,7 @@ pub fn session_longest(directory: &Directory, grant: &Grant, context: &OpeningCo
     let target = directory.targets.find(grant.target.id.as_str())?;
     let rule = |action: &Action| {
         let question = context.question(&directory.people, person, (&*target, &grant.login), *action, grant.want.command())?;
-        Some(directory.policy.rule(&question))
+        Some(directory.policy.rule(&Question { to: grant.want.endpoint(), ..question }))
     };
     match grant.want.actions().iter().filter_map(rule).reduce(Ruling::meet)? {
         Ruling::Permit(terms) | Ruling::RequireApproval { terms, .. } => terms.longest_grant,

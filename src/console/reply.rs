@@ -325,6 +325,9 @@ pub struct SessionLine {
     pub target: TargetId,
     pub login: Login,
     pub kind: String,
+    /// Where a forward leads, or listens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
     pub source: String,
     pub serial: u64,
     pub record: String,

@@ -246,6 +246,7 @@ fn line(row: &SessionRow) -> SessionLine {
         target: row.target.clone(),
         login: row.login.clone(),
         kind: row.kind.clone(),
+        to: row.to.clone(),
         source: row.source.clone(),
         serial: row.serial,
         record: row.record.as_str().to_owned(),

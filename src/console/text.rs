@@ -343,7 +343,7 @@ fn session_lines(sessions: &[SessionLine], reader: &Reader<'_>) -> String {
             id(one),
             one.person.to_string(),
             format!("{}@{}", one.login, one.target),
-            one.kind.clone(),
+            kind_of(one),
             when(one.started, reader.now),
             lasted,
             granted_by(one),
@@ -391,6 +391,11 @@ fn end_of(one: &SessionLine) -> String {
 }
 
 /// What runs: who from where, since when, how busy, on which approval, until when.
+/// `shell`, `forward-local localhost:5432`
+fn kind_of(one: &SessionLine) -> String {
+    one.to.as_ref().map_or(one.kind.clone(), |to| format!("{} {to}", one.kind))
+}
+
 fn live_lines(sessions: &[SessionLine], reader: &Reader<'_>, id: &dyn Fn(&SessionLine) -> String) -> String {
     let watchers = |one: &SessionLine| one.live.as_ref().map(|live| join(&live.watchers)).unwrap_or_default();
     let watched = sessions.iter().any(|one| !watchers(one).is_empty());
@@ -405,7 +410,7 @@ fn live_lines(sessions: &[SessionLine], reader: &Reader<'_>, id: &dyn Fn(&Sessio
             one.person.to_string(),
             one.source.clone(),
             format!("{}@{}", one.login, one.target),
-            one.kind.clone(),
+            kind_of(one),
             when(one.started, reader.now),
             live(&|live| counted(Duration::from_secs(live.idle_s))),
             live(&|live| amount(live.bytes_in)),

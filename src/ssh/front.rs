@@ -13,13 +13,15 @@ use russh::{Channel, ChannelId, ChannelOpenFailure, Disconnect, Sig};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::channel::{ClientChannel, Slots};
+use super::channel::{ClientChannel, Slots, Towards};
+use super::connection::Connection;
 use super::crowd::Seat;
 use super::door::Stage;
 use super::factor::{self, Asked};
 use super::flow::{Allowance, End, Inbox, Item, Pressure, Pty, Size, Start, Windows};
+use super::forward::{self, remote};
 use super::{Bastion, gate, jump, login, session};
-use crate::access::{Principal, SecondFactor, Target, VerifiedKey};
+use crate::access::{Endpoint, Principal, SecondFactor, Target, VerifiedKey};
 use crate::id::Person;
 use crate::time::Timestamp;
 
@@ -48,10 +50,15 @@ pub struct Front {
     /// One of the person's connections; the inner one of a jump is on one already.
     seat: Option<Seat>,
     channels: HashMap<ChannelId, Arc<Inbox>>,
+    /// Where the target was asked to listen; each ends with its queue.
+    listeners: HashMap<(String, u32), Arc<Inbox>>,
     windows: Windows,
     slots: Slots,
     opens: Allowance,
+    connection: Connection,
 }
+
+const NO_SOCKETS: &str = "sockets are not forwarded; name a host and a port";
 
 /// Channels that a connection may open at once, and then each second: no tool opens more, and each costs
 /// a task, a certificate or a row of the log.
@@ -61,8 +68,10 @@ impl Front {
     pub fn new(bastion: Arc<Bastion>, role: Role, source: SocketAddr, pressure: Arc<Pressure>, stage: watch::Sender<Stage>) -> Self {
         let slots = Slots::new(bastion.directory().config.limits.held_per_connection);
         let opens = Allowance::new(OPENS.0, OPENS.1, Instant::now());
-        let (channels, windows) = (HashMap::new(), Windows::default());
-        Self { bastion, role, source, pressure, stage, asked: None, login: None, seat: None, channels, windows, slots, opens }
+        let connection = Connection::new(pressure.clone());
+        let (channels, listeners, windows) = (HashMap::new(), HashMap::new(), Windows::default());
+        let (asked, login, seat) = (None, None, None);
+        Self { bastion, role, source, pressure, stage, asked, login, seat, channels, listeners, windows, slots, opens, connection }
     }
 
     /// A factor was refused: how a connection ended depends on it.
@@ -100,9 +109,44 @@ impl Front {
         Some(inbox)
     }
 
+    fn towards(&self, session: &Session) -> Towards {
+        Towards { handle: session.handle(), slots: self.slots.clone(), connection: self.connection.clone() }
+    }
+
+    /// Refuses what is no channel of its own, aloud and in the log.
+    fn refuse(&self, what: String, why: &str) {
+        self.connection.voice.say(format!("refused: {}: {why}", crate::console::visible(&what)));
+        if let Some((_, principal)) = &self.login {
+            self.bastion.report_refusal(principal.clone(), what, why);
+        }
+    }
+
+    /// Begins to listen, or says why not: what policy denies whatever comes is denied here.
+    fn listen(&mut self, address: &str, port: u32, session: &Session) -> Result<(), String> {
+        let on = Endpoint::listener(address, port).map_err(|error| error.to_string())?;
+        let (user, who) = self.principal().ok_or("you are not known here any more")?;
+        let through = forward::through(&self.bastion, &who, &user, &self.role);
+        let (target, login) = through.ok_or("a connection to the console forwards nothing: name a target")?;
+        self.forget_ended();
+        let key = (address.to_owned(), port);
+        if self.listeners.contains_key(&key) || self.listeners.len() >= remote::MOST || !self.opens.take(1, Instant::now()) {
+            return Err(format!("there are {} listeners on this connection", self.listeners.len()));
+        }
+        if !remote::may_ever(&self.bastion, &who, (&target, &login), &on) {
+            return Err("nothing permits it to you there".into());
+        }
+        let inbox = Inbox::facing_client(self.pressure.clone());
+        self.listeners.insert(key, inbox.clone());
+        let client = ClientChannel::of_none(inbox, self.towards(session), format!("listening on {on}: "));
+        let asked = remote::Asked { address: address.to_owned(), port, on };
+        tokio::spawn(remote::listen(self.bastion.clone(), who, (target, login), asked, client));
+        Ok(())
+    }
+
     /// What has ended weighs no longer.
     fn forget_ended(&mut self) {
         self.channels.retain(|_, inbox| inbox.ended().is_none());
+        self.listeners.retain(|_, inbox| inbox.ended().is_none());
     }
 
     /// The principal as the directory has them now: a key, a CA or a group may be gone since the login, and
@@ -185,7 +229,7 @@ fn brief(text: &str) -> String {
 
 impl Drop for Front {
     fn drop(&mut self) {
-        for inbox in self.channels.values() {
+        for inbox in self.channels.values().chain(self.listeners.values()) {
             inbox.finish(End::Lost);
         }
     }
@@ -282,7 +326,7 @@ impl Handler for Front {
             return Ok(());
         };
         reply.accept().await;
-        let client = ClientChannel::new(inbox, write, session.handle(), self.slots.clone());
+        let client = ClientChannel::new(inbox, write, self.towards(session)).listening();
         tokio::spawn(session::run(self.bastion.clone(), principal, user, self.role.clone(), client));
         Ok(())
     }
@@ -292,15 +336,15 @@ impl Handler for Front {
         channel: Channel<Msg>,
         host: &str,
         port: u32,
-        _originator: &str,
-        _originator_port: u32,
+        originator: &str,
+        originator_port: u32,
         reply: ChannelOpenHandle,
-        _session: &mut Session,
+        session: &mut Session,
     ) -> Result<(), russh::Error> {
         let id = channel.id();
         let (read, write) = channel.split();
         drop(read);
-        let (Some((_, principal)), Role::Outer) = (self.principal(), &self.role) else {
+        let Some((user, principal)) = self.principal() else {
             reply.reject(ChannelOpenFailure::AdministrativelyProhibited).await;
             return Ok(());
         };
@@ -308,12 +352,76 @@ impl Handler for Front {
             reply.reject(ChannelOpenFailure::ResourceShortage).await;
             return Ok(());
         };
+        if forward::is_to_target(&self.bastion, &principal, &user, &self.role) {
+            let (host, originator) = (host.to_owned(), originator.chars().take(64).collect());
+            let asked = forward::Asked { host, port, originator, originator_port };
+            let client = ClientChannel::new(inbox, write, self.towards(session));
+            tokio::spawn(forward::connect(self.bastion.clone(), principal, user, self.role.clone(), asked, client, reply));
+            return Ok(());
+        }
         let slot = self.slots.clone();
         let jump = jump::serve(self.bastion.clone(), principal, self.source, (host.to_owned(), port), inbox, write, reply);
         tokio::spawn(async move {
             jump.await;
             drop(slot);
         });
+        Ok(())
+    }
+
+    async fn channel_open_direct_streamlocal(
+        &mut self,
+        _: Channel<Msg>,
+        path: &str,
+        _refused: ChannelOpenHandle,
+        _: &mut Session,
+    ) -> Result<(), russh::Error> {
+        self.refuse(format!("forward to the socket {path:.128}"), NO_SOCKETS);
+        Ok(())
+    }
+
+    async fn streamlocal_forward(&mut self, path: &str, _: &mut Session) -> Result<bool, russh::Error> {
+        self.refuse(format!("forward from the socket {path:.128}"), NO_SOCKETS);
+        Ok(false)
+    }
+
+    /// Never; answered, since a request without an answer leaves the client's next answer to the wrong one.
+    async fn x11_request(&mut self, id: ChannelId, _: bool, _: &str, _: &str, _: u32, session: &mut Session) -> Result<(), russh::Error> {
+        self.refuse("X11 forwarding".into(), "it is never passed on");
+        self.answer(id, false, session)
+    }
+
+    async fn agent_request(&mut self, id: ChannelId, _: &mut Session) -> Result<bool, russh::Error> {
+        let permitted = self.login.as_ref().is_some_and(|(_, principal)| principal.key().permits_agent());
+        if permitted {
+            self.push(id, Item::Agent);
+        }
+        // A later no is told where somebody reads it.
+        Ok(permitted)
+    }
+
+    async fn tcpip_forward(&mut self, address: &str, port: &mut u32, session: &mut Session) -> Result<bool, russh::Error> {
+        if self.login.is_none() {
+            return Ok(false);
+        }
+        match self.listen(address, *port, session) {
+            Ok(()) => Ok(true),
+            Err(why) => {
+                self.refuse(format!("forward-remote {address:.128}:{port}"), &why);
+                Ok(false)
+            }
+        }
+    }
+
+    async fn cancel_tcpip_forward(&mut self, address: &str, port: u32, _: &mut Session) -> Result<bool, russh::Error> {
+        let listener = self.listeners.remove(&(address.to_owned(), port));
+        Ok(listener.inspect(|inbox| inbox.finish(End::Closed)).is_some())
+    }
+
+    /// A channel that we opened: what comes on it goes where the task that asked for it looks.
+    async fn channel_open_confirmation(&mut self, id: ChannelId, _: u32, _: u32, _: &mut Session) -> Result<(), russh::Error> {
+        let inbox = self.connection.openings.meet(id);
+        self.windows.open(id.number(), inbox.clone());
+        self.channels.insert(id, inbox);
         Ok(())
     }
 
@@ -386,19 +494,6 @@ impl Handler for Front {
             self.push(id, Item::Signal(signal));
         }
         Ok(())
-    }
-
-    /// Never; said, since a request without an answer leaves the client's next answer to the wrong one.
-    async fn x11_request(
-        &mut self,
-        id: ChannelId,
-        _single_connection: bool,
-        _protocol: &str,
-        _cookie: &str,
-        _screen: u32,
-        session: &mut Session,
-    ) -> Result<(), russh::Error> {
-        self.answer(id, false, session)
     }
 
     async fn data(&mut self, id: ChannelId, data: &[u8], _: &mut Session) -> Result<(), russh::Error> {

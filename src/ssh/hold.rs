@@ -448,7 +448,9 @@ impl Wait<'_> {
     /// The clock, and who is looking (`users.md` 6): at a prompt in place, else a line.
     async fn waiting(&mut self, waited: Duration, view: &RequestView, person: bool) {
         let (minutes, seconds) = (waited.as_secs() / 60, waited.as_secs() % 60);
-        if !person {
+        if self.client.is_silent() {
+            // Once is enough on a terminal that something else has.
+        } else if !person {
             self.client.say(&format!("waiting {minutes}:{seconds:02}{}", looking(view))).await;
         } else if view.state == RequestState::Pending {
             // What the line before it showed may have been longer.

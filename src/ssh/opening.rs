@@ -24,6 +24,8 @@ pub struct Opening {
     pub preset: Option<String>,
     /// `NO_COLOR` is set: for the console, never forwarded.
     pub no_colour: bool,
+    /// The client offers its agent.
+    pub agent: bool,
     pub start: Start,
 }
 
@@ -31,7 +33,8 @@ impl Opening {
     /// Waits for the request that starts something; `None` if the client left or never asks.
     pub async fn read(inbox: &Arc<Inbox>) -> Option<Self> {
         let read = async {
-            let (mut pty, mut env, mut reason, mut preset, mut no_colour) = (None, Vec::new(), None, None, false);
+            let (mut pty, mut env, mut reason, mut preset) = (None, Vec::new(), None, None);
+            let (mut no_colour, mut agent) = (false, false);
             while let Some(item) = inbox.next().await {
                 match item {
                     Item::Pty(asked) => pty = Some(asked),
@@ -42,12 +45,13 @@ impl Opening {
                         gate::Env::Console => no_colour = !value.is_empty(),
                         gate::Env::Pass | gate::Env::Refuse => {}
                     },
+                    Item::Agent => agent = true,
                     Item::Resize(size) => {
                         if let Some(pty) = &mut pty {
                             pty.size = size;
                         }
                     }
-                    Item::Start(start) => return Some(Self { pty, env, reason, preset, no_colour, start }),
+                    Item::Start(start) => return Some(Self { pty, env, reason, preset, no_colour, agent, start }),
                     // Data before a start has nowhere to go (RFC 4254 6.5).
                     _ => {}
                 }
@@ -55,6 +59,12 @@ impl Opening {
             None
         };
         timeout(START_DEADLINE, read).await.ok().flatten()
+    }
+
+    /// Of a forward, which has none of it: nobody can be asked, and nothing is started.
+    pub fn of_forward() -> Self {
+        let start = Start::Subsystem(String::new());
+        Self { pty: None, env: Vec::new(), reason: None, preset: None, no_colour: false, agent: false, start }
     }
 
     /// What is wanted in the policy's words; `None` for subsystems that it does not know.

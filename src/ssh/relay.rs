@@ -106,6 +106,7 @@ pub async fn run(client: &ClientChannel, upstream: &Upstream, tape: &Tape, mut l
     let screen = AlternateScreen::new(has_terminal);
     lease.begin_warning();
     let mut watchers = tape.watchers();
+    let mut voice = client.hears();
     let mut watched_by = Vec::new();
     let inward = inward(client, upstream, tape, input);
     let outward = outward(client, upstream, tape, &screen);
@@ -141,6 +142,10 @@ pub async fn run(client: &ClientChannel, upstream: &Upstream, tape: &Tape, mut l
                 }
                 Notice::Said(text) => notify(client, tape, &screen, text).await,
                 Notice::Over(outcome) => return Relayed { leave_screen: screen.is_on(), ..over(outcome, &lease) },
+            },
+            // What it lagged behind was for reading at the time.
+            said = voice.recv() => if let Ok(text) = said {
+                notify(client, tape, &screen, text).await;
             },
             Ok(()) = watchers.changed() => {
                 let now = watchers.borrow_and_update().clone();
@@ -242,6 +247,7 @@ async fn inward(client: &ClientChannel, upstream: &Upstream, tape: &Tape, input:
                 Item::Stderr(_)
                 | Item::Pty(_)
                 | Item::Env { .. }
+                | Item::Agent
                 | Item::Start(_)
                 | Item::Success
                 | Item::Failure
@@ -314,7 +320,14 @@ async fn outward(client: &ClientChannel, upstream: &Upstream, tape: &Tape, scree
                     spoken = language;
                 }
                 // Late answers, and what only clients send.
-                Item::Success | Item::Failure | Item::Pty(_) | Item::Env { .. } | Item::Start(_) | Item::Resize(_) | Item::Signal(_) => {}
+                Item::Success
+                | Item::Failure
+                | Item::Pty(_)
+                | Item::Env { .. }
+                | Item::Agent
+                | Item::Start(_)
+                | Item::Resize(_)
+                | Item::Signal(_) => {}
             }
         }
         if !events.is_empty() {

@@ -4,8 +4,11 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use tokio::net::TcpStream;
+
 use super::ask::{self, Asking};
 use super::channel::{ClientChannel, Status};
+use super::forward::agent;
 use super::front::Role;
 use super::hold::{self, Held};
 use super::lease::{Lease, Standing};
@@ -13,12 +16,12 @@ use super::names::{self, Wanted};
 use super::opening::Opening;
 use super::relay::{self, Input, Relayed};
 use super::upstream::{self, ConnectError, PtyGranted};
-use super::{Bastion, room};
+use super::{Alive, Bastion, room};
 use crate::access::{Grant, Principal, Target};
 use crate::approvals;
 use crate::authority::{Needs, Ruled};
 use crate::console::{Phase, with_causes};
-use crate::id::{Login, RequestId, SessionId};
+use crate::id::{Digest, Login, RequestId, SessionId};
 use crate::recording::{Header, RecordError, Recorder, Space, Tape};
 use crate::time::{Timestamp, short};
 use crate::transcript::{Event, Outcome};
@@ -29,6 +32,7 @@ pub async fn run(bastion: Arc<Bastion>, principal: Principal, user: String, role
     let _alive = bastion.live.enter();
     let Some(mut opening) = Opening::read(&client.inbox).await else { return client.close().await };
     client.has_terminal(opening.pty.is_some());
+    client.connection().keep(&opening.reason, &opening.preset);
     let stop = match destination(&bastion, &principal, &user, &role).await {
         Ok(Destination::Console(card)) => return super::console::run(&bastion, &principal, &opening, card, client).await,
         Ok(Destination::Target(target, login)) => session(&bastion, &principal, target, login, &mut opening, &client).await.err(),
@@ -105,11 +109,59 @@ async fn session(
 ) -> Result<(), Stop> {
     let want =
         opening.want().ok_or_else(|| Stop::new("refused: this subsystem is unknown here; shell, exec and sftp pass", Status::Refused))?;
-    if matches!(&*bastion.phase.borrow(), Phase::Draining { .. }) {
-        return Err(hold::going());
-    }
+    not_draining(bastion)?;
+    let want = agent::with(bastion, principal, (&target, &login), opening, want, client).await;
     let mut asking = Asking { preset: opening.preset.clone(), ..Asking::new(bastion, principal, target, login, want) };
-    let Held { basis, terms, by_text, context, policy } = hold::until_approved(&mut asking, opening, client).await?;
+    let held = hold::until_approved(&mut asking, opening, client).await?;
+    let Begun { grant, proof, recorder, lease, open: _open } = begin(bastion, asking, held, opening, client).await?;
+    if opening.is_a_person() {
+        client.say(&admitted(&grant)).await;
+    }
+    let relayed = established(bastion, &grant, proof.ruled(), &recorder.tape(), lease, opening, client).await;
+    let goodbye = async {
+        relay::tell(client, &relayed).await;
+        client.close().await;
+    };
+    finish(bastion, &grant, recorder, relayed.outcome.clone(), goodbye).await;
+    Ok(())
+}
+
+/// Refuses what is new while the bastion drains.
+pub(super) fn not_draining(bastion: &Bastion) -> Result<(), Stop> {
+    if matches!(&*bastion.phase.borrow(), Phase::Draining { .. }) { Err(hold::going()) } else { Ok(()) }
+}
+
+/// What is ruled, approved and recorded; nothing has been dialled.
+pub(super) struct Begun {
+    pub grant: Grant,
+    pub proof: Proof,
+    pub recorder: Recorder,
+    pub lease: Lease,
+    pub open: Alive,
+}
+
+/// What was ruled, kept for whoever rules again.
+pub(super) struct Proof {
+    policy: Digest,
+    first_time: bool,
+    evidence: Vec<u8>,
+}
+
+impl Proof {
+    pub fn ruled(&self) -> Ruled<'_> {
+        Ruled { policy: self.policy, first_time: self.first_time, evidence: &self.evidence }
+    }
+}
+
+/// Uses the approval and begins the recording.
+pub(super) async fn begin(
+    bastion: &Bastion,
+    asking: Asking<'_>,
+    held: Held,
+    opening: &Opening,
+    client: &ClientChannel,
+) -> Result<Begun, Stop> {
+    let Held { basis, terms, by_text, context, policy } = held;
     let Asking { principal, target, login, want, changes, .. } = asking;
     let first_time = !context.opened.contains(&target.id);
     let standing = Standing { changes, context };
@@ -138,7 +190,7 @@ async fn session(
             return Err(stop);
         }
     };
-    let _open = bastion.open.enter();
+    let open = bastion.open.enter();
     let recorder = match bastion.recordings.begin_in(space, header(&grant, opening)).await {
         Ok(recorder) => recorder,
         Err(RecordError::DiskFloor { free, floor, .. }) => {
@@ -155,14 +207,9 @@ async fn session(
             ));
         }
     };
-    if opening.is_a_person() {
-        client.say(&admitted(&grant)).await;
-    }
     let lease = Lease::of(&grant, bastion, standing);
-    let ruled = Ruled { policy, first_time, evidence: &evidence };
-    let relayed = established(bastion, &grant, ruled, &recorder.tape(), lease, opening, client).await;
-    finish(bastion, &grant, recorder, relayed, client).await;
-    Ok(())
+    let proof = Proof { policy, first_time, evidence };
+    Ok(Begun { grant, proof, recorder, lease, open })
 }
 
 /// From the dialled connection to the end of what runs on it.
@@ -182,9 +229,14 @@ async fn established(
         outcome = lease.over() => return relay::over(outcome, &lease),
     };
     match connected {
-        Ok(upstream) => {
+        Ok(mut upstream) => {
             let input = if grant.exact && !grant.stdin { Input::Closed } else { Input::Open };
-            let relayed = relay::run(client, &upstream, tape, lease, opening.pty.is_some(), input).await;
+            let mut arrivals = upstream.arrivals();
+            let relayed = tokio::select! {
+                relayed = relay::run(client, &upstream, tape, lease, opening.pty.is_some(), input) => relayed,
+                // Never done by itself.
+                () = agent::serve(&mut arrivals, tape, client) => Relayed::of(Outcome::Closed),
+            };
             upstream.close().await;
             relayed
         }
@@ -210,10 +262,7 @@ async fn connect(
         return Err(Box::new(Relayed::stopped(Outcome::TargetRefused { why: text.clone() }, text, Status::Refused)));
     }
     let stream = upstream::dial(&grant.target, grant.address).await.map_err(refused)?;
-    let source = match bastion.directory().config.egress {
-        Some(egress) => egress,
-        None => stream.local_addr().map_or(IpAddr::from([0, 0, 0, 0]), |address| address.ip()),
-    };
+    let source = source(bastion, &stream);
     let needs = Needs { pty: opening.pty.is_some() };
     let certificate = bastion.authority.issue(grant, ruled, source, needs, Timestamp::now()).await.map_err(|error| {
         let why = with_causes(&error);
@@ -224,7 +273,7 @@ async fn connect(
     })?;
     let upstream = upstream::connect(stream, certificate).await.map_err(refused)?;
     record_opening(tape, opening).await.map_err(|error| Box::new(Relayed::unrecorded(&error)))?;
-    match upstream.start(opening).await {
+    match upstream.start(opening, grant.want.has_agent()).await {
         Ok(PtyGranted::Yes) => {}
         Ok(PtyGranted::No) => client.say(&format!("{} gives no terminal", grant.target.id)).await,
         Err(error) => {
@@ -235,6 +284,12 @@ async fn connect(
     Ok(upstream)
 }
 
+/// The address that the target sees, to which the certificate is bound.
+pub(super) fn source(bastion: &Bastion, stream: &TcpStream) -> IpAddr {
+    let local = || stream.local_addr().map_or(IpAddr::from([0, 0, 0, 0]), |address| address.ip());
+    bastion.directory().config.egress.unwrap_or_else(local)
+}
+
 /// What is passed on to the target before the first byte is recorded like everything else (FC2).
 async fn record_opening(tape: &Tape, opening: &Opening) -> Result<(), RecordError> {
     let env = opening.env.iter().map(|(name, value)| Event::Environment { name: name.clone(), value: value.clone() });
@@ -243,14 +298,9 @@ async fn record_opening(tape: &Tape, opening: &Opening) -> Result<(), RecordErro
 }
 
 /// The client's end and the record's, then the seal.
-async fn finish(bastion: &Bastion, grant: &Grant, recorder: Recorder, relayed: Relayed, client: &ClientChannel) {
-    let goodbye = async {
-        relay::tell(client, &relayed).await;
-        client.close().await;
-    };
+pub(super) async fn finish(bastion: &Bastion, grant: &Grant, recorder: Recorder, outcome: Outcome, goodbye: impl Future<Output = ()>) {
     // Side by side: a client that does not read keeps no end record waiting (FC7).
-    let ((), ended) = tokio::join!(goodbye, recorder.end(relayed.outcome.clone()));
-    let outcome = relayed.outcome;
+    let ((), ended) = tokio::join!(goodbye, recorder.end(outcome.clone()));
     bastion.session_ended(grant, &outcome).await;
     match ended {
         Ok(ended) => bastion.seal(grant.session, ended).await,

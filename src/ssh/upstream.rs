@@ -3,6 +3,7 @@
 //!
 //! One connection per session channel. russh's callbacks only fill the [`Inbox`].
 
+use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -12,6 +13,7 @@ use russh::client::{self, AuthResult, ChannelOpenHandle, Msg, Session};
 use russh::keys::PublicKeyOrCertificate;
 use russh::{Channel, ChannelId, ChannelWriteHalf, Disconnect, Sig};
 use tokio::net::TcpStream;
+use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::algorithms;
@@ -19,9 +21,9 @@ use super::flow::{Cut, End, Inbox, Item, PACKET, Pressure, Start, Throttled, WIN
 use super::home;
 use super::opening::Opening;
 use super::trust::{self, Shown};
-use crate::access::Target;
 use crate::access::family::is_localhost;
 use crate::access::target::Entry;
+use crate::access::{Endpoint, Target, Want};
 use crate::authority::Certificate;
 use crate::time::Timestamp;
 
@@ -30,6 +32,8 @@ const DIAL: Duration = Duration::from_secs(10);
 /// Key exchange and login together.
 const LOGIN: Duration = Duration::from_secs(20);
 const START: Duration = Duration::from_secs(20);
+/// Channels of the target's that wait to be taken.
+const ARRIVING: usize = 16;
 
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
@@ -55,6 +59,20 @@ pub enum ConnectError {
     Channel(String, #[source] russh::Error),
     #[error("{0} refused to start this")]
     Start(String),
+    #[error("{target} could not connect to {to}")]
+    Forward {
+        target: String,
+        to: String,
+        #[source]
+        source: russh::Error,
+    },
+    #[error("{target} does not listen on {on}: its sshd may forbid it (AllowTcpForwarding), or the port is taken")]
+    Listen {
+        target: String,
+        on: String,
+        #[source]
+        source: russh::Error,
+    },
     #[error("the connection to {0} broke")]
     Ssh(String, #[source] russh::Error),
 }
@@ -112,6 +130,91 @@ pub struct Upstream {
     target: String,
     handle: client::Handle<TargetSide>,
     cut: Cut,
+    incoming: mpsc::Receiver<Incoming>,
+}
+
+/// A channel of a forward at the target's side.
+#[derive(Debug)]
+pub struct Far {
+    pub inbox: Arc<Inbox>,
+    pub write: ChannelWriteHalf<Msg>,
+}
+
+impl Far {
+    pub async fn close(self) {
+        let _ = timeout(Duration::from_millis(200), self.write.close()).await;
+        self.inbox.finish(End::Closed);
+    }
+}
+
+/// Who opens a channel towards us, where that was asked for.
+#[derive(Debug)]
+pub enum Arriving {
+    /// What runs there wants the client's agent.
+    Agent,
+    /// Somebody connected to where the target listens.
+    Connection { originator: String, originator_port: u32 },
+}
+
+/// A channel that the target opens; it waits until `reply` is given, and is refused if that is dropped.
+pub struct Incoming {
+    pub arriving: Arriving,
+    pub reply: ChannelOpenHandle,
+    pub far: Far,
+}
+
+/// A connection on which the certificate was accepted; nothing runs on it yet.
+pub struct LoggedIn {
+    pub incoming: mpsc::Receiver<Incoming>,
+    inbox: Arc<Inbox>,
+    target: String,
+    handle: client::Handle<TargetSide>,
+    cut: Cut,
+}
+
+impl std::fmt::Debug for LoggedIn {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LoggedIn").field("target", &self.target).finish_non_exhaustive()
+    }
+}
+
+impl LoggedIn {
+    async fn session(self) -> Result<Upstream, ConnectError> {
+        let Self { incoming, inbox, target, handle, cut } = self;
+        let channel = timeout(START, handle.channel_open_session()).await.map_err(|_| ConnectError::Late("the target"))?;
+        let (read, write) = channel.map_err(|e| ConnectError::Channel(target.clone(), e))?.split();
+        // R1: with the reading half gone the loop's own delivery fails at once and is ignored.
+        drop(read);
+        Ok(Upstream { inbox, write, target, handle, cut, incoming })
+    }
+
+    /// Has the target connect to a host in its own words; `from` is the client's side of it.
+    pub async fn direct(
+        &self,
+        host: &str,
+        port: u32,
+        (to, originator, originator_port): (&Endpoint, &str, u32),
+    ) -> Result<Far, ConnectError> {
+        let opened = self.handle.channel_open_direct_tcpip(host, port, originator, originator_port);
+        let channel = timeout(DIAL, opened).await.map_err(|_| ConnectError::Late("the target's connection"))?;
+        let failed = |source| ConnectError::Forward { target: self.target.clone(), to: to.to_string(), source };
+        let (read, write) = channel.map_err(failed)?.split();
+        drop(read);
+        Ok(Far { inbox: self.inbox.clone(), write })
+    }
+
+    /// Has the target listen.
+    pub async fn listen(&mut self, address: &str, port: u32, on: &Endpoint) -> Result<(), ConnectError> {
+        let asked = timeout(START, self.handle.tcpip_forward(address, port)).await.map_err(|_| ConnectError::Late("the target"))?;
+        asked.map(|_| ()).map_err(|source| ConnectError::Listen { target: self.target.clone(), on: on.to_string(), source })
+    }
+
+    /// Ends the connection; the peer's cooperation is not needed.
+    pub async fn close(self) {
+        let goodbye = self.handle.disconnect(Disconnect::ByApplication, "", "");
+        let _ = timeout(Duration::from_millis(200), goodbye).await;
+        self.cut.now();
+    }
 }
 
 impl std::fmt::Debug for Upstream {
@@ -122,11 +225,16 @@ impl std::fmt::Debug for Upstream {
 
 /// Logs in on `stream` with the certificate and opens a session channel.
 pub async fn connect(stream: TcpStream, certificate: Certificate) -> Result<Upstream, ConnectError> {
+    log_in(stream, certificate).await?.session().await
+}
+
+/// Logs in on `stream`, as the one and only use of the certificate.
+pub async fn log_in(stream: TcpStream, certificate: Certificate) -> Result<LoggedIn, ConnectError> {
     let grant = certificate.grant();
     let (target, login) = (grant.target.clone(), grant.login.clone());
     let name = target.id.to_string();
     let cut = Cut::default();
-    let meeting = Meeting::with(&target);
+    let (meeting, incoming) = Meeting::with(&target).taking(&grant.want);
     let inbox = meeting.inbox.clone();
     let log_in = async {
         let mut handle = meeting.meet(stream, &cut).await?;
@@ -143,11 +251,7 @@ pub async fn connect(stream: TcpStream, certificate: Certificate) -> Result<Upst
         }
     };
     let handle = timeout(LOGIN, log_in).await.map_err(|_| ConnectError::Late("the target's login"))??;
-    let channel = timeout(START, handle.channel_open_session()).await.map_err(|_| ConnectError::Late("the target"))?;
-    let (read, write) = channel.map_err(|e| ConnectError::Channel(name.clone(), e))?.split();
-    // R1: with the reading half gone the loop's own delivery fails at once and is ignored.
-    drop(read);
-    Ok(Upstream { inbox, write, target: name, handle, cut })
+    Ok(LoggedIn { incoming, inbox, target: name, handle, cut })
 }
 
 /// Seconds since 1970 as the hour in a certificate's words, UTC.
@@ -162,17 +266,38 @@ pub(super) struct Meeting {
     target: Arc<Target>,
     /// What a host that failed verification showed.
     shown: Arc<Mutex<Option<Shown>>>,
+    takes: Takes,
+}
+
+/// What a target may open towards us, and to whom it is told.
+#[derive(Debug)]
+enum Takes {
+    Nothing,
+    Agents(mpsc::Sender<Incoming>),
+    Connections(mpsc::Sender<Incoming>),
 }
 
 impl Meeting {
     pub fn with(target: &Arc<Target>) -> Self {
         let pressure = Arc::new(Pressure::default());
-        Self { inbox: Inbox::facing_target(pressure.clone()), pressure, target: target.clone(), shown: Arc::default() }
+        let inbox = Inbox::facing_target(pressure.clone());
+        Self { inbox, pressure, target: target.clone(), shown: Arc::default(), takes: Takes::Nothing }
+    }
+
+    /// Lets the target open what was asked for, and nothing else.
+    fn taking(mut self, want: &Want) -> (Self, mpsc::Receiver<Incoming>) {
+        let (tell, incoming) = mpsc::channel(ARRIVING);
+        self.takes = match want {
+            Want::WithAgent(_) => Takes::Agents(tell),
+            Want::ForwardRemote(_) => Takes::Connections(tell),
+            Want::Shell | Want::Exec(_) | Want::Sftp | Want::ForwardLocal(_) => Takes::Nothing,
+        };
+        (self, incoming)
     }
 
     /// Returns a connection on which nobody has logged in yet.
     pub async fn meet(self, stream: TcpStream, cut: &Cut) -> Result<client::Handle<TargetSide>, ConnectError> {
-        let Self { inbox, pressure, target, shown } = self;
+        let Self { inbox, pressure, target, shown, takes } = self;
         let config = Arc::new(client::Config {
             client_id: russh::SshId::Standard("SSH-2.0-countersign".into()),
             limits: algorithms::limits(),
@@ -186,8 +311,8 @@ impl Meeting {
             nodelay: true,
             ..client::Config::default()
         });
-        let stream = Throttled::gated(stream, pressure, cut);
-        let side = TargetSide { inbox, target: target.clone(), shown: shown.clone() };
+        let stream = Throttled::gated(stream, pressure.clone(), cut);
+        let side = TargetSide { inbox, opened: HashMap::new(), pressure, takes, target: target.clone(), shown: shown.clone() };
         client::connect_stream(config, stream, side).await.map_err(|error| {
             let shown = shown.lock().unwrap_or_else(PoisonError::into_inner).take();
             let (name, known, entry) = (target.id.to_string(), trust::pinned(&target), target.entry.clone());
@@ -208,8 +333,13 @@ pub enum PtyGranted {
 }
 
 impl Upstream {
-    /// Asks for the terminal, passes the environment and starts what the client wants.
-    pub async fn start(&self, opening: &Opening) -> Result<PtyGranted, ConnectError> {
+    /// What the target opens while this runs; once.
+    pub fn arrivals(&mut self) -> mpsc::Receiver<Incoming> {
+        std::mem::replace(&mut self.incoming, mpsc::channel(1).1)
+    }
+
+    /// Asks for the terminal, offers the agent, passes the environment and starts what the client wants.
+    pub async fn start(&self, opening: &Opening, agent: bool) -> Result<PtyGranted, ConnectError> {
         let lost = |e| ConnectError::Ssh(self.target.clone(), e);
         let start = async {
             let mut granted = PtyGranted::Yes;
@@ -222,6 +352,10 @@ impl Upstream {
                 if !self.answered().await? {
                     granted = PtyGranted::No;
                 }
+            }
+            if agent {
+                // A target that will not have it runs what is wanted without.
+                self.write.agent_forward(false).await.map_err(lost)?;
             }
             for (name, value) in &opening.env {
                 self.write.set_env(false, name.as_str(), value.as_str()).await.map_err(lost)?;
@@ -263,9 +397,35 @@ impl Upstream {
 /// russh's callbacks on a target's connection. None of them waits.
 pub struct TargetSide {
     inbox: Arc<Inbox>,
+    /// The channels that the target opened.
+    opened: HashMap<ChannelId, Arc<Inbox>>,
+    pressure: Arc<Pressure>,
+    takes: Takes,
     target: Arc<Target>,
     /// What a host that failed verification showed.
     shown: Arc<Mutex<Option<Shown>>>,
+}
+
+impl TargetSide {
+    fn inbox(&self, id: ChannelId) -> &Arc<Inbox> {
+        self.opened.get(&id).unwrap_or(&self.inbox)
+    }
+
+    /// Hands a channel of the target's over; whoever takes it answers. A full queue refuses it.
+    fn arrives(&mut self, channel: Channel<Msg>, arriving: Arriving, reply: ChannelOpenHandle) {
+        let tell = match (&self.takes, &arriving) {
+            (Takes::Agents(tell), Arriving::Agent) | (Takes::Connections(tell), Arriving::Connection { .. }) => tell,
+            (Takes::Nothing | Takes::Agents(_) | Takes::Connections(_), _) => return,
+        };
+        let id = channel.id();
+        let (read, write) = channel.split();
+        drop(read);
+        let inbox = Inbox::facing_target(self.pressure.clone());
+        if tell.try_send(Incoming { arriving, reply, far: Far { inbox: inbox.clone(), write } }).is_ok() {
+            self.opened.retain(|_, inbox| inbox.ended().is_none());
+            self.opened.insert(id, inbox);
+        }
+    }
 }
 
 impl client::Handler for TargetSide {
@@ -281,25 +441,25 @@ impl client::Handler for TargetSide {
         }
     }
 
-    async fn data(&mut self, _: ChannelId, data: &[u8], _: &mut Session) -> Result<(), russh::Error> {
-        self.inbox.push_data(data);
+    async fn data(&mut self, id: ChannelId, data: &[u8], _: &mut Session) -> Result<(), russh::Error> {
+        self.inbox(id).push_data(data);
         Ok(())
     }
 
-    async fn extended_data(&mut self, _: ChannelId, kind: u32, data: &[u8], _: &mut Session) -> Result<(), russh::Error> {
+    async fn extended_data(&mut self, id: ChannelId, kind: u32, data: &[u8], _: &mut Session) -> Result<(), russh::Error> {
         if kind == 1 {
-            self.inbox.push(Item::Stderr(BytesMut::from(data)));
+            self.inbox(id).push(Item::Stderr(BytesMut::from(data)));
         }
         Ok(())
     }
 
-    async fn channel_eof(&mut self, _: ChannelId, _: &mut Session) -> Result<(), russh::Error> {
-        self.inbox.push(Item::Eof);
+    async fn channel_eof(&mut self, id: ChannelId, _: &mut Session) -> Result<(), russh::Error> {
+        self.inbox(id).push(Item::Eof);
         Ok(())
     }
 
-    async fn channel_close(&mut self, _: ChannelId, _: &mut Session) -> Result<(), russh::Error> {
-        self.inbox.finish(End::Closed);
+    async fn channel_close(&mut self, id: ChannelId, _: &mut Session) -> Result<(), russh::Error> {
+        self.inbox(id).finish(End::Closed);
         Ok(())
     }
 
@@ -334,7 +494,7 @@ impl client::Handler for TargetSide {
         Ok(())
     }
 
-    // A target opens nothing towards us: dropping the handle refuses, where russh's default accepts.
+    // What else a target opens towards us is refused: by dropping the handle, where russh's default accepts.
 
     async fn server_channel_open_session(
         &mut self,
@@ -347,10 +507,11 @@ impl client::Handler for TargetSide {
 
     async fn server_channel_open_agent_forward(
         &mut self,
-        _: Channel<Msg>,
-        _refused: ChannelOpenHandle,
+        channel: Channel<Msg>,
+        reply: ChannelOpenHandle,
         _: &mut Session,
     ) -> Result<(), russh::Error> {
+        self.arrives(channel, Arriving::Agent, reply);
         Ok(())
     }
 
@@ -387,14 +548,16 @@ impl client::Handler for TargetSide {
 
     async fn server_channel_open_forwarded_tcpip(
         &mut self,
-        _: Channel<Msg>,
+        channel: Channel<Msg>,
         _: &str,
         _: u32,
-        _: &str,
-        _: u32,
-        _refused: ChannelOpenHandle,
+        originator: &str,
+        originator_port: u32,
+        reply: ChannelOpenHandle,
         _: &mut Session,
     ) -> Result<(), russh::Error> {
+        let originator = originator.chars().take(64).collect();
+        self.arrives(channel, Arriving::Connection { originator, originator_port }, reply);
         Ok(())
     }
 
@@ -414,7 +577,7 @@ impl client::Handler for TargetSide {
 
 impl Drop for TargetSide {
     fn drop(&mut self) {
-        self.inbox.finish(End::Lost);
+        self.opened.values().chain([&self.inbox]).for_each(|inbox| inbox.finish(End::Lost));
     }
 }
 

@@ -104,7 +104,7 @@ pub struct GrantFilter {
 pub(crate) struct NewSession {
     pub opened: Opened,
     pub ends_at_most: Option<Timestamp>,
-    /// `shell`, `exec` or `sftp`
+    /// `shell`, `exec`, `sftp`, `forward-local` or `forward-remote`
     pub kind: &'static str,
     pub open: Event,
     pub certificate: Event,
@@ -322,8 +322,8 @@ impl Tx {
         }
         opened.serial = self.fresh_serial().await?;
         sqlx::query(
-            "insert into sessions (id, request, person, target, login, kind, source, serial, record, retention, started, ends_at)
-             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+            "insert into sessions (id, request, person, target, login, kind, source, serial, record, retention, started, ends_at, endpoint)
+             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
         )
         .bind(opened.session.to_string())
         .bind(opened.request.as_ref().map(RequestId::as_str))
@@ -337,6 +337,7 @@ impl Tx {
         .bind(to_json(&opened.retention))
         .bind(opened.opened_at.micros())
         .bind(opened.ends_at.map(Timestamp::micros))
+        .bind(opened.want.endpoint().map(ToString::to_string))
         .execute(&mut self.connection)
         .await?;
         let mut open = open;

@@ -324,7 +324,7 @@ impl Tx {
 
     /// A session was opened, and its grant used.
     async fn session_opened(&mut self, open: &Opened, serial: u64, terms: &Terms, at: Timestamp) -> Result<(), StoreError> {
-        let Opened { session, request, person, target, login, kind, source, ends_at, break_glass } = open;
+        let Opened { session, request, person, target, login, kind, to, source, ends_at, break_glass } = open;
         if *break_glass {
             self.demand_review(*session, at).await?;
         }
@@ -341,8 +341,8 @@ impl Tx {
             .await?;
         }
         sqlx::query(
-            "insert into sessions (id, request, person, target, login, kind, source, serial, record, retention, started, ends_at)
-             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+            "insert into sessions (id, request, person, target, login, kind, source, serial, record, retention, started, ends_at, endpoint)
+             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
         )
         .bind(session.to_string())
         .bind(request.as_ref().map(RequestId::as_str))
@@ -357,6 +357,7 @@ impl Tx {
         .bind(to_json(terms))
         .bind(at.micros())
         .bind(ends_at.map(Timestamp::micros))
+        .bind(to)
         .execute(&mut self.connection)
         .await?;
         Ok(())

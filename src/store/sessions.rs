@@ -22,8 +22,10 @@ pub struct SessionRow {
     pub person: Person,
     pub target: TargetId,
     pub login: Login,
-    /// `shell`, `exec` or `sftp`
+    /// `shell`, `exec`, `sftp`, `forward-local` or `forward-remote`
     pub kind: String,
+    /// Where a forward leads, or listens.
+    pub to: Option<String>,
     pub source: String,
     pub serial: u64,
     pub record: RecordLevel,
@@ -104,7 +106,7 @@ const SHORTEST_PREFIX: usize = 4;
 const SEVERAL: u32 = 10;
 
 pub(super) const COLUMNS: &str =
-    "id, request, person, target, login, kind, source, serial, record, retention, started, ends_at, ended, outcome,
+    "id, request, person, target, login, kind, endpoint, source, serial, record, retention, started, ends_at, ended, outcome,
     file, sha256, bytes, manifest, sealed_seq, schedule, keep_until, due, marked, marked_uptime, erasing, disposed";
 
 /// `select COLUMNS from sessions` with a literal tail.
@@ -303,6 +305,7 @@ pub(super) fn read(row: &SqliteRow) -> Result<SessionRow, StoreError> {
         target: word(row, "target")?,
         login: word(row, "login")?,
         kind: row.try_get("kind")?,
+        to: row.try_get("endpoint")?,
         source: row.try_get("source")?,
         serial: count(row, "serial")?,
         record: RecordLevel::parse(record).ok_or_else(|| misread("record", format!("{record:?} is no level of recording")))?,

@@ -10,6 +10,7 @@ mod open;
 mod overrun;
 mod race;
 mod rerule;
+mod storm;
 mod submit;
 mod suspend;
 mod turns;

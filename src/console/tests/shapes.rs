@@ -131,6 +131,7 @@ fn samples() -> Vec<Reply> {
         target: web(),
         login: deploy(),
         kind: "shell".into(),
+        to: Some("localhost:5432".into()),
         source: "s".into(),
         serial: 1,
         record: "full".into(),

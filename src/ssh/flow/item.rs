@@ -18,6 +18,8 @@ pub enum Item {
         name: String,
         value: String,
     },
+    /// The client offers its agent (`auth-agent-req@openssh.com`).
+    Agent,
     Start(Start),
     Resize(Size),
     Signal(Sig),
@@ -72,6 +74,7 @@ impl Item {
                 name + message.len() + language.len()
             }
             Item::Eof
+            | Item::Agent
             | Item::Start(Start::Shell)
             | Item::Resize(_)
             | Item::Signal(_)

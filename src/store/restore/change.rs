@@ -104,6 +104,9 @@ pub struct Opened {
     pub target: TargetId,
     pub login: Login,
     pub kind: String,
+    /// Where a forward leads, or listens.
+    #[serde(default)]
+    pub to: Option<String>,
     pub source: String,
     #[serde(rename = "ends_at_us")]
     pub ends_at: Option<Timestamp>,
