@@ -18,9 +18,12 @@ const MOST: usize = 4096;
 /// Persons that are remembered of one.
 const MOST_OF_ONE: usize = 8;
 
+/// Who looks at one card, each since when.
+type Lookers = Vec<(Person, Instant)>;
+
 #[derive(Debug, Clone, Default)]
 pub(super) struct Looking {
-    cards: Arc<Mutex<HashMap<RequestId, Vec<(Person, Instant)>>>>,
+    cards: Arc<Mutex<HashMap<RequestId, Lookers>>>,
 }
 
 impl Looking {
@@ -72,7 +75,7 @@ mod tests {
         let (looking, id, bob) = (Looking::default(), RequestId::random(), "bob".parse().unwrap());
         let now = Instant::now();
         assert!(looking.begins(id, &bob, now) && !looking.begins(id, &bob, now));
-        assert_eq!(looking.at(id), [bob.clone()]);
+        assert_eq!(looking.at(id), std::slice::from_ref(&bob));
         assert!(looking.begins(id, &bob, now + LOOKS + LOOKS), "again after a while");
         assert_eq!(looking.at(RequestId::random()), []);
     }
