@@ -32,7 +32,7 @@ fn main() {
     std::fs::write(root.join("policies/targets.toml"), targets).unwrap();
     let directory = Directory::load(&root).unwrap();
     let target = directory.targets.find("web-1").unwrap().clone();
-    for policies in [10, 100, 1_000, 10_000] {
+    for policies in [10, 100, 1_000, 4_000] {
         figure(policies, &target);
     }
 }
