@@ -178,7 +178,6 @@ fn elsewhere(bastion: &Bastion, who: &Principal, other: &Target) -> Option<Strin
 }
 
 /// From the ruling to the end of the connection. `reply` is taken once the target has connected.
-#[expect(clippy::too_many_arguments, reason = "what is asked, by whom, through what")]
 async fn forward(
     bastion: &Bastion,
     who: &Principal,
