@@ -60,7 +60,7 @@ impl Looking {
 impl Approvals {
     /// Somebody has opened a card; who waits is told if they may decide it.
     pub fn looks(&self, view: &RequestView, who: &Person) {
-        if view.state.is_open() && view.asked.contains(who) && self.looking.begins(view.id, who, Instant::now()) {
+        if view.state.is_open() && view.deciders.contains(who) && self.looking.begins(view.id, who, Instant::now()) {
             self.store.hint(view.id);
         }
     }

@@ -215,7 +215,7 @@ impl Teller {
             return;
         }
         let happened = match &view.state {
-            RequestState::Approved if view.document.break_glass => Happened::BreakGlass { to: view.asked.clone() },
+            RequestState::Approved if view.document.break_glass => Happened::BreakGlass { to: view.deciders.clone() },
             RequestState::Approved => {
                 let granted = view.granted.as_ref().map_or(view.document.for_us, |terms| terms.for_us);
                 Happened::Approved { by: view.approvers.clone(), duration: Duration::from_micros(granted) }

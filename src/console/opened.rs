@@ -26,7 +26,10 @@ pub fn next(card: &Card, reader: &Person, requester: &Person, host: &str) -> Vec
             lines.push(format!("ssh {host} deny {id} --note '…'"));
             lines
         }
-        State::Approved if reader == requester || agreed || decides => vec![format!("ssh {host} revoke {id} --reason '…'")],
+        // By break-glass nobody has agreed, and whoever may decide may end it.
+        State::Approved if reader == requester || agreed || decides || card.approvers.is_empty() => {
+            vec![format!("ssh {host} revoke {id} --reason '…'")]
+        }
         State::NeedsReason | State::Pending | State::Approved | State::Denied { .. } | State::Withdrawn | State::Expired | State::Void => {
             vec![format!("ssh {host} requests")]
         }
