@@ -172,9 +172,11 @@ impl Scene {
             needs: vec![Needs { workflow: "lead".parse().unwrap(), policy: "prod-needs-a-lead".into(), message: None }],
             policy: self.directory.digest,
             extends: None,
+            break_glass: false,
+            overrun_us: None,
         };
         let bytes = document.bytes();
-        let terms = GrantedTerms { for_us: document.for_us, once: false, scope: document.scope.clone() };
+        let terms = GrantedTerms { for_us: document.for_us, scope: document.scope.clone(), ..GrantedTerms::default() };
         let decided = DecisionDocument {
             v: decision::VERSION,
             kind: "decision".into(),
