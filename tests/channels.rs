@@ -138,7 +138,8 @@ fn a_hostile_channel_is_ended_alone() {
     let said = bastion.log();
     assert!(!said.contains(|c: char| c.is_control() && c != '\n'), "its own log holds what acts on a terminal: {said:?}");
     bastion.audited_with("session.end", &["the client ignored its window"]);
-    let unknown = bastion.audit().iter().filter(|(name, facts)| name == "refusal" && facts.to_string().contains("jump to ")).count();
+    let unknown =
+        bastion.audit().iter().filter(|(name, facts)| name == "refusal" && facts.to_string().contains("no place to forward to")).count();
     assert!(unknown >= 7, "{unknown} refused destinations are written down");
 }
 

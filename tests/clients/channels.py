@@ -220,7 +220,6 @@ def of_one_channel(person):
     channel = person.open()
     for kind, more in [
         ("x11-req", b"\0" + string("MIT-MAGIC-COOKIE-1") + string("00") + struct.pack(">I", 0)),
-        ("auth-agent-req@openssh.com", b""),
         ("no-such-request", b""),
         (ESCAPE, b""),
         ("k" * 30_000, b"\xff" * 1000),
