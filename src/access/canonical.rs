@@ -9,8 +9,8 @@ use serde::de::DeserializeOwned;
 /// Says why bytes are not the canonical form of the document they are meant to be.
 #[derive(Debug, thiserror::Error)]
 pub enum NotCanonical {
-    #[error("is {0} bytes long, more than is allowed")]
-    TooLong(usize),
+    #[error("is {0} bytes long, more than the {1} allowed")]
+    TooLong(usize, usize),
     #[error("does not parse")]
     Parse(#[source] serde_json::Error),
     #[error("is not in canonical form (RFC 8785)")]
@@ -35,7 +35,7 @@ pub fn decode<T: Serialize + DeserializeOwned>(bytes: &[u8]) -> Result<T, NotCan
 /// The same for what is never signed as a whole, and may be longer.
 pub fn decode_within<T: Serialize + DeserializeOwned>(bytes: &[u8], most: usize) -> Result<T, NotCanonical> {
     if bytes.len() > most {
-        return Err(NotCanonical::TooLong(bytes.len()));
+        return Err(NotCanonical::TooLong(bytes.len(), most));
     }
     let value: serde_json::Value = serde_json::from_slice(bytes).map_err(NotCanonical::Parse)?;
     // Beyond, RFC 8785 goes through doubles, and two numbers would have one form.

@@ -113,7 +113,7 @@ impl Manifest {
             v: Option<u64>,
         }
         if bytes.len() > canonical::MAX_BYTES {
-            return Err(NotCanonical::TooLong(bytes.len()).into());
+            return Err(NotCanonical::TooLong(bytes.len(), canonical::MAX_BYTES).into());
         }
         let Version { v } = serde_json::from_slice(bytes).map_err(NotCanonical::Parse)?;
         match v {
