@@ -16,6 +16,7 @@ fn an_inbox_decides_with_one_key_what_is_usual_and_by_name_what_is_not() {
     inbox.args(words.get_args().filter(|word| *word != "--yes"));
     inbox.envs(words.get_envs().filter_map(|(name, value)| Some((name, value?)))).env_remove("NO_COLOR").env_remove("SSH_AUTH_SOCK");
     let bob = Terminal::start(&inbox);
+    bob.resize(110, 50);
     bob.sees(&first);
     bob.types("\r");
     let code_of = |request: &str| format!("code {}", bastion.json("alice", &["show", request])["request"]["code"].as_str().unwrap());

@@ -18,6 +18,7 @@ use crate::audit::Event;
 use crate::id::{RequestId, SessionId};
 use crate::judge::workflows_of;
 use crate::store::StoreError;
+use crate::store::grants::GrantState;
 use crate::store::requests::{NewRequest, RequestState};
 use crate::store::waiters::Waiter;
 use crate::time::{Timestamp, short};
@@ -56,7 +57,7 @@ impl Approvals {
         drop(snapshot);
         let grant = grant.ok_or(ExtendError::NotRunning(id, "was not approved"))?;
         // One session that runs has used its grant up, and may still be given more time.
-        if let Some(why) = grant.unusable(now).filter(|_| grant.uses_left != Some(0)) {
+        if let Some(why) = grant.unusable(now).filter(|_| grant.uses_left != Some(0) || grant.state != GrantState::Open) {
             return Err(ExtendError::NotRunning(id, why));
         }
         let (Some(since), Some(ends)) = (grant.first_used, grant.ends_at.filter(|ends| *ends > now)) else {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::submit::{asked_workflows, fresh_id, given};
+use super::submit::{DENIED_FOR, asked_workflows, denied_lately, fresh_id, given};
 use super::{Approvals, Ask, RequestState, SubmitError};
 use crate::access::request::RequestDocument;
 use crate::access::{OpeningContext, Principal};
@@ -68,6 +68,9 @@ impl Approvals {
     }
 }
 
+/// Approvals by break-glass of one person that nobody has used yet.
+const MOST_UNUSED: usize = 8;
+
 /// Makes the request and its grant, or neither.
 async fn open_first(
     tx: &mut Tx,
@@ -76,6 +79,21 @@ async fn open_first(
     workflows: Vec<WorkflowName>,
     (use_by, now): (Timestamp, Timestamp),
 ) -> Result<RequestId, SubmitError> {
+    // The published directory may lag behind a suspension by a moment; the row does not.
+    if tx.is_suspended(&document.person).await? {
+        return Err(SubmitError::BreakGlass);
+    }
+    // Who was told no does not break the glass instead, nor again.
+    if let Some(SubmitError::DeniedLately { by, ago, .. }) = denied_lately(tx, &document, now).await? {
+        return Err(SubmitError::BreakGlassDenied { by, ago });
+    }
+    if let Some((by, at)) = tx.break_glass_ended(&document.person, now.minus(DENIED_FOR)).await? {
+        return Err(SubmitError::BreakGlassDenied { by, ago: now.since(at) });
+    }
+    let unused = tx.break_glass_unused(&document.person, now).await?;
+    if unused >= MOST_UNUSED {
+        return Err(SubmitError::BreakGlassUnused(unused));
+    }
     document.request = fresh_id(tx).await?;
     new.context.opened = tx.opened_of(&document.person, &document.targets).await?;
     let facts = json!({

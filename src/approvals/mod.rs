@@ -183,6 +183,10 @@ pub enum SubmitError {
     Clock(String),
     #[error("break-glass is not open to you there")]
     BreakGlass,
+    #[error("{by} said no to it {} ago, and break-glass does not pass that: talk to them, or ask", about(*ago))]
+    BreakGlassDenied { by: Person, ago: Duration },
+    #[error("you have {0} approvals by break-glass that you have not used: connect, or withdraw some")]
+    BreakGlassUnused(usize),
     #[error("nothing is asked for that somebody could approve")]
     Nothing,
     #[error("the command cannot be asked for exactly: {0}")]

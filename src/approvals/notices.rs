@@ -152,7 +152,10 @@ impl Teller {
         match &view.state {
             RequestState::Pending => self.pending(&view),
             RequestState::Approved | RequestState::Denied { .. } | RequestState::Expired => self.over(&view),
-            RequestState::NeedsReason | RequestState::Withdrawn | RequestState::Void => {}
+            RequestState::Withdrawn | RequestState::Void => {
+                self.told.remove(&id);
+            }
+            RequestState::NeedsReason => {}
         }
     }
 

@@ -208,7 +208,7 @@ pub(super) async fn join_or_insert(
 const DENIALS: u32 = 200;
 
 /// The last denial that still stands for some target of this, as the refusal that it is.
-async fn denied_lately(tx: &mut Tx, document: &RequestDocument, now: Timestamp) -> Result<Option<SubmitError>, StoreError> {
+pub(super) async fn denied_lately(tx: &mut Tx, document: &RequestDocument, now: Timestamp) -> Result<Option<SubmitError>, StoreError> {
     for (row, at) in tx.denied_lately(&document.person, now.minus(DENIED_FOR), DENIALS).await? {
         let RequestState::Denied { by, note } = row.state else { continue };
         let Some(denied) = RequestDocument::read(&row.bytes).ok().filter(|denied| denied.denies(document)) else { continue };

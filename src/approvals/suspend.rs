@@ -55,7 +55,8 @@ impl Approvals {
     }
 
     pub async fn unsuspend(&self, person: &Person, who: &Principal, reason: &str, now: Timestamp) -> Result<(), SuspendError> {
-        if !self.may_suspend(who, now) {
+        // Nobody lifts what was put on themselves, however fast.
+        if person == who.person() || !self.may_suspend(who, now) {
             return Err(SuspendError::NotYours);
         }
         let reason = reason.trim();
@@ -63,7 +64,7 @@ impl Approvals {
             return Err(SuspendError::Reason(reason.len()));
         }
         let facts = json!({ "by": who.person(), "key": who.fingerprint(), "source": who.source(), "person": person, "reason": reason });
-        if !self.store.unsuspend(person, Event::new("person.unsuspend", facts), now).await? {
+        if !self.store.unsuspend(person, who.person(), Event::new("person.unsuspend", facts), now).await? {
             let in_files = self.directory().people.is_suspended_in_files(person);
             return Err(if in_files { SuspendError::InFiles(person.clone()) } else { SuspendError::NotSuspended(person.clone()) });
         }

@@ -64,6 +64,7 @@ where
         let (cols, rows) = terminal::size().unwrap_or((80, 24));
         let mut now = Reader { now: Timestamp::now(), ..reader };
         now.look.width = usize::try_from(cols).ok();
+        inbox.sized(now.now, (now.look.width.unwrap_or(80), usize::try_from(rows).unwrap_or(24)));
         screen.draw(&inbox.picture(&now, usize::try_from(rows).unwrap_or(24)));
         let keys = tokio::select! {
             heard = bastion.hear_at_last() => {

@@ -2,14 +2,18 @@
 //! unusual a name to type. What a key decides is the card that is on the screen, and no other.
 
 use super::card::{card, join};
-use super::render::{Listing, Tone, prefixed, visible};
+use unicode_width::UnicodeWidthChar;
+
+use super::render::{Listing, Look, Tone, prefixed, visible};
 use super::reply::{Card, Listed, State};
-use super::text::{Reader, place, spelled, standing};
+use super::text::{Reader, Voice, place, spelled, standing};
 use crate::access::decision::Verdict;
+use crate::access::request::matching_code;
 use crate::id::{Person, RequestId};
+use crate::time::Timestamp;
 
 /// Lines that are not rows of the list.
-const AROUND: usize = 6;
+const AROUND: usize = 3;
 /// Longest name that is typed.
 const MAX_TYPED: usize = 128;
 
@@ -91,11 +95,17 @@ pub struct Inbox {
     view: View,
     /// What happened last.
     said: String,
+    /// Whether all of the card has been on the screen.
+    whole: bool,
+    /// The first line of the card that is on the screen.
+    from: usize,
+    /// The lines of a card that is higher than the screen, and how many the screen takes.
+    pages: Option<(Vec<String>, usize)>,
 }
 
 impl Inbox {
     pub fn of(me: Person) -> Self {
-        Self { me, rows: Vec::new(), at: None, view: View::List, said: String::new() }
+        Self { me, rows: Vec::new(), at: None, view: View::List, said: String::new(), whole: true, from: 0, pages: None }
     }
 
     /// Takes a new list of what waits.
@@ -119,6 +129,7 @@ impl Inbox {
     pub fn opened(&mut self, card: Box<Card>) {
         self.at = Some(card.request);
         self.said.clear();
+        (self.whole, self.from, self.pages) = (false, 0, None);
         self.view = View::Card(card);
     }
 
@@ -126,6 +137,17 @@ impl Inbox {
     pub fn back(&mut self, said: String) {
         self.said = said;
         self.view = View::List;
+    }
+
+    /// Lays the open card out for a screen of this size. What is higher than the screen is read in pages, and
+    /// approved once its end was there.
+    pub fn sized(&mut self, now: Timestamp, (width, height): (usize, usize)) {
+        let (View::Card(shown) | View::Naming { card: shown, .. }) = &self.view else { return };
+        let bare = card(shown, &Reader { look: Look::default(), now, voice: Voice::Companion });
+        let lines: Vec<String> = bare.lines().flat_map(|line| wrapped(line, width.max(1))).collect();
+        let page = height.saturating_sub(AROUND).max(1);
+        self.whole |= self.from + page >= lines.len();
+        self.pages = (lines.len() > page).then_some((lines, page));
     }
 
     /// `needs` says what has to be typed to agree to a card; nothing for what is usual.
@@ -145,18 +167,20 @@ impl Inbox {
                 let mine = card.state == State::Pending && card.asked.contains(&self.me);
                 let decide = |card: &Card, verdict, with_note| Then::Decide { card: Box::new(card.clone()), verdict, with_note };
                 match key {
-                    Key::Letter('a') if mine => match needs(card) {
+                    Key::Letter('a') if mine && self.whole => match needs(card) {
                         None => return decide(card, Verdict::Approve, false),
                         Some(name) => self.view = View::Naming { card: card.clone(), name, typed: String::new() },
                     },
                     Key::Letter('d') if mine => return decide(card, Verdict::Deny, false),
                     Key::Letter('D') if mine => return decide(card, Verdict::Deny, true),
+                    Key::Letter(' ' | 'j') | Key::Down => self.page(1),
+                    Key::Letter('b' | 'k') | Key::Up => self.page(-1),
                     Key::Escape | Key::Erase | Key::Letter('q' | 'h') => self.back(String::new()),
-                    Key::Up | Key::Down | Key::Enter | Key::Letter(_) | Key::Interrupt => {}
+                    Key::Enter | Key::Letter(_) | Key::Interrupt => {}
                 }
             }
             View::Naming { card, name, typed } => match key {
-                Key::Enter if typed == name => {
+                Key::Enter if typed == name && self.whole => {
                     let card = card.clone();
                     self.view = View::Card(card.clone());
                     return Then::Decide { card, verdict: Verdict::Approve, with_note: false };
@@ -179,6 +203,20 @@ impl Inbox {
         self.rows.iter().position(|row| Some(row.request) == self.at).unwrap_or(0)
     }
 
+    fn page(&mut self, by: isize) {
+        let Some((lines, page)) = &self.pages else { return };
+        let by = by.saturating_mul(isize::try_from(*page).unwrap_or(isize::MAX));
+        self.from = self.from.saturating_add_signed(by).min(lines.len().saturating_sub(*page));
+    }
+
+    /// The card, or the part of it that the screen takes.
+    fn body(&self, shown: &Card, reader: &Reader<'_>) -> String {
+        match &self.pages {
+            Some((lines, page)) => lines.iter().skip(self.from).take(*page).map(|line| format!("{line}\n")).collect(),
+            None => card(shown, reader),
+        }
+    }
+
     fn step(&mut self, by: isize) {
         let next = self.index().saturating_add_signed(by).min(self.rows.len().saturating_sub(1));
         self.at = self.rows.get(next).map(|row| row.request);
@@ -187,12 +225,19 @@ impl Inbox {
     /// The whole screen, `height` lines at most.
     pub fn picture(&self, reader: &Reader<'_>, height: usize) -> String {
         let (body, keys) = match &self.view {
-            View::List => (self.list(reader, height.saturating_sub(AROUND).max(1)), "enter look · j k move · q leave".to_owned()),
-            View::Card(shown) if shown.asked.contains(&self.me) => {
-                (card(shown, reader), "compare the code with their screen · a approve · d deny · D deny and say why · esc back".to_owned())
+            View::List => (self.list(reader, height.saturating_sub(AROUND + 3).max(1)), "enter look · j k move · q leave".to_owned()),
+            View::Card(shown) if shown.asked.contains(&self.me) && self.whole => {
+                let keys = format!(
+                    "code {}: compare the code with their screen · a approve · d deny · D deny, say why · esc back",
+                    matching_code(&shown.digest)
+                );
+                (self.body(shown, reader), keys)
             }
-            View::Card(shown) => (card(shown, reader), format!("asked {} · esc back", join(&shown.asked))),
-            View::Naming { card: shown, name, typed } => (card(shown, reader), format!("type {name} to approve: {typed}")),
+            View::Card(shown) if shown.asked.contains(&self.me) => {
+                (self.body(shown, reader), "more below: space · d deny · D deny, say why · esc back".to_owned())
+            }
+            View::Card(shown) => (self.body(shown, reader), format!("asked {} · esc back", join(&shown.asked))),
+            View::Naming { card: shown, name, typed } => (self.body(shown, reader), format!("type {name} to approve: {typed}")),
         };
         let said = if self.said.is_empty() { String::new() } else { format!("\n{}", self.said) };
         format!("{body}{said}\n{}", visible(&keys))
@@ -225,16 +270,30 @@ impl Inbox {
     }
 }
 
+/// A line in as many as it takes.
+fn wrapped(line: &str, width: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    let mut used = 0;
+    for letter in line.chars() {
+        let wide = letter.width().unwrap_or(0);
+        if used + wide > width {
+            lines.push(String::new());
+            used = 0;
+        }
+        used += wide;
+        if let Some(last) = lines.last_mut() {
+            last.push(letter);
+        }
+    }
+    lines
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::access::decision::Level;
-    use crate::access::request::matching_code;
     use crate::access::request::tests::sample;
-    use crate::console::render::Look;
-    use crate::console::text::Voice;
     use crate::id::Digest;
-    use crate::time::Timestamp;
 
     const NOW: Timestamp = Timestamp::from_micros(1_700_000_000_000_000);
 
@@ -326,6 +385,7 @@ mod tests {
         assert_eq!(inbox.press(Key::Letter('a'), usual), Then::Nothing, "nothing is decided from the list");
         assert_eq!(inbox.press(Key::Letter('d'), usual), Then::Nothing);
         inbox.opened(shown());
+        inbox.sized(NOW, (80, 60));
         assert!(picture(&inbox).contains(&shown().code), "{}", picture(&inbox));
         let decided = inbox.press(Key::Letter('a'), usual);
         assert_eq!(decided, Then::Decide { card: shown(), verdict: Verdict::Approve, with_note: false });
@@ -335,6 +395,7 @@ mod tests {
     fn what_is_unusual_is_agreed_to_by_name() {
         let mut inbox = inbox();
         inbox.opened(shown());
+        inbox.sized(NOW, (80, 60));
         assert_eq!(inbox.press(Key::Letter('a'), named), Then::Nothing);
         assert_eq!(inbox.press(Key::Letter('y'), named), Then::Nothing);
         assert_eq!(inbox.press(Key::Enter, named), Then::Nothing);
@@ -350,6 +411,24 @@ mod tests {
         assert!(matches!(inbox.press(Key::Enter, named), Then::Decide { verdict: Verdict::Approve, .. }));
         inbox.opened(shown());
         assert!(matches!(inbox.press(Key::Letter('d'), named), Then::Decide { verdict: Verdict::Deny, .. }), "a denial is always one key");
+    }
+
+    #[test]
+    fn a_card_is_approved_once_its_end_was_on_the_screen() {
+        let mut inbox = inbox();
+        inbox.opened(shown());
+        inbox.sized(NOW, (80, 12));
+        assert_eq!(inbox.press(Key::Letter('a'), usual), Then::Nothing);
+        assert!(picture(&inbox).contains("alice") && !picture(&inbox).contains("digest"), "{}", picture(&inbox));
+        for _ in 0..3 {
+            inbox.press(Key::Letter(' '), usual);
+            inbox.sized(NOW, (80, 12));
+        }
+        assert!(picture(&inbox).contains("digest") && picture(&inbox).contains(&shown().code), "{}", picture(&inbox));
+        assert!(matches!(inbox.press(Key::Letter('a'), usual), Then::Decide { verdict: Verdict::Approve, .. }));
+        inbox.opened(shown());
+        inbox.sized(NOW, (80, 12));
+        assert!(matches!(inbox.press(Key::Letter('d'), usual), Then::Decide { verdict: Verdict::Deny, .. }));
     }
 
     #[test]

@@ -72,6 +72,8 @@ pub struct Record {
     /// Bytes that are on the disk.
     length: u64,
     lines: usize,
+    /// Of those, what the last writing anew had to keep.
+    kept: usize,
     /// Lines that are not.
     staged: Vec<u8>,
     serials: HashMap<String, Timestamp>,
@@ -105,8 +107,17 @@ impl Record {
         let lock = options().open(state.join("pen.lock")).map_err(failed)?;
         take(&lock).then_some(()).ok_or_else(|| RecordError::Taken { path: path.clone() })?;
         let file = options().open(&path).map_err(failed)?;
-        let mut record =
-            Self { path, file, _lock: lock, length: 0, lines: 0, staged: Vec::new(), serials: HashMap::new(), grants: HashMap::new() };
+        let mut record = Self {
+            path,
+            file,
+            _lock: lock,
+            length: 0,
+            lines: 0,
+            kept: 0,
+            staged: Vec::new(),
+            serials: HashMap::new(),
+            grants: HashMap::new(),
+        };
         record.read()?;
         Ok(record.written_anew(state, now))
     }
@@ -121,7 +132,7 @@ impl Record {
 
     /// Whether it has grown so long that a new process should write it anew.
     pub fn is_full(&self) -> bool {
-        self.lines > FULL
+        self.lines > self.kept.saturating_mul(2).max(FULL)
     }
 
     /// Counts a signature that is not made yet; [`Self::commit`] has to follow before it is.
@@ -188,7 +199,7 @@ impl Record {
         let serials = serials.map(|(serial, until)| Entry { v: VERSION, serial: serial.clone(), until: *until, used: None });
         let lines: Vec<Vec<u8>> = grants.chain(serials).map(|entry| canonical::encode(&entry)).collect();
         match in_place_of(&self.path, state, &lines) {
-            Ok((file, length)) => Self { file, length, lines: lines.len(), ..self },
+            Ok((file, length)) => Self { file, length, lines: lines.len(), kept: lines.len(), ..self },
             Err(error) => {
                 tracing::warn!(%error, path = %self.path.display(), "the pen's record could not be written anew");
                 self

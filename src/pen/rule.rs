@@ -268,7 +268,7 @@ impl Scene<'_> {
                 Used { request: id, digest, first: self.now, ends, uses: 1, extended_by: Vec::new() }
             }
         };
-        let used = self.extended(used, longest, extensions);
+        let used = self.extended(&document, used, longest, extensions);
         if used.ends <= self.now {
             return Err(NotSigned::Unusable(id, "is over"));
         }
@@ -336,7 +336,7 @@ impl Scene<'_> {
 
     /// Adds the time that was approved later, each once, as far as it was signed for and the policies let any
     /// grant run. What does not stand adds nothing.
-    fn extended(&self, mut used: Used, longest: Duration, extensions: &[Asked]) -> Used {
+    fn extended(&self, base: &RequestDocument, mut used: Used, longest: Duration, extensions: &[Asked]) -> Used {
         for asked in extensions {
             let Ok(document) = RequestDocument::read(&asked.bytes) else { continue };
             let Some(extends) = &document.extends else { continue };
@@ -346,7 +346,8 @@ impl Scene<'_> {
             if known || !same || extends.request != used.request || extends.digest != used.digest {
                 continue;
             }
-            if document.bastion != self.directory.config.bastion {
+            // Through the same workflows and for the same hosts, or it would be agreed to by whoever is easier asked.
+            if document.bastion != self.directory.config.bastion || document.needs != base.needs || document.targets != base.targets {
                 continue;
             }
             let Some((terms, given)) = self.granted(&document, Digest::of(&asked.bytes), &asked.decisions) else { continue };
@@ -373,6 +374,8 @@ impl Scene<'_> {
         }
         let force_command = match (ask.exact, want.command().filter(|command| !command.is_empty())) {
             (false, _) if basis.exact => return Err(NotSigned::Exact),
+            // What forwards needs no session: the certificate is for none.
+            (false, _) if want.endpoint().is_some() => Some("/bin/false".to_owned()),
             (false, _) => None,
             (true, Some(command)) if !ask.pty => Some(command.to_owned()),
             (true, _) => return Err(NotSigned::Exact),
@@ -387,7 +390,7 @@ impl Scene<'_> {
             ends,
             seen_from: ask.seen_from,
             force_command,
-            pty: ask.pty,
+            pty: ask.pty && want.endpoint().is_none(),
             port_forwarding: want.endpoint().is_some(),
             agent_forwarding: want.has_agent(),
         };

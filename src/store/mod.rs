@@ -12,6 +12,7 @@ mod columns;
 pub mod decisions;
 pub mod disposal;
 pub mod factors;
+mod glass;
 pub mod grants;
 mod habit;
 pub mod health;

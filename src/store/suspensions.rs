@@ -68,13 +68,13 @@ impl Store {
         Ok(cut)
     }
 
-    /// Lifts a suspension; false if there is none.
-    pub async fn unsuspend(&self, person: &Person, event: Event, now: Timestamp) -> Result<bool, StoreError> {
-        let person = person.clone();
+    /// Lifts a suspension; false if there is none, or whoever would lift it is suspended.
+    pub async fn unsuspend(&self, person: &Person, by: &Person, event: Event, now: Timestamp) -> Result<bool, StoreError> {
+        let (person, by) = (person.clone(), by.clone());
         let lifted = self
             .write(move |tx| {
                 Box::pin(async move {
-                    if !tx.lift(&person, now).await? {
+                    if tx.is_suspended(&by).await? || !tx.lift(&person, now).await? {
                         return Ok(false);
                     }
                     tx.append(event, now).await.map(|_| true)
@@ -104,7 +104,7 @@ impl Tx {
         event: Event,
     ) -> Result<Option<Cut>, StoreError> {
         let Suspension { person, by, reason, at } = suspension;
-        if !self.write_suspension(suspension).await? {
+        if (by != person && self.is_suspended(by).await?) || !self.write_suspension(suspension).await? {
             return Ok(None);
         }
         self.append(event, *at).await?;
