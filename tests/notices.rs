@@ -151,6 +151,12 @@ fn people_are_told_and_bad_hooks_delay_nobody() {
     Client::start(trusting).ends().well();
     assert_eq!(tls.seen("ok").len(), 1);
 
+    // The pen reads policies and no secret of a notifier: it stays where they are read again.
+    bastion.reloads();
+    bastion.has_reloaded();
+    bastion.says("alice", &["request", &to, "--for", "7m", "--reason", "INC-43 after a reload"]).well();
+    assert!(!bastion.log().contains("the pen ended"), "{}", bastion.log());
+
     std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o644)).unwrap();
     std::fs::write(&approvals, std::fs::read_to_string(&approvals).unwrap().replace("\"chat\"", "\"chatt\"")).unwrap();
     let checked = bastion.operator(&["check"]);

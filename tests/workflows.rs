@@ -95,7 +95,7 @@ fn who_is_suspended_is_out_within_two_seconds_until_others_say_otherwise() {
     let request = held.request();
 
     let refused = bastion.says("dora", &["suspend", "mallory", "--reason", "x"]);
-    assert!(refused.status == 77 && refused.err.contains("is for those who may suspend"), "{refused:?}");
+    assert!(refused.status == 77 && refused.err.contains("is for those whom access.cedar permits Action::\"suspend\""), "{refused:?}");
     let done = bastion.says("bob", &["suspend", "mallory", "--reason", "laptop", "lost"]).well();
     assert!(done.contains("mallory is suspended: 1 sessions end now; requests void 1"), "{done}");
 

@@ -99,6 +99,9 @@ fn secret(file: File<'_>, fields: &mut Fields<'_>, root: &Path, (in_file, in_env
         file.error(second.span().start, format!("{in_env} stands beside {in_file}"), "keep one of them");
         return Some(None);
     }
+    if file.found.leaves_secrets && (path.is_some() || variable.is_some()) {
+        return Some(Some(Found::Missing("it is not read here".into())));
+    }
     if let Some(path) = path {
         return Some(from_file(file, &root.join(path.get_ref())));
     }

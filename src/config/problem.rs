@@ -79,6 +79,8 @@ pub(super) struct Findings {
     warnings: RefCell<Vec<Problem>>,
     /// Notes what readers ask for, where it is that which is wanted.
     pub probe: Option<Probe>,
+    /// The reader may see policies and no secret of a notifier (the pen).
+    pub leaves_secrets: bool,
 }
 
 impl Findings {
@@ -93,6 +95,11 @@ impl Findings {
     /// For a reader that is only to say what it would read.
     pub fn probing(probe: Probe) -> Self {
         Self { probe: Some(probe), ..Self::default() }
+    }
+
+    /// For a reader that sees no secret of a notifier.
+    pub fn without_secrets() -> Self {
+        Self { leaves_secrets: true, ..Self::default() }
     }
 
     /// How many errors there are so far.

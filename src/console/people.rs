@@ -63,9 +63,8 @@ impl Act<'_> {
         match error {
             SuspendError::Store(error) => self.down(error),
             SuspendError::NotYours => {
-                let mut refusal = self.refusal(RefusalKind::Refused, verb, "is for those who may suspend on every target");
-                refusal.next = vec![Next::Verb("suspend me".into())];
-                refusal
+                let why = "is for those whom access.cedar permits Action::\"suspend\" on every target, and never for oneself";
+                self.refusal(RefusalKind::Refused, verb, why)
             }
             SuspendError::Reason(0) => {
                 let mut refusal = self.refusal(RefusalKind::Usage, verb, "needs a reason");

@@ -324,7 +324,7 @@ async fn answer(answers: &mpsc::Sender<AnswerFrame>, id: u64, said: Answer) {
 }
 
 fn load(root: &Path) -> Result<Directory, Failure> {
-    Directory::load(root).map_err(|problems| {
+    Directory::load_without_secrets(root).map_err(|problems| {
         let all: Vec<String> = problems.iter().map(ToString::to_string).collect();
         Failure::Policies(all.join("\n"))
     })

@@ -12,7 +12,7 @@ use super::flow::{Inbox, Pressure};
 /// Lines that nobody reads are dropped beyond this.
 const LINES: usize = 16;
 /// Channels that wait for the client's answer; beyond, what comes is refused.
-const OPENING: usize = 32;
+pub(super) const OPENING: usize = 32;
 /// Forwards that are being connected at once: sshd begins to drop at ten (`MaxStartups`).
 const CONNECTING: usize = 4;
 

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::channel::{ClientChannel, Slots, Towards};
-use super::connection::Connection;
+use super::connection::{Connection, OPENING};
 use super::crowd::Seat;
 use super::door::Stage;
 use super::factor::{self, Asked};
@@ -419,6 +419,12 @@ impl Handler for Front {
 
     /// A channel that we opened: what comes on it goes where the task that asked for it looks.
     async fn channel_open_confirmation(&mut self, id: ChannelId, _: u32, _: u32, _: &mut Session) -> Result<(), russh::Error> {
+        // russh passes on a confirmation of any channel, also of one that the client itself opened: taken for an
+        // answer to us, it would leave that one's task without a client.
+        let unasked = self.connection.openings.turns.available_permits() == OPENING;
+        if unasked || self.channels.contains_key(&id) {
+            return Err(russh::Error::Inconsistent);
+        }
         let inbox = self.connection.openings.meet(id);
         self.windows.open(id.number(), inbox.clone());
         self.channels.insert(id, inbox);

@@ -147,6 +147,13 @@ impl Far {
     }
 }
 
+impl Drop for Far {
+    fn drop(&mut self) {
+        // Also where nobody took it up: what still comes goes nowhere, and is not kept.
+        self.inbox.finish(End::Closed);
+    }
+}
+
 /// Who opens a channel towards us, where that was asked for.
 #[derive(Debug)]
 pub enum Arriving {

@@ -55,20 +55,28 @@ async fn it_is_ruled_and_needs_a_reason_and_is_short() {
 #[tokio::test]
 async fn who_may_decide_ends_it_and_policy_is_asked_again() {
     let mut scene = scene().await;
-    let open = |scene: &Scene| {
+    let open = |scene: &Scene, now| {
         let (approvals, who, ask) = (scene.approvals.clone(), scene.who("alice"), ask(scene, &["lead"]));
-        async move { approvals.break_glass(&who, ask, NOW).await.unwrap() }
+        async move { approvals.break_glass(&who, ask, now).await }
     };
-    let id = open(&scene).await;
+    let id = open(&scene, NOW).await.unwrap();
     assert!(matches!(scene.decide("bob", id, Verdict::Deny).await.unwrap(), RequestState::Denied { .. }));
     assert!(matches!(scene.open(id, at(1)).await, Err(OpenError::Unusable(_, "is void"))));
 
-    let id = open(&scene).await;
-    scene.approvals.revoke(id, &scene.who("dave"), "not now", NOW).await.unwrap();
-    assert!(scene.open(id, at(1)).await.is_err());
+    // Who was told no does not break the glass again at once, whether it was denied or revoked.
+    assert!(matches!(open(&scene, at(60)).await, Err(SubmitError::BreakGlassDenied { by, .. }) if by.as_str() == "bob"));
+    let id = open(&scene, at(700)).await.unwrap();
+    scene.approvals.revoke(id, &scene.who("dave"), "not now", at(700)).await.unwrap();
+    assert!(scene.open(id, at(701)).await.is_err());
+    assert!(matches!(open(&scene, at(760)).await, Err(SubmitError::BreakGlassDenied { by, .. }) if by.as_str() == "dave"));
 
-    let id = open(&scene).await;
+    // So many that nobody used are enough.
+    let mut id = open(&scene, at(1400)).await.unwrap();
+    for _ in 1..8 {
+        id = open(&scene, at(1400)).await.unwrap();
+    }
+    assert!(matches!(open(&scene, at(1400)).await, Err(SubmitError::BreakGlassUnused(8))));
     scene.reload(|plan| plan.policy = POLICY.into());
-    assert!(matches!(scene.open(id, at(1)).await, Err(OpenError::Unusable(_, "has approvals that no longer stand"))));
+    assert!(matches!(scene.open(id, at(1401)).await, Err(OpenError::Unusable(_, "has approvals that no longer stand"))));
     assert!(scene.store().unreviewed().await.unwrap().is_empty());
 }

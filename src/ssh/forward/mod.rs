@@ -24,7 +24,7 @@ use tokio::time::{Instant, timeout};
 use self::ledger::Ledger;
 use self::relay::{Ended, Passed};
 use super::Bastion;
-use super::ask::{self, Asking};
+use super::ask::Asking;
 use super::channel::{ClientChannel, Status};
 use super::connection::Given;
 use super::flow::{End, Item};
@@ -78,7 +78,10 @@ pub fn is_to_target(bastion: &Bastion, who: &Principal, user: &str, role: &Role)
     match role {
         Role::Inner { .. } => true,
         Role::Outer => match names::wanted(user, who.person()) {
-            Ok(Wanted::Target { name, .. }) => bastion.directory().targets.find(&name).is_some(),
+            // Only what is theirs: else two answers would tell what exists.
+            Ok(Wanted::Target { name, .. }) => {
+                bastion.directory().targets.find(&name).is_some_and(|target| bastion.may_ask(who, &target, Timestamp::now()))
+            }
             Ok(Wanted::Console | Wanted::Card(_)) | Err(_) => false,
         },
     }
@@ -108,19 +111,12 @@ pub async fn connect(
         bastion.report_refusal(who, format!("forward-local {to} through {user:.128}"), "no such target for this person");
         return refuse(&client, reply, ChannelOpenFailure::AdministrativelyProhibited).await;
     };
-    if let Some(other) = enrolled(&bastion, &target, None, &asked, &to) {
+    // What is not theirs is ruled on like a place that does not exist, and stopped before it is dialled.
+    if let Some(text) = enrolled(&bastion, &target, None, &asked, &to).and_then(|other| elsewhere(&bastion, &who, &other)) {
         bastion.report_refusal(who.clone(), format!("forward-local {to} through {login}@{}", target.id), "it leads to a target");
-        return match elsewhere(&bastion, &who, &other) {
-            Some(text) => {
-                client.say(&text).await;
-                reply.accept().await;
-                greet(&client, &text).await;
-            }
-            None => {
-                client.say(&format!("refused: it is unknown or not yours for this; {}", ask::console(&bastion.directory(), &who))).await;
-                refuse(&client, reply, ChannelOpenFailure::AdministrativelyProhibited).await;
-            }
-        };
+        client.say(&text).await;
+        reply.accept().await;
+        return greet(&client, &text).await;
     }
     let mut reply = Some(reply);
     if let Err(Stop { text, status }) = forward(&bastion, &who, target, login, &asked, to, &client, &mut reply).await {
@@ -195,8 +191,13 @@ async fn forward(
     let tape = recorder.tape();
     let connected = async {
         if let Some(other) = enrolled(bastion, &grant.target, Some(grant.address.ip()), asked, &to) {
-            let text = elsewhere(bastion, who, &other).unwrap_or_else(|| "refused: it leads to a target".into());
-            return Err((Outcome::TargetRefused { why: text.clone() }, text, Status::Refused));
+            bastion.report_refusal(who.clone(), format!("forward-local {to} through {}", grant.target.id), "it leads to a target");
+            // What is not theirs reads like a place that cannot be reached: nobody learns what exists.
+            let (text, status) = match elsewhere(bastion, who, &other) {
+                Some(text) => (text, Status::Refused),
+                None => (format!("{} could not connect to {to}", grant.target.id), Status::Unreachable),
+            };
+            return Err((Outcome::TargetRefused { why: text.clone() }, text, status));
         }
         from(&tape, &to, asked).await?;
         let upstream = log_in(bastion, &grant, proof.ruled(), client).await?;
