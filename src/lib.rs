@@ -1,6 +1,7 @@
 //! Countersign: an SSH bastion that holds a session until somebody says yes, signs a certificate for
 //! it alone, and records it. Read `docs/architecture.md` first, then `ssh/session.rs`.
 
+pub mod causes;
 pub mod clock;
 pub mod id;
 pub mod time;

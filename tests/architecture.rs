@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 /// Imports point down or sideways, never up. The longest matching module counts.
 const LAYERS: [(&str, &[&str]); 5] = [
-    ("words", &["clock", "id", "time"]),
+    ("words", &["causes", "clock", "id", "time"]),
     ("pure", &["access", "audit", "transcript", "retention"]),
     ("edges", &["authority", "config", "judge", "notify", "pen", "recording", "store"]),
     ("flows", &["approvals", "backup", "console", "metrics", "retention::disposal", "ssh"]),

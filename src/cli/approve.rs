@@ -284,34 +284,14 @@ mod tests {
     use super::*;
     use crate::access::request::tests::sample;
     use crate::console::reply::KeyLine;
+    use crate::console::reply::tests::pending;
     use crate::console::wire::{self, Lines, Said, read_call, say};
     use tokio::io::{BufReader, DuplexStream, ReadHalf, WriteHalf};
 
     type Talk = Bastion<BufReader<ReadHalf<DuplexStream>>, WriteHalf<DuplexStream>>;
 
     fn card(document: &RequestDocument) -> Card {
-        let bytes = document.bytes();
-        let digest = Digest::of(&bytes);
-        Card {
-            request: document.request,
-            state: State::Pending,
-            document: serde_json::Value::Null,
-            digest,
-            code: matching_code(&digest),
-            bytes,
-            level: Level::Key,
-            tracks: Vec::new(),
-            asked: vec!["bob".parse().unwrap()],
-            turns: Vec::new(),
-            prompts: Vec::new(),
-            granted: None,
-            approvers: Vec::new(),
-            decisions: Vec::new(),
-            waiters: 1,
-            left: None,
-            unusual: Vec::new(),
-            looking: Vec::new(),
-        }
+        pending(document, &["bob"])
     }
 
     /// The decision and signature that the bastion was brought, if any.

@@ -227,10 +227,10 @@ fn groups_of(shown: &[Shown]) -> Vec<&Shown> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::access::decision::GrantedTerms;
     use crate::access::request::RequestDocument;
     use crate::access::request::tests::sample;
     use crate::console::reply::KeyLine;
+    use crate::console::reply::tests::pending;
     use crate::id::Digest;
 
     fn on(target: &str) -> RequestDocument {
@@ -240,28 +240,7 @@ mod tests {
     }
 
     fn card(document: &RequestDocument) -> Card {
-        let bytes = document.bytes();
-        let digest = Digest::of(&bytes);
-        Card {
-            request: document.request,
-            state: State::Pending,
-            document: serde_json::Value::Null,
-            digest,
-            code: matching_code(&digest),
-            bytes,
-            level: Level::Key,
-            tracks: Vec::new(),
-            asked: Vec::new(),
-            turns: Vec::new(),
-            prompts: Vec::new(),
-            granted: None::<GrantedTerms>,
-            approvers: Vec::new(),
-            decisions: Vec::new(),
-            waiters: 1,
-            left: None,
-            unusual: Vec::new(),
-            looking: Vec::new(),
-        }
+        pending(document, &[])
     }
 
     fn seen(documents: &[&RequestDocument]) -> Alike {

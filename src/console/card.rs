@@ -6,6 +6,7 @@ use super::reply::{Card, State};
 use super::text::Reader;
 use crate::access::decision::{GrantedTerms, Verdict};
 use crate::access::request::{ANY_SOURCE, RequestDocument, matching_code};
+use crate::causes::with_causes;
 use crate::id::Person;
 use crate::time::{Timestamp, short};
 
@@ -228,15 +229,4 @@ fn opens(document: &RequestDocument) -> String {
 
 pub(super) fn join<T: std::fmt::Display>(items: &[T]) -> String {
     items.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
-}
-
-/// An error with what caused it, on one line.
-pub fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(&format!(": {error}"));
-        cause = error.source();
-    }
-    text
 }

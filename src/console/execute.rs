@@ -6,7 +6,6 @@
 use std::sync::Arc;
 
 use super::ask::{Nothing, ahead};
-use super::card::with_causes;
 use super::decide::{Decider, document, terms};
 use super::grammar::{
     AuditArgs, AuditWhat, AuditorsArgs, AuditorsWhat, DecisionArgs, Destination, Less, MineArgs, PolicyArgs, PolicyWhat, Purpose,
@@ -24,6 +23,7 @@ use crate::approvals::{
     Again, ApprovalError, Ask, GrantFilter, GrantView, Joined, RequestFilter, RequestState, RequestView, Said, SubmitError, Waiter,
 };
 use crate::audit::Event;
+use crate::causes::with_causes;
 use crate::config::Directory;
 use crate::id::RequestId;
 use crate::time::{Timestamp, short};

@@ -291,9 +291,8 @@ fn wrapped(line: &str, width: usize) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::access::decision::Level;
     use crate::access::request::tests::sample;
-    use crate::id::Digest;
+    use crate::console::reply::tests::pending;
 
     const NOW: Timestamp = Timestamp::from_micros(1_700_000_000_000_000);
 
@@ -324,28 +323,7 @@ mod tests {
     }
 
     fn shown() -> Box<Card> {
-        let bytes = sample().bytes();
-        let digest = Digest::of(&bytes);
-        Box::new(Card {
-            request: sample().request,
-            state: State::Pending,
-            bytes,
-            document: serde_json::Value::Null,
-            digest,
-            code: matching_code(&digest),
-            level: Level::Key,
-            tracks: vec![],
-            asked: vec!["bob".parse().unwrap()],
-            turns: vec![],
-            prompts: vec![],
-            granted: None,
-            approvers: vec![],
-            waiters: 1,
-            left: None,
-            looking: vec![],
-            unusual: vec![],
-            decisions: vec![],
-        })
+        Box::new(pending(&sample(), &["bob"]))
     }
 
     fn usual(_: &Card) -> Option<String> {

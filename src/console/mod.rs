@@ -59,8 +59,8 @@ use crate::retention::disposal::Disposal;
 use crate::store::Store;
 use crate::store::log::Log;
 
+pub use crate::causes::with_causes;
 pub use auditors::canary_in;
-pub use card::with_causes;
 pub use drain::Phase;
 pub use many::MAX_LIST;
 pub use nearby::{is_own, nearby};

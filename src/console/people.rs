@@ -1,11 +1,11 @@
 //! `away`, `suspend`, `unsuspend`.
 
-use super::card::with_causes;
 use super::execute::Act;
 use super::grammar::{AwayArgs, SuspendArgs, UnsuspendArgs};
 use super::reply::{AwayLine, Next, Refusal, RefusalKind, Reply, SuspendedLine};
 use crate::access::workflow::Away;
 use crate::approvals::{AwayError, SuspendError};
+use crate::causes::with_causes;
 use crate::id::Person;
 
 /// Who suspends themselves need not type their name.

@@ -978,3 +978,35 @@ mod maybe_moment {
         Ok(Option::<Held>::deserialize(from)?.map(|Held(at)| at))
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::access::request::matching_code;
+
+    /// The card of a request that waits, with bytes, digest and code as they belong together.
+    pub(crate) fn pending(document: &RequestDocument, asked: &[&str]) -> Card {
+        let bytes = document.bytes();
+        let digest = Digest::of(&bytes);
+        Card {
+            request: document.request,
+            state: State::Pending,
+            document: serde_json::Value::Null,
+            digest,
+            code: matching_code(&digest),
+            bytes,
+            level: Level::Key,
+            tracks: Vec::new(),
+            asked: asked.iter().map(|name| name.parse().unwrap()).collect(),
+            turns: Vec::new(),
+            prompts: Vec::new(),
+            granted: None,
+            approvers: Vec::new(),
+            decisions: Vec::new(),
+            waiters: 1,
+            left: None,
+            unusual: Vec::new(),
+            looking: Vec::new(),
+        }
+    }
+}

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::card::with_causes;
 use super::grammar::{self, NotAVerb, ReplayArgs, RequestArgs, RequestsArgs, SessionWord, Verb};
 use super::live;
 use super::many::MAX_LIST;
@@ -18,6 +17,7 @@ use super::viewer::{PACE, Viewer};
 use super::{Console, Terminal};
 use crate::access::Principal;
 use crate::access::decision::MAX_SIGNATURE;
+use crate::causes::with_causes;
 use crate::id::RequestId;
 use crate::time::Timestamp;
 

@@ -17,6 +17,7 @@ use sha2::Sha256;
 use super::harmless::chat;
 use super::hidden::{Found, Hidden};
 use super::{NotDelivered, Notice, Notifier};
+use crate::causes::with_causes;
 use crate::time::Timestamp;
 
 /// From the look-up of the name to the status of the answer.
@@ -143,12 +144,6 @@ fn sign(secret: &Hidden, at: i64, body: &[u8]) -> String {
     mac.update(format!("v1:{at}:").as_bytes());
     mac.update(body);
     format!("v1={}", HEXLOWER.encode(&mac.finalize().into_bytes()))
-}
-
-/// The error and what caused it; `without_url` has taken the address out.
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 #[cfg(test)]

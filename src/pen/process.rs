@@ -18,6 +18,7 @@ use crate::access::probe::Asks;
 use crate::authority::KeyError;
 use crate::authority::mint::{self, ForProbe, ForSession, Nib};
 use crate::authority::wire::{self, Answer, AnswerFrame, Ask, AskFrame, ProbeAsk, Ready, SessionAsk, VERSION, WireError};
+use crate::causes::with_causes;
 use crate::config::Directory;
 use crate::id::{Digest, Login};
 use crate::time::Timestamp;
@@ -66,7 +67,7 @@ pub fn run(root: &Path, purpose: Purpose) -> Result<(), Failure> {
     match Process::start(root, purpose) {
         Ok((process, ready)) => runtime.block_on(process.serve(stream, ready)),
         Err(failure) => {
-            let why = with_cause(&failure);
+            let why = with_causes(&failure);
             runtime.block_on(async {
                 let mut stream = UnixStream::from_std(stream).map_err(WireError::Io)?;
                 wire::write(&AnswerFrame { v: VERSION, id: 0, answer: Answer::Refused(why) }, &mut stream).await
@@ -184,7 +185,7 @@ impl Process {
             let frame = match asked {
                 Ok(frame) => frame,
                 Err(error) => {
-                    let why = with_cause(&error);
+                    let why = with_causes(&error);
                     tracing::warn!(why, "the node said something that nobody would ask");
                     answer(answers, 0, Answer::Refused(why)).await;
                     continue;
@@ -221,7 +222,7 @@ impl Process {
             match &recorded {
                 Ok(()) => sign(self.nib.clone(), it, id, answers.clone(), turns).await,
                 Err(error) => {
-                    let why = with_cause(error);
+                    let why = with_causes(error);
                     tracing::error!(why, "nothing is signed that cannot be recorded");
                     answer(answers, id, Answer::Refused(why)).await;
                 }
@@ -255,7 +256,7 @@ impl Process {
 
     fn session(&mut self, ask: &SessionAsk) -> Result<ForSession, String> {
         let judged = match &self.record {
-            Some(record) => rule::judge(&self.directory, record, ask, Timestamp::now()).map_err(|error| with_cause(&error)),
+            Some(record) => rule::judge(&self.directory, record, ask, Timestamp::now()).map_err(|error| with_causes(&error)),
             None => Err("this pen signs for `ca check` alone".to_owned()),
         };
         match (judged, &mut self.record) {
@@ -309,7 +310,7 @@ async fn sign(nib: Arc<Nib>, it: ToSign, id: u64, answers: mpsc::Sender<AnswerFr
         let said = match signed.and_then(|certificate| Ok(certificate.to_openssh()?)) {
             Ok(line) => Answer::Signed(line),
             Err(error) => {
-                let why = with_cause(&error);
+                let why = with_causes(&error);
                 tracing::error!(why, "cannot sign");
                 Answer::Refused(why)
             }
@@ -328,15 +329,4 @@ fn load(root: &Path) -> Result<Directory, Failure> {
         let all: Vec<String> = problems.iter().map(ToString::to_string).collect();
         Failure::Policies(all.join("\n"))
     })
-}
-
-/// An error with what caused it, in one line.
-fn with_cause(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }

@@ -277,15 +277,21 @@ impl Tx {
         if moved.rows_affected() == 0 {
             return Ok(false);
         }
-        sqlx::query("update sessions set ends_at = $2 where request = $1 and ended is null")
-            .bind(id.as_str())
-            .bind(until.micros())
-            .execute(&mut self.connection)
-            .await?;
+        self.sessions_end(id, until).await?;
         let facts = serde_json::json!({ "extension": extension, "ended_us": ends, "ends_us": until });
         self.append(Event::request("grant.extend", id, None, facts), now).await?;
         self.wake(id);
         Ok(true)
+    }
+
+    /// Sessions that run on a grant end with it.
+    async fn sessions_end(&mut self, id: RequestId, at: Timestamp) -> Result<(), StoreError> {
+        sqlx::query("update sessions set ends_at = $2 where request = $1 and ended is null")
+            .bind(id.as_str())
+            .bind(at.micros())
+            .execute(&mut self.connection)
+            .await?;
+        Ok(())
     }
 
     /// Moves the end of a grant that runs nearer: policy gives less now. False if it ends by then anyway.
@@ -298,11 +304,7 @@ impl Tx {
         if moved.rows_affected() == 0 {
             return Ok(false);
         }
-        sqlx::query("update sessions set ends_at = $2 where request = $1 and ended is null")
-            .bind(id.as_str())
-            .bind(to.micros())
-            .execute(&mut self.connection)
-            .await?;
+        self.sessions_end(id, to).await?;
         self.append(Event::request("grant.shorten", id, None, serde_json::json!({ "ends_us": to })), now).await?;
         self.wake(id);
         Ok(true)

@@ -19,6 +19,7 @@ use crate::audit::recovery::{self, Recovery};
 use crate::audit::row::Row;
 use crate::audit::tree::{GROUP, Tree, group_of};
 use crate::audit::{LogPoint, export};
+use crate::causes::with_causes;
 use crate::id::Digest;
 use crate::time::{Timestamp, boottime};
 
@@ -321,11 +322,6 @@ async fn recoveries(store: &Store) -> Result<Vec<Recovered>, LogError> {
         found.extend(read.map(|recovery| Recovered { recovery, seq, line }));
     }
     Ok(found)
-}
-
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 /// The checkpoint that lies outside the database, if there is one.
